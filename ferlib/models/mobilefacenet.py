@@ -55,7 +55,7 @@ class ConvUnit(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Expand with a 1x1, filter each channel with a 3x3, project back with a linear 1x1; add the input if asked.
+    """Expand with a 1x1, filter each channel with a 3x3, project back with a linear 1x1; may add its input.
 
     Shape: (B, in, H, W) -> (B, out, H / stride, W / stride); with ``residual`` in = out and stride = 1.
     Source: MobileFaceNet, table 1 (the inverted bottleneck of MobileNetV2, with PReLU).
@@ -157,6 +157,8 @@ def normalised_mean_error(predicted: Tensor, truth: Tensor) -> Tensor:
     Chapter 1, appendix.
     """
     if predicted.shape != truth.shape or predicted.shape[-2:] != (LANDMARKS, 2):
-        raise ValueError(f"expected two tensors (B, 68, 2), got {tuple(predicted.shape)}, {tuple(truth.shape)}")
+        raise ValueError(
+            f"expected two tensors (B, 68, 2), got {tuple(predicted.shape)}, {tuple(truth.shape)}"
+        )
     eyes = torch.linalg.vector_norm(truth[:, 36] - truth[:, 45], dim=-1)
     return torch.linalg.vector_norm(predicted - truth, dim=-1).mean(1) / eyes
