@@ -1,0 +1,80 @@
+"""Scaled dot-product attention: fused and silent by default, explicit when somebody listens.
+
+Every attention of this package (windows, levels, transformer blocks, batches) computes through one small
+module, so that one recorder can watch them all. Nobody pays for it: without a listener the weights are never formed.
+Chapter 4 derives it, chapter 8 listens to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ScaledDotProduct(nn.Module):
+    r"""Mix values by how well queries match keys.
+
+    Equation: A = softmax(scale * Q K^T + bias) over the keys, output = A V; ``scale`` defaults to 1 / sqrt(d).
+
+    Shape: query (..., N, d), key (..., M, d), value (..., M, e), bias broadcastable to (..., N, M) -> (..., N, e).
+    Leading axes are batch and heads: (B, heads, N, d) in a transformer, (C, B, d) in class batch attention.
+
+    ``listeners`` is a list of functions; while it holds any, the attention weights (..., N, M) are computed
+    explicitly (same values, still part of the graph) and each function is called with them. ``axes`` says in words
+    what the weights' axes are. ``ferlib.explain.AttentionRecorder`` puts itself there and takes itself away again.
+
+    Source: Vaswani et al. 2017, equation 1. Chapters 4, 5 and 8.
+    """
+
+    def __init__(self, axes: str = "batch, heads, queries, keys") -> None:
+        super().__init__()
+        self.axes = axes
+        self.listeners: list[Callable[[Tensor], None]] = []
+
+    def forward(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        *,
+        scale: float | None = None,
+        bias: Tensor | None = None,
+    ) -> Tensor:
+        if not self.listeners:
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+        weights = attention_weights(query, key, scale=scale, bias=bias)
+        for listener in self.listeners:
+            listener(weights)
+        return weights @ value
+
+    def extra_repr(self) -> str:
+        return f"axes={self.axes!r}"
+
+
+def attention_weights(
+    query: Tensor, key: Tensor, *, scale: float | None = None, bias: Tensor | None = None
+) -> Tensor:
+    r"""The weights that fused attention never writes down: softmax(scale * Q K^T + bias), rows sum to one.
+
+    Shape: query (..., N, d), key (..., M, d), bias broadcastable to (..., N, M) -> (..., N, M).
+    Source: Vaswani et al. 2017, equation 1. Chapters 4 and 8.
+    """
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if bias is not None:
+        scores = scores + bias
+    return torch.softmax(scores, dim=-1)
+
+
+def split_heads(tokens: Tensor, heads: int) -> Tensor:
+    """Cut the channels into heads: (B, N, heads * d) -> (B, heads, N, d). Chapter 5."""
+    return tokens.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def merge_heads(tokens: Tensor) -> Tensor:
+    """Put the heads side by side again: (B, heads, N, d) -> (B, N, heads * d). Chapter 5."""
+    return tokens.transpose(1, 2).flatten(-2)
