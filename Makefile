@@ -1,0 +1,47 @@
+# make book   builds the book            make test   runs every check
+# make lab    opens the chapters         make clean  removes what the build made
+.DEFAULT_GOAL := help
+.PHONY: help book test lab format clean distclean
+
+# The first of these that is Python 3.11, 3.12 or 3.13. Choose your own with `make PYTHON=...`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+PIP := .venv/bin/python -m pip install --disable-pip-version-check -q
+
+help:
+	@sed -n '1,2s/^# //p' Makefile
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 was found. Install one, or name it: make book PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/.book: requirements.txt pyproject.toml | .venv/bin/python
+	@echo "Installing what the book needs (a few minutes the first time) ..."
+	$(PIP) -r requirements.txt
+	$(PIP) -e .
+	@touch $@
+
+.venv/.dev: .venv/.book
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+book: .venv/.book
+	@.venv/bin/python -u -m book.builder
+
+test: .venv/.dev
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m ruff format --check .
+	.venv/bin/python -u -m pytest
+
+lab: .venv/.book
+	.venv/bin/jupyter lab notebooks
+
+format: .venv/.dev
+	.venv/bin/python -m ruff check --fix .
+	.venv/bin/python -m ruff format .
+
+clean:
+	rm -rf _build book/static/mathjax .pytest_cache .ruff_cache
+
+distclean: clean
+	rm -rf .venv *.egg-info

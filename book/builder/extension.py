@@ -1,0 +1,33 @@
+"""The book's own Sphinx extension: the two things that must hold however the build is started.
+
+* A cached output never hides a change of the library, also when `jupyter-book build .` is called by hand.
+* MathJax is served by the book itself where it has been brought in.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from book.builder import mathjax, notebooks
+
+
+def _use_local_mathjax(app: Sphinx, config: Config) -> None:
+    if (mathjax.FOLDER / mathjax.SCRIPT).exists():
+        config.mathjax_path = f"mathjax/{mathjax.SCRIPT}"
+
+
+def _drop_stale(app: Sphinx) -> None:
+    notebooks.drop_stale_records()
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Register both with Sphinx."""
+    app.connect("config-inited", _use_local_mathjax)
+    app.connect("builder-inited", _drop_stale)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,159 @@
+"""Execute the chapters into the cache that Jupyter Book reads, and never let a stale output live there.
+
+Jupyter Book's cache knows a notebook by its code cells alone. Here each cached record also carries a key made
+of everything else its outputs depend on: the library, the recorded results, the data the reader brought, the
+versions of the main packages, and the chapters it says it comes after. A record whose key differs is thrown
+away before anyone can read it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
+from jupyter_cache.cache.db import NbCacheRecord
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parents[2]
+CACHE = ROOT / "_build" / ".jupyter_cache"
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "matplotlib", "seaborn", "scikit-learn", "grad-cam")
+SETTINGS = ("FERLIB_DATA", "FERLIB_PROFILE", "FERLIB_WEIGHTS")
+# Longest time for one cell. Training on real faces takes minutes; on drawn ones it never should.
+CELL_SECONDS = int(os.environ.get("FERLIB_CELL_SECONDS", "3600" if os.environ.get("FERLIB_DATA") else "600"))
+
+
+def chapters() -> list[Path]:
+    """The notebooks of the book, in reading order."""
+    return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+
+
+def open_cache() -> JupyterCacheAbstract:
+    """The cache of executed notebooks, made where it is missing."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    return get_cache(str(CACHE))
+
+
+def _common_key() -> str:
+    """A digest of what every chapter depends on besides its own cells."""
+    digest = hashlib.sha256()
+    sources = [p for p in (ROOT / "ferlib").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    for path in sorted(sources) + sorted((ROOT / "book" / "results").glob("*.json")):
+        digest.update(path.relative_to(ROOT).as_posix().encode())
+        digest.update(path.read_bytes())
+    digest.update(sys.version.encode())
+    for package in PACKAGES:
+        digest.update(f"{package}={importlib.metadata.version(package)}".encode())
+    for name in SETTINGS:
+        value = os.environ.get(name, "")
+        digest.update(f"{name}={value}".encode())
+        if value and Path(value).exists():  # another version of the same data is other data
+            labels = sorted(p for p in Path(value).rglob("*.csv"))
+            for path in labels:
+                digest.update(f"{path}:{path.stat().st_size}:{path.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def key_of(path: Path, common: str | None = None) -> str:
+    """The key of one chapter: the common digest, and the code of the chapters it comes after."""
+    digest = hashlib.sha256((common or _common_key()).encode())
+    after = nbformat.read(path, as_version=4).metadata.get("ferlib", {}).get("after", [])
+    for name in after:
+        earlier = nbformat.read(path.with_name(f"{name}.ipynb"), as_version=4)
+        for cell in earlier.cells:
+            if cell.cell_type == "code":
+                digest.update(cell.source.encode())
+    return digest.hexdigest()
+
+
+def fresh_record(path: Path, cache: JupyterCacheAbstract, common: str | None = None) -> NbCacheRecord | None:
+    """The cached run of a chapter if it is still true; a record that is not is removed from the cache."""
+    try:
+        record = cache.match_cache_notebook(nbformat.read(path, as_version=4))
+    except KeyError:
+        return None
+    if (record.data or {}).get("key") == key_of(path, common):
+        return record
+    cache.remove_cache(record.pk)
+    return None
+
+
+def drop_stale_records() -> None:
+    """Remove every cached run that a change of library, data or records has made untrue."""
+    cache, common = open_cache(), _common_key()
+    for path in chapters():
+        fresh_record(path, cache, common)
+
+
+class _Progress:
+    """One line a notebook: which, n of m, the cell it is at, seconds."""
+
+    def __init__(self, label: str, cells: int) -> None:
+        self.label, self.cells, self.start = label, cells, time.monotonic()
+        self.live = sys.stdout.isatty()
+        print(f"{label}  ...", end="" if self.live else "\n", flush=True)
+
+    def __call__(self, cell: nbformat.NotebookNode, cell_index: int, **_: object) -> None:
+        if self.live:
+            print(
+                f"\r{self.label}  cell {cell_index + 1}/{self.cells}  {self.seconds:.0f} s ",
+                end="",
+                flush=True,
+            )
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.start
+
+    def close(self, word: str) -> None:
+        start = "\r" if self.live else ""
+        print(f"{start}{self.label}  {word}  {self.seconds:.1f} s" + " " * 16, flush=True)
+
+
+def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: str | None = None) -> float:
+    """Run one chapter into the cache unless a true record is there; return its seconds of execution.
+
+    Raises ``CellExecutionError`` with the cell and its traceback when a cell fails; nothing is cached then.
+    """
+    record = fresh_record(path, cache, common)
+    if record is not None:
+        seconds = float(record.data["execution_seconds"])
+        print(f"{label or path.stem}  unchanged ({seconds:.1f} s when it ran)", flush=True)
+        return seconds
+    notebook = nbformat.read(path, as_version=4)
+    progress = _Progress(label or path.stem, len(notebook.cells))
+    client = NotebookClient(
+        notebook, timeout=CELL_SECONDS, kernel_name="python3", on_cell_executed=progress,
+        resources={"metadata": {"path": str(path.parent)}},
+    )  # fmt: skip
+    # No kernel stands behind a page: figures choose their static form when this is set.
+    os.environ["FERLIB_STATIC"] = "1"
+    try:
+        client.execute()
+    except CellExecutionError:
+        progress.close("FAILED")
+        raise
+    seconds = progress.seconds
+    bundle = CacheBundleIn(
+        notebook, str(path), data={"execution_seconds": seconds, "key": key_of(path, common)}
+    )
+    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    progress.close("done")
+    return seconds
+
+
+def execute_all() -> dict[str, float]:
+    """Run every chapter that needs it, in reading order, and return seconds by name."""
+    paths, cache, common = chapters(), open_cache(), _common_key()
+    width = max(len(p.stem) for p in paths)
+    return {
+        path.stem: execute(path, cache, f"[{n}/{len(paths)}] {path.stem:<{width}}", common)
+        for n, path in enumerate(paths, 1)
+    }
