@@ -1,1 +1,32 @@
-"""."""
+"""Faces with labels: data sets people download, faces the book draws itself, and the way from files to tensors."""
+
+from ferlib.data.base import DataError, FaceDataset, identity
+from ferlib.data.ferplus import FERPlus
+from ferlib.data.labels import (
+    EMOTIONS_AFFECTNET,
+    EMOTIONS_FERPLUS,
+    EMOTIONS_RAFDB,
+    class_mapping,
+    confusion_prior,
+    convert_labels,
+    majority_label,
+    vote_distribution,
+)
+from ferlib.data.transforms import Augment, model_input
+
+__all__ = [
+    "EMOTIONS_AFFECTNET",
+    "EMOTIONS_FERPLUS",
+    "EMOTIONS_RAFDB",
+    "Augment",
+    "DataError",
+    "FERPlus",
+    "FaceDataset",
+    "class_mapping",
+    "confusion_prior",
+    "convert_labels",
+    "identity",
+    "majority_label",
+    "model_input",
+    "vote_distribution",
+]

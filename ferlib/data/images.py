@@ -1,0 +1,173 @@
+"""One image file to one uint8 array, or one clear reason why not.
+
+What is read, what is converted and what is refused:
+
+=====================================  ==============================================================
+file                                   what happens
+=====================================  ==============================================================
+8-bit grey or RGB PNG, JPEG, BMP, WebP read as it is
+palette, 1-bit                         converted (through the palette's colours)
+alpha channel or transparent colour    laid over white, as a picture viewer shows it
+16-bit grey                            converted: value / 257, rounded (the full 16-bit range is meant)
+CMYK JPEG                              converted to RGB (Pillow's plain conversion, no colour profile)
+colour file where grey is asked for    converted: luminance 0.299 R + 0.587 G + 0.114 B
+camera rotation note (EXIF)            obeyed
+several frames                         refused: which face is meant is not known
+floats, 32-bit integers                refused: their range is not known
+other formats, text, broken header     refused
+empty, truncated or damaged            refused; never filled up with grey
+more than 40 million pixels            refused before it is decoded
+another size than expected             refused, unless a size to resize to was asked for
+folder, missing, unreadable            refused
+=====================================  ==============================================================
+
+"Refused" is a :class:`DataError` whose message starts with the file's path. Chapter 1 shows it.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ferlib.data.base import DataError
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+MAX_PIXELS = 40_000_000
+_CONVERTED = {"L", "RGB", "1", "P", "PA", "LA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+_ORIENTATION = 0x0112
+_SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
+
+
+def _flatten(image: Image.Image, mode: str) -> Image.Image:
+    """Any mode Pillow gives for the allowed formats -> "L" or "RGB"."""
+    if image.mode in _SIXTEEN or image.mode == "I":
+        wide = np.asarray(image).astype(np.int64)  # mode I: older Pillow's 16-bit PNG
+        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert(mode)
+    if image.mode not in _CONVERTED:
+        raise DataError(f"pixels of mode {image.mode!r}; expected 8-bit or 16-bit: save it as 8-bit PNG")
+    if "A" in image.mode or "a" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == mode:
+        return image
+    return image.convert("RGB").convert(mode) if image.mode not in ("L", "1") else image.convert(mode)
+
+
+def read_image(
+    path: str | os.PathLike[str], *, mode: str = "L", expect: int | None = None, size: int | None = None
+) -> np.ndarray:
+    """Decode one image file by the rules of this module's table.
+
+    Parameters
+    ----------
+    mode: ``"L"`` (grey) or ``"RGB"``.
+    expect: the side in pixels that a square picture must have; ``None``: any size is right.
+    size: side in pixels to resize to (centre square first, then antialiased bicubic); overrides ``expect``.
+
+    Shape: returns uint8 ``(C, H, W)``, C = 1 for ``"L"``, 3 for ``"RGB"``.
+
+    Raises
+    ------
+    DataError: the file cannot be used; the message says what is wrong with it.
+
+    Chapter 1.
+    """
+    path = Path(path)
+    try:
+        # warnings become errors inside: Pillow warns where a file is huge or its metadata is damaged
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _decode(path, mode, expect, size)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file is not there") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: a folder stands where an image is expected") from None
+    except PermissionError:
+        raise DataError(f"{path}: the file may not be read; change its permissions") from None
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: not a readable image ({_what(path)})") from None
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders fail in many ways on damaged bytes: all mean the same to a reader
+        raise DataError(f"{path}: damaged or truncated image ({error})") from None
+
+
+def _what(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    return f"expected one of {', '.join(FORMATS)}"
+
+
+def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.ndarray:
+    if mode not in ("L", "RGB"):
+        raise DataError(f"colour mode {mode!r}; choose 'L' or 'RGB'")
+    with Image.open(path, formats=FORMATS) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+        if getattr(image, "n_frames", 1) > 1:
+            raise DataError(f"{image.n_frames} frames; expected one picture: save the frame that is meant")
+        image.load()
+        flat = _flatten(image, mode)
+        if image.getexif().get(_ORIENTATION, 1) != 1:
+            flat = _flatten(ImageOps.exif_transpose(image), mode)
+    if size is not None:
+        flat = square(flat, size)
+    elif expect is not None and flat.size != (expect, expect):
+        raise DataError(f"{flat.width} x {flat.height} pixels; expected {expect} x {expect}")
+    return to_planes(np.array(flat))
+
+
+def square(image: Image.Image, size: int) -> Image.Image:
+    """The centre square of a Pillow image, resized. Shape: any size in, ``size`` x ``size`` pixels out."""
+    if image.size == (size, size):
+        return image
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+
+
+def to_planes(array: np.ndarray) -> np.ndarray:
+    """Rows of pixels to colour planes. Shape: ``(H, W)`` or ``(H, W, 3)`` -> contiguous ``(C, H, W)``."""
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def read_pixels(text: str, side: int = 48) -> np.ndarray:
+    """One row of pixels as FER2013's csv holds it: ``side * side`` numbers 0..255 between spaces.
+
+    Shape: text -> uint8 ``(1, side, side)``.
+
+    Raises
+    ------
+    DataError: another count of numbers, something that is no whole number, or a number outside 0..255.
+
+    Chapter 1.
+    """
+    try:
+        values = np.array(text.split(), dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise DataError("the pixels hold something that is no whole number") from None
+    if len(values) != side * side:
+        raise DataError(f"{len(values):,} pixels; expected {side * side:,} ({side} x {side})")
+    if values.min() < 0 or values.max() > 255:
+        raise DataError(f"pixel values from {values.min()} to {values.max()}; expected 0 to 255")
+    return values.astype(np.uint8).reshape(1, side, side)
+
+
+def image_side(path: str | os.PathLike[str]) -> int | None:
+    """The side of a square picture from its header alone. Shape: path -> pixels; None if unreadable or not
+    square.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=FORMATS) as image:
+                return image.width if image.width == image.height else None
+    except Exception:  # any damage at all only means that this file cannot tell the size
+        return None

@@ -1,0 +1,161 @@
+"""Class names, their orders, and what ten annotators' votes say: labels, mappings, the confusion prior."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ferlib.data.base import DataError
+
+#: The eight expressions in the order of FER+'s label files (and of the published prior matrix).
+EMOTIONS_FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+#: The seven expressions of RAF-DB; its label files count them from 1 in this order.
+EMOTIONS_RAFDB = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+#: The eight expressions of AffectNet in the order of its annotation numbers 0-7.
+EMOTIONS_AFFECTNET = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+#: The ten vote columns of FER+: the expressions, "unknown", and NF ("not a face").
+VOTE_COLUMNS = (*EMOTIONS_FERPLUS, "unknown", "NF")
+#: The rules by which votes become a label; see :func:`majority_label`.
+LABEL_RULES = ("majority", "half", "votes")
+
+
+def _as_votes(votes: Any) -> torch.Tensor:
+    votes = torch.as_tensor(votes).double()
+    if votes.ndim not in (1, 2) or votes.shape[-1] < 2:
+        raise DataError(f"votes have shape {tuple(votes.shape)}; expected (N, columns) or (columns,)")
+    if not torch.isfinite(votes).all() or (votes < 0).any():
+        raise DataError(
+            "votes must be counts or shares, not negative and not NaN: look at the label file's rows"
+        )
+    return votes
+
+
+def _class_count(columns: int, classes: int | None) -> int:
+    if classes is None:
+        return len(EMOTIONS_FERPLUS) if columns == len(VOTE_COLUMNS) else columns
+    if not 2 <= classes <= columns:
+        raise DataError(f"classes={classes} does not fit votes with {columns} columns")
+    return classes
+
+
+def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = None) -> torch.Tensor:
+    """The label that a named rule reads out of annotators' votes, or -1 where the rule gives none.
+
+    With v the votes of one face and V = sum of v over all columns, the last two ("unknown", "not a face")
+    included:
+
+    ``"majority"``  outliers first: votes of 0 or 1 become 0, V is summed again; then the top vote, if it is
+        one of the expressions and holds *more than* half of V. Gives the 25,045 training and 3,191
+        validation labels of the Neural Resizer from FER+'s ``label.csv``.
+    ``"half"``  the top vote, if it is one of the expressions and holds *at least* half of V. The rule behind
+        the published prior matrix (25,373 training faces of ``fer2013new.csv``).
+    ``"votes"``  the expression with most votes, however few; the first one on a tie. For training on
+        the votes themselves.
+
+    Shape: ``votes`` ``(N, 10)`` (FER+'s columns, see ``VOTE_COLUMNS``), ``(N, K)`` (expressions only) or
+    one row; returns int64 ``(N,)``, or a scalar for one row. ``classes``: how many leading columns are
+    expressions (default: 8 of 10 columns, otherwise all).
+
+    Raises
+    ------
+    DataError: unknown rule; negative or NaN votes; a wrong shape.
+
+    Chapter 1.
+    """
+    if rule not in LABEL_RULES:
+        raise DataError(f"label rule {rule!r} is not known; choose one of {', '.join(LABEL_RULES)}")
+    votes = _as_votes(votes)
+    classes = _class_count(votes.shape[-1], classes)
+    if rule == "majority":
+        votes = torch.where(votes <= 1, 0.0, votes)
+    total = votes.sum(-1)
+    if rule == "votes":
+        label = votes[..., :classes].argmax(-1)
+        return torch.where(votes[..., :classes].sum(-1) > 0, label, -1)
+    top, label = votes.max(-1)
+    enough = 2 * top > total if rule == "majority" else 2 * top >= total
+    # "half" leaves 5:5 ties; argmax takes the first column, and a tie between an expression and "unknown"
+    # is kept
+    return torch.where(enough & (label < classes) & (total > 0), label, -1)
+
+
+def vote_distribution(votes: Any, *, classes: int | None = None) -> torch.Tensor:
+    """Votes as shares of the expressions: p_c = v_c / sum_k v_k over the K expressions; 0 where there is
+    no vote.
+
+    Shape: ``votes`` ``(N, 10)``, ``(N, K)`` or one row; returns float32 ``(N, K)`` (or ``(K,)``) whose
+    rows sum to 1, or to 0 for a face without a vote for any expression. Chapter 1.
+    """
+    votes = _as_votes(votes)
+    votes = votes[..., : _class_count(votes.shape[-1], classes)]
+    return (votes / votes.sum(-1, keepdim=True).clamp_min(1e-12)).float()
+
+
+def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = None) -> torch.Tensor:
+    """How annotators share their votes on the faces of each class: the prior D of the F-PDLS loss.
+
+        D[y, c] = mean over faces i with label y of v_ic / sum_k v_ik ,   rows scaled to sum to 1
+
+    (k runs over the expressions.) On the training rows of Microsoft's ``fer2013new.csv`` with the default
+    rule it equals the published constants within 1e-4.
+
+    Shape: ``votes`` ``(N, 10)`` or ``(N, K)``; returns float32 ``(K, K)``; rows: label, columns: vote share.
+
+    Raises
+    ------
+    DataError: a class that no face has, since its row would be made up.
+
+    Source: Neural Resizer, the distribution of the PDLS loss. Chapter 1; used in chapter 3.
+    """
+    votes = _as_votes(votes)
+    classes = _class_count(votes.shape[-1], classes)
+    label = majority_label(votes, rule, classes=classes)
+    share = vote_distribution(votes, classes=classes).double()
+    counts = torch.bincount(label[label >= 0], minlength=classes)
+    if (counts == 0).any():
+        missing = ", ".join(
+            EMOTIONS_FERPLUS[c] if classes == 8 else f"class {c}"
+            for c in torch.nonzero(counts == 0)[:, 0].tolist()
+        )
+        raise DataError(
+            f"no face among {len(votes)} has the label {missing} by rule {rule!r}: take more faces"
+        )
+    kept = label >= 0
+    prior = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, label[kept], share[kept])
+    return (prior / prior.sum(1, keepdim=True)).float()
+
+
+def class_mapping(source: Sequence[str], target: Sequence[str]) -> torch.Tensor:
+    """Where each class of one data set stands in another: ``target[m[i]] == source[i]``, and -1 where it
+    is missing.
+
+    The inverse direction reorders a matrix of FER+ order for another data set:
+    ``index = class_mapping(EMOTIONS_RAFDB, EMOTIONS_FERPLUS); prior[index][:, index]``.
+
+    Shape: two sequences of K and M names; returns int64 ``(K,)``. Chapter 1.
+    """
+    for names in (source, target):
+        if len(set(names)) != len(names):
+            raise DataError(f"class names must differ from each other: {tuple(names)}")
+    where = {name: i for i, name in enumerate(target)}
+    return torch.tensor([where.get(name, -1) for name in source])
+
+
+def convert_labels(labels: Any, source: Sequence[str], target: Sequence[str]) -> torch.Tensor:
+    """Rewrite labels from one data set's class order into another's; -1 where the other lacks the class.
+
+    Shape: ``labels`` int ``(N,)``, each in ``0 .. len(source)-1`` or -1; returns int64 ``(N,)``.
+
+    Raises
+    ------
+    DataError: a label outside the source's classes.
+
+    Chapter 1.
+    """
+    labels = torch.as_tensor(labels).long()
+    if labels.numel() and (labels.min() < -1 or labels.max() >= len(source)):
+        raise DataError(f"labels run from {labels.min()} to {labels.max()}; expected -1 to {len(source) - 1}")
+    mapping = torch.cat([class_mapping(source, target), torch.tensor([-1])])
+    return mapping[labels]
