@@ -1,1 +1,15 @@
-"""."""
+"""Training: one loop for every network of the book, recipes it follows, checkpoints it leaves. Chapter 6."""
+
+from ferlib.training import checkpoints
+from ferlib.training.build import build_augment, build_average, build_criterion, build_model, build_optimiser
+from ferlib.training.loop import TrainingError, fit, train_epoch, train_step, validate
+from ferlib.training.progress import Progress, make_progress
+from ferlib.training.recipes import Recipe, RecipeError, bundled, load_recipe
+from ferlib.training.runs import best_epoch, versions
+from ferlib.training.sam import SAM
+
+__all__ = [
+    "SAM", "Progress", "Recipe", "RecipeError", "TrainingError", "best_epoch", "build_augment",
+    "build_average", "build_criterion", "build_model", "build_optimiser", "bundled", "checkpoints", "fit",
+    "load_recipe", "make_progress", "train_epoch", "train_step", "validate", "versions",
+]  # fmt: skip

@@ -1,0 +1,101 @@
+"""From the words of a recipe to objects: network, criterion, augmentation, optimiser, averaged weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+import ferlib.losses
+import ferlib.models
+from ferlib.data.transforms import Augment
+from ferlib.training.recipes import Recipe, RecipeError
+from ferlib.training.sam import SAM
+
+
+def build_model(recipe: Recipe, num_classes: int = 8) -> nn.Module:
+    """The recipe's network with fresh weights, drawn from the recipe's seed.
+
+    Shape: a recipe and the number of classes in, a module out. Raises ``RecipeError`` for a name that
+    ``ferlib.models`` does not have. Chapter 6.
+    """
+    maker = getattr(ferlib.models, recipe.model, None)
+    if maker is None:
+        raise RecipeError(f"recipe '{recipe.name}': ferlib.models has no '{recipe.model}'")
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return maker(num_classes=num_classes, **recipe.model_options)
+
+
+def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module:
+    """The recipe's loss, wrapped so that a network with several outputs is trained on all of them.
+
+    ``prior`` (K, K) replaces the FER+ prior matrix, which only fits the eight FER+ classes.
+
+    Shape: a recipe in, a module ``(output, target) -> scalar`` out. Raises ``RecipeError`` where the loss
+    does not take the recipe's options. Chapters 3 and 6.
+    """
+    makers = {
+        "cross-entropy": nn.CrossEntropyLoss,
+        "label-smoothing": ferlib.losses.LabelSmoothingLoss,
+        "pdls": ferlib.losses.PDLSLoss,
+        "f-pdls": ferlib.losses.FocalPDLSLoss,
+        "compensated-f-pdls": ferlib.losses.CompensatedFocalPDLSLoss,
+    }
+    options = dict(recipe.loss_options)
+    if prior is not None and "pdls" in recipe.loss:
+        options["prior"] = prior
+    try:
+        criterion = makers[recipe.loss](**options)
+    except TypeError as error:
+        raise RecipeError(
+            f"recipe '{recipe.name}': loss_options do not fit {recipe.loss}: {error}"
+        ) from error
+    return ferlib.losses.BatchTransformerLoss(criterion, vit_weight=recipe.vit_weight)
+
+
+def build_augment(recipe: Recipe) -> Augment | None:
+    """The recipe's augmentation, or None. Shape: a recipe in, a callable on (B, C, H, W) out. Chapter 6."""
+    makers = {"none": lambda: None, "light": Augment.light, "neural-resizer": Augment.neural_resizer}
+    return makers[recipe.augment]()
+
+
+def build_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+    """Adam or AdamW over the trainable weights, inside SAM where the recipe asks for it.
+
+    Weight decay acts on matrices and kernels only: shrinking a bias or a normalisation's scale towards zero
+    has no meaning.
+
+    Shape: a recipe and a module in, an optimiser with two groups out. Chapter 6.
+    """
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    base = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
+    if recipe.sam_rho is None:
+        return base(groups, lr=recipe.lr)
+    return SAM(groups, base, rho=recipe.sam_rho, lr=recipe.lr)
+
+
+def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
+    r"""A running average of the weights, or None where the recipe has no ``ema``.
+
+    .. math:: \bar w \leftarrow d_n \bar w + (1 - d_n) w, \qquad d_n = \min(d, (1 + n) / (10 + n))
+
+    after step n: the ramp lets the average forget the random start quickly. Batch statistics are averaged
+        too.
+
+    Shape: a recipe and a module in, a module with the same call out. Polyak and Juditsky, 1992. Chapter 6.
+    """
+    if recipe.ema is None:
+        return None
+
+    def mix(average: Tensor, current: Tensor, count: Tensor | int) -> Tensor:
+        if not average.is_floating_point():
+            return current
+        keep = min(recipe.ema, (1 + int(count)) / (10 + int(count)))
+        return average.lerp(current, 1 - keep)
+
+    return AveragedModel(model, avg_fn=mix, use_buffers=True)

@@ -1,0 +1,190 @@
+"""A recipe: everything that decides a training run, in one small file that can be read and run again.
+
+The bundled recipes are YAML files in ``ferlib/training/recipes/``. A run folder holds a copy of the one it
+followed, so that ``load_recipe("runs/x/recipe.yaml")`` runs it again. Chapter 6.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+FOLDER = Path(__file__).parent / "recipes"
+_CHOICES = {
+    "targets": ("label", "votes"),
+    "loss": ("cross-entropy", "label-smoothing", "pdls", "f-pdls", "compensated-f-pdls"),
+    "augment": ("none", "light", "neural-resizer"),
+    "optimiser": ("adam", "adamw"),
+    "schedule": ("constant", "cosine", "step", "exponential"),
+    "select": ("accuracy", "loss"),
+}
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be followed; the message names the file, the key and what was expected.
+
+    Shape: takes one message string. Chapter 6.
+    """
+
+
+@dataclass(frozen=True)
+class Recipe:
+    r"""All choices of one training run.
+
+    The learning rate at training time t (in epochs, a step is ``1 / steps_per_epoch``) is
+
+    .. math:: \mathrm{lr}(t) = \mathrm{lr} \cdot \min(1, t / w) \cdot s(t)
+
+    with w = ``warmup`` epochs and s one of: constant 1; cosine
+    ``floor + (1 - floor) (1 + cos(pi (t - w) / (T - w))) / 2`` over the T ``epochs``; step
+    ``decay ** (floor(t) // step_size)``; exponential ``decay ** floor(t)`` (whole epochs, as PyTorch's
+    StepLR and ExponentialLR when stepped after each epoch).
+
+    Attributes
+    ----------
+    name: what the run is called.
+    model, model_options: a name in ``ferlib.models`` and its arguments.
+    loss, loss_options: cross-entropy, label-smoothing, pdls, f-pdls or compensated-f-pdls, and its arguments.
+    vit_weight: the lambda of ``L = lambda L_VIT + L_BT + L_CBA``; used where a model has several outputs.
+    targets: "label" (majority label) or "votes" (the annotators' vote distribution).
+    epochs, batch_size: passes over the data, faces per step.
+    optimiser, lr, weight_decay: adam or adamw, learning rate > 0, weight decay >= 0.
+    sam_rho: radius of SAM's ball, or None for none.
+    schedule, warmup, decay, step_size, floor: see the equation.
+    clip: largest norm of the gradient, or None.
+    ema: decay of the averaged weights in [0, 1), or None for none; the average is what is evaluated and kept.
+    augment: none, light or neural-resizer (``ferlib.data.transforms``).
+    image_size: side in pixels that faces are resized to before the network, or None for as they are.
+    select: what "best" means on validation, highest accuracy or lowest loss.
+    seed: of the order of the data, augmentation and dropout.
+
+    Shape: scalars only. Raises ``RecipeError`` for a value outside its range. Chapter 6.
+    """
+
+    name: str = "untitled"
+    model: str = "btn_small"
+    model_options: dict[str, Any] = field(default_factory=dict)
+    loss: str = "f-pdls"
+    loss_options: dict[str, Any] = field(default_factory=dict)
+    vit_weight: float = 1.0
+    targets: str = "label"
+    epochs: int = 20
+    batch_size: int = 64
+    optimiser: str = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    sam_rho: float | None = None
+    schedule: str = "cosine"
+    warmup: float = 1.0
+    decay: float = 0.98
+    step_size: int = 15
+    floor: float = 0.0
+    clip: float | None = 5.0
+    ema: float | None = None
+    augment: str = "light"
+    image_size: int | None = None
+    select: str = "accuracy"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for key, allowed in _CHOICES.items():
+            if getattr(self, key) not in allowed:
+                raise RecipeError(
+                    f"recipe '{self.name}': {key} is {getattr(self, key)!r}, expected one of {allowed}"
+                )
+        ranges = {
+            "epochs": self.epochs >= 1,
+            "batch_size": self.batch_size >= 1,
+            "lr": self.lr > 0,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup": self.warmup >= 0,
+            "step_size": self.step_size >= 1,
+            "sam_rho": self.sam_rho is None or self.sam_rho > 0,
+            "ema": self.ema is None or 0 <= self.ema < 1,
+            "clip": self.clip is None or self.clip > 0,
+        }
+        for key, fine in ranges.items():
+            if not fine:
+                raise RecipeError(
+                    f"recipe '{self.name}': {key} is {getattr(self, key)}, which is out of range"
+                )
+
+    def lr_at(self, time: float) -> float:
+        """Learning rate at ``time`` in epochs (0 is the first step). Shape: scalar in, scalar out."""
+        ramp = min(1.0, time / self.warmup) if self.warmup else 1.0
+        whole = math.floor(time + 1e-9)  # a time summed from steps may fall a hair short of a whole epoch
+        shapes = {
+            "constant": lambda: 1.0,
+            "cosine": lambda: (
+                self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * self._progress(time)))
+            ),
+            "step": lambda: self.decay ** (whole // self.step_size),
+            "exponential": lambda: self.decay**whole,
+        }
+        return self.lr * ramp * shapes[self.schedule]()
+
+    def _progress(self, time: float) -> float:
+        rest = self.epochs - self.warmup
+        return min(1.0, max(0.0, (time - self.warmup) / rest)) if rest > 0 else 0.0
+
+    def but(self, **changes: Any) -> Recipe:
+        """A copy with some choices changed. Shape: scalars. Raises ``RecipeError`` for an unknown key."""
+        _check_keys(changes, f"recipe '{self.name}'")
+        return replace(self, **changes)
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML text that ``load_recipe`` reads back. Shape: a string."""
+        return yaml.safe_dump(asdict(self), sort_keys=False)
+
+
+def _check_keys(values: dict[str, Any], where: str) -> None:
+    known = [entry.name for entry in fields(Recipe)]
+    if unknown := sorted(set(values) - set(known)):
+        raise RecipeError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+
+
+def bundled() -> list[str]:
+    """Names of the recipes that come with ferlib. Shape: a sorted list of strings. Chapter 6."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+
+
+def load_recipe(name_or_path: str | Path) -> Recipe:
+    """Read a bundled recipe by its name, or any YAML file by its path.
+
+    Shape: a name such as ``"btn-small-ferplus"`` or a path in, a ``Recipe`` out. Raises ``RecipeError`` for
+    a name that is not there, a file that is not YAML, an unknown key or a value of the wrong kind. Chapter 6.
+    """
+    path = Path(name_or_path)
+    if not path.is_file():
+        path = FOLDER / f"{name_or_path}.yaml"
+    if not path.is_file():
+        raise RecipeError(f"no recipe '{name_or_path}': give a YAML file or one of {', '.join(bundled())}")
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path.name} is not a YAML file: {error}") from error
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path.name}: expected 'key: value' lines, found {type(values).__name__}")
+    _check_keys(values, path.name)
+    for key, value in values.items():
+        values[key] = _number(path.name, key, value)
+    return Recipe(**values)
+
+
+def _number(where: str, key: str, value: Any) -> Any:
+    """YAML reads 1e-3 as text and 3.0 as a float: make numbers what the recipe says they are, or say so."""
+    annotation = str(Recipe.__dataclass_fields__[key].type)
+    if value is None and "None" in annotation:
+        return None
+    try:
+        if annotation.startswith("float") and not isinstance(value, bool):
+            return float(value)
+        if annotation.startswith("int") and (isinstance(value, bool) or int(value) != float(value)):
+            raise ValueError
+        return int(value) if annotation.startswith("int") else value
+    except (TypeError, ValueError):
+        raise RecipeError(f"{where}: {key} is {value!r}, expected {annotation}") from None

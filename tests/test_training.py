@@ -1,0 +1,229 @@
+"""The loop learns, repeats itself, resumes exactly, and says clearly why it stops."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ferlib.training import (
+    Recipe,
+    TrainingError,
+    best_epoch,
+    build_average,
+    build_model,
+    build_optimiser,
+    checkpoints,
+    fit,
+    load_recipe,
+    make_progress,
+)
+from ferlib.training.loop import Batches
+from tests.tiny import Spots, net
+
+RECIPE = Recipe(
+    name="tiny", loss="cross-entropy", epochs=4, batch_size=16, lr=1e-2, warmup=0.5, augment="light", ema=0.9
+)
+TRAIN, VALID = Spots(64, seed=1), Spots(40, seed=2)
+
+
+def _fit(model, recipe=RECIPE, **options):
+    options = {"progress": None, "device": "cpu"} | options
+    return fit(model, nn.CrossEntropyLoss(), TRAIN, VALID, recipe, **options)
+
+
+def _same(left: nn.Module, right: nn.Module) -> bool:
+    pairs = zip(left.state_dict().values(), right.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+def _numbers(history):
+    return [{key: value for key, value in record.items() if key != "seconds"} for record in history]
+
+
+def test_the_loop_learns_what_can_be_learnt():
+    model = net()
+    history = _fit(model, RECIPE.but(epochs=8, augment="none"))
+    assert [record["epoch"] for record in history] == list(range(1, 9))
+    assert history[-1]["valid_accuracy"] > 0.9
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+@pytest.mark.parametrize("changes", [{}, {"sam_rho": 0.05}, {"ema": None}, {"targets": "votes"}], ids=str)
+def test_a_stopped_run_resumes_to_the_very_same_numbers(tmp_path, changes):
+    """Stop in the third epoch, resume in a fresh network and optimiser: same weights, same history."""
+    recipe = RECIPE.but(**changes)
+    whole = net()
+    expected = _fit(whole, recipe)
+
+    def stop(model, record):
+        if record["epoch"] == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _fit(net(), recipe, run_dir=tmp_path, on_epoch=stop)
+    resumed = net(seed=9)  # other weights: everything must come from the checkpoint
+    torch.rand(7)  # and other random numbers in between
+    history = _fit(resumed, recipe, run_dir=tmp_path, resume=True)
+    assert _numbers(history) == _numbers(expected)
+    assert _same(resumed, whole)
+
+
+def test_the_seed_decides_everything_and_the_callers_random_numbers_are_left_alone():
+    state = torch.random.get_rng_state()
+    first, second, third = net(), net(), net()
+    _fit(first)
+    assert torch.equal(state, torch.random.get_rng_state())
+    torch.rand(3)
+    _fit(second)
+    _fit(third, RECIPE.but(seed=1))
+    assert _same(first, second)
+    assert not _same(first, third)
+
+
+def test_a_run_folder_can_be_read_and_run_again(tmp_path):
+    model = net()
+    history = _fit(model, run_dir=tmp_path)
+    assert load_recipe(tmp_path / "recipe.yaml") == RECIPE
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert _numbers(lines) == _numbers(history)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [
+        "best.safetensors",
+        "environment.json",
+        "last.safetensors",
+        "metrics.jsonl",
+        "recipe.yaml",
+    ]
+    best = net(seed=5)
+    note = checkpoints.load(tmp_path / "best.safetensors", best)
+    assert note["epoch"] == best_epoch(history, RECIPE)
+    measured = [r["valid_accuracy"] for r in history if r["epoch"] == note["epoch"]]
+    best.eval()
+    images, labels = next(Batches(VALID, RECIPE.but(batch_size=40), torch.device("cpu")).epoch(0))
+    assert (best(images).argmax(1) == labels).float().mean().item() == pytest.approx(measured[0])
+
+
+def test_best_is_chosen_as_the_recipe_says():
+    history = [
+        {"epoch": 1, "valid_accuracy": 0.5, "valid_loss": 1.0},
+        {"epoch": 2, "valid_accuracy": 0.7, "valid_loss": 1.2},
+        {"epoch": 3, "valid_accuracy": 0.7, "valid_loss": 1.1},
+    ]
+    assert best_epoch(history, RECIPE) == 2
+    assert best_epoch(history, RECIPE.but(select="loss")) == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_move(tmp_path):
+    model, calls = net(), []
+
+    class Broken(nn.Module):
+        def forward(self, output, target):
+            calls.append(1)
+            loss = nn.functional.cross_entropy(output, target)
+            return loss * math.nan if len(calls) == 3 else loss
+
+    with pytest.raises(TrainingError, match=r"nan \(epoch 1, step 3 of 4"):
+        fit(model, Broken(), TRAIN, VALID, RECIPE, progress=None, device="cpu", run_dir=tmp_path)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+
+
+def test_resume_refuses_another_recipe_and_weights_alone(tmp_path):
+    _fit(net(), RECIPE.but(epochs=1, schedule="constant"), run_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"trained with lr 0\.01, the recipe says 0\.02"):
+        _fit(net(), RECIPE.but(epochs=2, schedule="constant", lr=0.02), run_dir=tmp_path, resume=True)
+    with pytest.raises(ValueError, match="weights only"):
+        _fit(net(), RECIPE, resume=tmp_path / "best.safetensors")
+    with pytest.raises(ValueError, match="needs a run_dir"):
+        _fit(net(), RECIPE, resume=True)
+    longer = _fit(net(), RECIPE.but(epochs=2, schedule="constant"), run_dir=tmp_path, resume=True)
+    assert len(longer) == 2  # only the cosine depends on the number of epochs
+
+
+def test_a_data_set_without_votes_or_without_faces_is_told():
+    data = Spots(16)
+    data.__class__ = type(
+        "NoVotes", (Spots,), {"__getitem__": lambda s, i: {"image": s.images[i], "label": 0}}
+    )
+    with pytest.raises(ValueError, match="no votes"):
+        fit(net(), nn.CrossEntropyLoss(), data, VALID, RECIPE.but(targets="votes"), progress=None)
+    with pytest.raises(ValueError, match="empty"):
+        fit(net(), nn.CrossEntropyLoss(), Spots(0), VALID, RECIPE, progress=None)
+
+
+def test_batches_cover_every_face_and_are_shuffled_anew_each_epoch():
+    batches = Batches(Spots(50), RECIPE.but(augment="none"), torch.device("cpu"), shuffle=True)
+    one, again, two = (torch.cat([x for x, _ in batches.epoch(e)]) for e in (1, 1, 2))
+    assert len(batches) == 3 and len(one) == 48  # two faces are left out: no batch of two
+    assert torch.equal(one, again) and not torch.equal(one, two)
+    plain = Batches(Spots(50), RECIPE, torch.device("cpu"))
+    assert torch.equal(torch.cat([y for _, y in plain.epoch(0)]), Spots(50).labels)
+    assert next(plain.epoch(0))[0].shape == (16, 3, 16, 16)
+    assert (
+        next(Batches(Spots(50), RECIPE.but(image_size=32), torch.device("cpu")).epoch(0))[0].shape[-1] == 32
+    )
+
+
+def test_the_average_follows_its_formula():
+    model = net()
+    average = build_average(RECIPE, model)
+    with torch.no_grad():
+        values = []
+        for step in range(4):
+            model.head.bias.fill_(float(step))
+            average.update_parameters(model)
+            values.append(average.module.head.bias[0].item())
+    expected, current = [0.0], 0.0
+    for n in (1, 2, 3):
+        keep = min(0.9, (1 + n) / (10 + n))
+        current = keep * current + (1 - keep) * n
+        expected.append(current)
+    assert values == pytest.approx(expected)
+    assert build_average(RECIPE.but(ema=None), model) is None
+
+
+def test_weight_decay_leaves_biases_and_norms_alone():
+    matrices, vectors = build_optimiser(RECIPE, net()).param_groups
+    assert matrices["weight_decay"] == RECIPE.weight_decay and vectors["weight_decay"] == 0
+    assert {p.ndim for p in vectors["params"]} == {1} and {p.ndim for p in matrices["params"]} == {2, 4}
+
+
+def test_the_recipe_builds_the_same_network_every_time():
+    recipe = load_recipe("btn-small-synthetic")
+    assert _same(build_model(recipe), build_model(recipe))
+    assert not _same(build_model(recipe), build_model(recipe.but(seed=1)))
+    with pytest.raises(ValueError, match="no 'nothing'"):
+        build_model(recipe.but(model="nothing"))
+
+
+def test_progress_in_three_places(capsys):
+    _fit(net(), RECIPE.but(epochs=2), progress="log")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("epoch   1 of 2: train loss") and lines[-1] == "done"
+    _fit(net(), RECIPE.but(epochs=2), progress="terminal")
+    assert "8/8" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="'auto'"):
+        make_progress("loud")
+
+
+def test_the_notebooks_picture_ends_with_the_whole_story(monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, bundle, raw):
+            shown.append(bundle)
+
+    def display(bundle, raw, display_id):
+        shown.append(bundle)
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    history = _fit(net(), progress="notebook")
+    first, last = shown[0], shown[-1]
+    assert 'aria-valuenow="0"' in first["text/html"] and 'aria-valuenow="100"' in last["text/html"]
+    assert f"{100 * history[-1]['valid_accuracy']:.1f} %" in last["text/plain"]
+    assert last["text/html"].count("<polyline") == 5 and "<script" not in last["text/html"]
+    assert "epoch 4 of 4" in last["text/plain"] and last["text/plain"].endswith("done")
