@@ -52,7 +52,7 @@ def test_numbers_as_yaml_reads_them(tmp_path):
 
 @pytest.mark.parametrize("schedule", ["step", "exponential", "cosine", "constant"])
 def test_schedules_are_pytorchs(schedule):
-    """Whole epochs, no warm-up: the same learning rates as torch.optim.lr_scheduler stepped after each epoch."""
+    """Whole epochs, no warm-up: the learning rates of torch.optim.lr_scheduler, stepped after each epoch."""
     recipe = Recipe(schedule=schedule, warmup=0, decay=0.25, step_size=3, epochs=10, lr=0.1)
     optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     theirs = {

@@ -1,0 +1,130 @@
+"""Result records: what was measured, on what, with what, when. The book's numbers come from these files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import ferlib
+from ferlib.data.base import FaceDataset
+from ferlib.evaluation.metrics import Interval
+from ferlib.training.files import write_text
+
+_FORMAT = "ferlib-result-1"
+
+
+class RecordError(ValueError):
+    """A result record that is not there or cannot be read; the message names the file and what to do.
+
+    Shape: takes one message string. Chapter 7.
+    """
+
+
+@dataclass
+class ResultRecord:
+    """One measurement, complete enough to be judged and repeated.
+
+    Attributes
+    ----------
+    name: what the record is called; ``<name>.json`` in ``book/results``.
+    what: one sentence that says what was measured.
+    numbers: measured numbers by name, each with its interval.
+    data: name of the data set, split, number of faces, fingerprint.
+    classes: the K class names.
+    confusion: K x K counts, rows labels, columns predictions.
+    settings: everything chosen (recipe, batch size, which output).
+    curves: history of the run, one record per epoch.
+    extra: measured numbers without an interval (minutes, parameters).
+    seed, versions, date: what repeats it; the date is UTC, ISO 8601.
+    command: what was typed to get it.
+
+    Shape: K classes; ``confusion`` (K, K). Chapters 6 and 7.
+    """
+
+    name: str
+    what: str
+    numbers: dict[str, Interval] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
+    confusion: list[list[int]] = field(default_factory=list)
+    settings: dict[str, Any] = field(default_factory=dict)
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    extra: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+    date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    command: str = ""
+
+    def save(self, path: str | Path | None = None) -> Path:
+        """Write as JSON in one move; without a path to ``book/results/<name>.json`` of the repository.
+
+        Shape: a path in, the path out. Raises ``RecordError`` where it cannot be written.
+        """
+        path = Path(path) if path is not None else folders()[0] / f"{self.name}.json"
+        text = json.dumps({"format": _FORMAT, **asdict(self)}, indent=1, ensure_ascii=False) + "\n"
+        try:
+            return write_text(path, text)
+        except OSError as error:
+            raise RecordError(f"cannot write {path}: {error}; is the folder writable?") from error
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> ResultRecord:
+        """Read a record by its name (``"small_model_ferplus"``) or its path.
+
+        Shape: a name or path in, a record out. Raises ``RecordError`` for a file that is not there, is
+        damaged or was written in another format.
+        """
+        path = Path(name_or_path)
+        if not path.is_file():
+            places = [folder / f"{name_or_path}.json" for folder in folders()]
+            path = next((place for place in places if place.is_file()), path)
+        if not path.is_file():
+            raise RecordError(
+                f"no record '{name_or_path}' in {' or '.join(str(folder) for folder in folders())}: "
+                "give a path, or make the record with its script in book/records"
+            )
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("format") != _FORMAT:
+                raise RecordError(f"{path.name} is not a record of format {_FORMAT}: make it again")
+            values["numbers"] = {key: Interval(**number) for key, number in values["numbers"].items()}
+            return cls(**values)
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise RecordError(f"{path.name} is not a whole result record ({error}): make it again") from error
+
+    def table(self) -> str:
+        """The numbers as text, one a line. Shape: returns a string."""
+        width = max((len(key) for key in self.numbers), default=0)
+        return "\n".join(f"{key:{width}s}  {number.percent()}" for key, number in self.numbers.items())
+
+
+def folders() -> list[Path]:
+    """Where records are looked for: ``$FERLIB_RESULTS``, the repository's ``book/results``, an installed
+    copy.
+
+    Shape: a list of paths. Chapter 7.
+    """
+    chosen = [Path(os.environ["FERLIB_RESULTS"])] if os.environ.get("FERLIB_RESULTS") else []
+    repository = Path(ferlib.__file__).resolve().parent.parent / "book" / "results"
+    return [*chosen, repository, Path(sys.prefix) / "share" / "ferlib" / "results"]
+
+
+def fingerprint(data: FaceDataset, sample: int = 256) -> str:
+    """A short code for a data set: SHA-256 of all labels and of up to ``sample`` evenly spaced images.
+
+    Two runs that print the same code saw the same faces in the same order (as far as the sample tells).
+
+    Shape: N faces in, 16 hexadecimal digits out. Chapter 7.
+    """
+    import hashlib
+
+    code = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes())
+    rows = [i * len(data) // min(sample, len(data)) for i in range(min(sample, len(data)))]
+    for start in range(0, len(rows), 64):
+        code.update(data.batch(rows[start : start + 64])["image"].contiguous().numpy().tobytes())
+    return code.hexdigest()[:16]

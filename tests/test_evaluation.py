@@ -1,0 +1,166 @@
+"""Metrics against hand counts and scikit-learn, intervals against their definition, records against loss."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sk
+
+from ferlib.evaluation import (
+    Interval,
+    RecordError,
+    ResultRecord,
+    accuracy,
+    accuracy_interval,
+    bootstrap_interval,
+    class_recall,
+    confusion_matrix,
+    evaluate,
+    fingerprint,
+    macro_f1,
+    mean_class_accuracy,
+    predict,
+    wilson_interval,
+)
+from tests.tiny import Spots, net
+
+LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
+GUESSES = np.array([0, 0, 0, 1, 1, 0, 2, 2, 0, 2])
+
+
+def test_counts_by_hand():
+    assert accuracy(LABELS, GUESSES) == 0.7
+    assert confusion_matrix(LABELS, GUESSES, 4).tolist() == [
+        [3, 1, 0, 0],
+        [1, 1, 0, 0],
+        [1, 0, 3, 0],
+        [0] * 4,
+    ]
+    np.testing.assert_allclose(class_recall(LABELS, GUESSES, 4), [0.75, 0.5, 0.75, np.nan])
+    assert mean_class_accuracy(LABELS, GUESSES, 4) == pytest.approx(2 / 3)
+    assert mean_class_accuracy(LABELS, GUESSES, 3) == pytest.approx(
+        sk.balanced_accuracy_score(LABELS, GUESSES)
+    )
+    assert macro_f1(LABELS, GUESSES, 4) == pytest.approx(np.mean([6 / 9, 2 / 4, 6 / 7]))
+
+
+def test_wilson_against_its_equation():
+    """The ends of the interval are the p0 for which |p - p0| = z sqrt(p0 (1 - p0) / n)."""
+    for right, total in [(7, 10), (0, 5), (5, 5), (812, 1000)]:
+        found = wilson_interval(right, total)
+        p = right / total
+        for end in (found.low, found.high):
+            assert (p - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / total, abs=1e-6)
+        assert 0 <= found.low <= p <= found.high <= 1
+    assert wilson_interval(7, 10, confidence=0.5).high < wilson_interval(7, 10).high
+    with pytest.raises(ValueError, match="11 right of 10"):
+        wilson_interval(11, 10)
+    with pytest.raises(ValueError, match="confidence is 95"):
+        wilson_interval(1, 2, confidence=95)
+
+
+def test_the_shortcut_for_accuracy_is_the_bootstrap():
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, 3, 400)
+    guesses = np.where(draw.random(400) < 0.8, labels, (labels + 1) % 3)
+    plain = bootstrap_interval(accuracy, labels, guesses, resamples=4000)
+    quick = accuracy_interval(labels, guesses, method="bootstrap")
+    wilson = accuracy_interval(labels, guesses)
+    for other in (quick, wilson):
+        assert other.value == plain.value
+        assert other.low == pytest.approx(plain.low, abs=0.006)
+        assert other.high == pytest.approx(plain.high, abs=0.006)
+
+
+def test_intervals_cover_the_truth_as_often_as_they_say():
+    """500 samples of 100 coins of 0.8: a 95 % interval holds 0.8 in about 475 of them."""
+    heads = np.random.default_rng(1).binomial(100, 0.8, 500)
+    inside = [wilson_interval(int(h), 100) for h in heads]
+    assert 460 <= sum(i.low <= 0.8 <= i.high for i in inside) <= 490
+
+
+def test_nonsense_is_told():
+    with pytest.raises(ValueError, match="expected one label"):
+        accuracy([0, 1], [0])
+    with pytest.raises(ValueError, match="at least one face"):
+        accuracy([], [])
+    with pytest.raises(ValueError, match="a prediction is 3"):
+        confusion_matrix([0, 1], [0, 3], 3)
+    with pytest.raises(ValueError, match="'wilson' or 'bootstrap'"):
+        accuracy_interval([0], [0], method="guess")
+
+
+class BatchNet(torch.nn.Module):
+    """Answers with the batch's mean brightness: depends on who else is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        means = images.mean((1, 2, 3))
+        others = means.mean().expand_as(means)
+        return self.scale * torch.stack([means, others, -means, means * 0], 1)
+
+
+def test_predictions_keep_the_order_and_the_mode():
+    model, data = net().train(), Spots(30)
+    logits, labels = predict(model, data, batch_size=7)
+    assert model.training and torch.equal(labels, data.labels) and logits.shape == (30, 4)
+    shuffled, _ = predict(model, data, batch_size=7, shuffle=3)
+    torch.testing.assert_close(shuffled, logits)  # each face by itself: the batches do not matter
+    whole, _ = predict(BatchNet(), data, batch_size=30)
+    mixed, _ = predict(BatchNet(), data, batch_size=5, shuffle=3)
+    torch.testing.assert_close(mixed[:, 0], whole[:, 0])
+    assert not torch.allclose(mixed[:, 1], whole[:, 1])
+    with pytest.raises(ValueError, match="empty"):
+        predict(model, Spots(0))
+
+
+def test_a_record_tells_everything_and_comes_back(tmp_path):
+    data = Spots(60)
+    model = net()
+    record = evaluate(model, data, name="tiny", split="valid", resamples=50, settings={"recipe": "none"})
+    logits, labels = predict(model, data)
+    assert record.numbers["accuracy"].value == pytest.approx(
+        (logits.argmax(1) == labels).float().mean().item()
+    )
+    assert np.sum(record.confusion) == 60 == sum(record.data["per class"])
+    assert {"accuracy", "mean class accuracy", "macro F1", "recall upper left"} <= record.numbers.keys()
+    assert record.versions["torch"] == torch.__version__ and record.date.endswith("+00:00")
+    assert record.settings["batch_size"] == 64 and record.settings["recipe"] == "none"
+    path = record.save(tmp_path / "sub" / "tiny.json")
+    assert ResultRecord.load(path) == record
+    assert isinstance(ResultRecord.load(path).numbers["accuracy"], Interval)
+    assert "accuracy" in record.table() and "%" in record.table()
+
+
+def test_records_are_found_by_name_and_damage_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("FERLIB_RESULTS", str(tmp_path))
+    ResultRecord("mine", "a test").save()
+    assert ResultRecord.load("mine").what == "a test"
+    with pytest.raises(RecordError, match=r"no record 'yours'.*book/records"):
+        ResultRecord.load("yours")
+    whole = (tmp_path / "mine.json").read_text()
+    (tmp_path / "cut.json").write_text(whole[:50])
+    (tmp_path / "old.json").write_text(json.dumps({**json.loads(whole), "format": "other"}))
+    (tmp_path / "list.json").write_text("[]")
+    for name in ("cut", "old", "list"):
+        with pytest.raises(RecordError, match="make it again"):
+            ResultRecord.load(name)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordError, match="cannot write"):
+        ResultRecord("mine", "a test").save(tmp_path / "file" / "mine.json")
+
+
+def test_the_fingerprint_sees_images_labels_and_order():
+    first, again, other = Spots(40), Spots(40), Spots(40, seed=1)
+    assert fingerprint(first) == fingerprint(again) != fingerprint(other)
+    again.images[7] = 0
+    assert fingerprint(first) != fingerprint(again)
+    relabelled = Spots(40)
+    relabelled.labels = relabelled.labels.flip(0)
+    assert fingerprint(first) != fingerprint(relabelled)
