@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from nbclient.exceptions import CellExecutionError
 
@@ -20,11 +21,11 @@ def build_html() -> int:
     The clean keeps the cache of executed notebooks. Without it Sphinx would skip a page that failed before
     and call the second build a success.
     """
-    book = [sys.executable, "-m", "jupyter_book"]
-    subprocess.run([*book, "clean", "."], cwd=notebooks.ROOT, check=True, stdout=subprocess.DEVNULL)
+    book = str(Path(sys.executable).with_name("jupyter-book"))
+    subprocess.run([book, "clean", "."], cwd=notebooks.ROOT, check=True, stdout=subprocess.DEVNULL)
     os.environ["FERLIB_STATIC"] = "1"
-    command = [*book, "build", ".", "-q", "-W", "-n", "--keep-going"]
-    return subprocess.run(command, cwd=notebooks.ROOT).returncode
+    command = [book, "build", ".", "-q", "-W", "-n", "--keep-going"]
+    return subprocess.run(command, cwd=notebooks.ROOT, stdout=subprocess.DEVNULL).returncode
 
 
 def main() -> int:

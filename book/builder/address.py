@@ -1,7 +1,7 @@
 """Write the repository's address wherever it is needed from the one place where it stands.
 
-`_config.yml` (`repository: url:`) is that place. Colab opens a notebook alone, without the repository, so each
-set-up cell has to carry the address, and the README links to it. After changing `_config.yml` run
+`_config.yml` (`repository: url:`) is that place. Colab opens a notebook alone, without the repository, so
+each set-up cell has to carry the address, and the README links to it. After changing `_config.yml` run
 `python -m book.builder.address`.
 """
 

@@ -131,7 +131,9 @@ def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: st
     progress = _Progress(label or path.stem, len(notebook.cells))
     client = NotebookClient(
         notebook, timeout=CELL_SECONDS, kernel_name="python3", on_cell_executed=progress,
+        record_timing=False,  # times in the cells would make the run look like another notebook
         resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings about transport are not the reader's
     )  # fmt: skip
     # No kernel stands behind a page: figures choose their static form when this is set.
     os.environ["FERLIB_STATIC"] = "1"
