@@ -1,5 +1,53 @@
 """The networks of both papers: plain torch modules that know nothing of data, losses or training."""
 
+from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
+from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
+from ferlib.models.multi_level_attention import MultiLevelAttention
+from ferlib.models.official import (
+    Architecture,
+    CheckpointError,
+    architectures,
+    from_official,
+    register,
+)
+from ferlib.models.resized_transformer import (
+    ResizedTransformer,
+    classification_head,
+    load_backbone,
+)
+from ferlib.models.resizer import (
+    FixedResizer,
+    NeuralResizer,
+    ResidualBlock,
+    bilinear,
+    published_scale_factor,
+)
+from ferlib.models.small import btn_small
+from ferlib.models.spatial_transformer import SpatialTransformer, warp
 
-__all__ = ["MobileFaceNet", "MobileFaceNetOutput"]
+__all__ = [
+    "Architecture",
+    "BTNOutput",
+    "BatchTransformer",
+    "BatchTransformerNetwork",
+    "CheckpointError",
+    "FixedResizer",
+    "MobileFaceNet",
+    "MobileFaceNetOutput",
+    "MultiLevelAttention",
+    "NeuralResizer",
+    "ResidualBlock",
+    "ResizedTransformer",
+    "SpatialTransformer",
+    "architectures",
+    "bilinear",
+    "btn_small",
+    "class_batch_attention",
+    "classification_head",
+    "from_official",
+    "load_backbone",
+    "published_scale_factor",
+    "register",
+    "warp",
+]

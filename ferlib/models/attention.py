@@ -1,8 +1,8 @@
 """Scaled dot-product attention: fused and silent by default, explicit when somebody listens.
 
 Every attention of this package (windows, levels, transformer blocks, batches) computes through one small
-module, so that one recorder can watch them all. Nobody pays for it: without a listener the weights are never formed.
-Chapter 4 derives it, chapter 8 listens to it.
+module, so that one recorder can watch them all. Nobody pays for that: without a listener the weights are
+never formed. Chapter 4 derives it, chapter 8 listens to it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from torch.nn import functional as F
 class ScaledDotProduct(nn.Module):
     r"""Mix values by how well queries match keys.
 
-    Equation: A = softmax(scale * Q K^T + bias) over the keys, output = A V; ``scale`` defaults to 1 / sqrt(d).
+    Equation: A = softmax(scale * Q K^T + bias) over the keys, output = A V; scale = 1 / sqrt(d) by default.
 
-    Shape: query (..., N, d), key (..., M, d), value (..., M, e), bias broadcastable to (..., N, M) -> (..., N, e).
-    Leading axes are batch and heads: (B, heads, N, d) in a transformer, (C, B, d) in class batch attention.
+    Shape: query (..., N, d), key (..., M, d), value (..., M, e), bias broadcastable to (..., N, M)
+    -> (..., N, e). Leading axes are batch and heads: (B, heads, N, d) in a transformer.
 
     ``listeners`` is a list of functions; while it holds any, the attention weights (..., N, M) are computed
-    explicitly (same values, still part of the graph) and each function is called with them. ``axes`` says in words
-    what the weights' axes are. ``ferlib.explain.AttentionRecorder`` puts itself there and takes itself away again.
+    explicitly (same values, still part of the graph) and each function is called with them. ``axes`` says in
+    words what the weights' axes are. ``ferlib.explain.AttentionRecorder`` adds and removes itself there.
 
     Source: Vaswani et al. 2017, equation 1. Chapters 4, 5 and 8.
     """

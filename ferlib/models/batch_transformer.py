@@ -1,0 +1,157 @@
+"""The batch transformer: every image of a batch asks the others what their class scores are.
+
+Class batch attention is scaled dot-product attention with classes as heads and images as tokens.
+For class c, image i asks with its query map, image j answers with its key map, and what is passed on is
+image j's score for class c. Chapter 4 builds it by hand, chapter 8 looks at its weights.
+
+Source: Batch Transformer Network (arXiv 2407.04218), section on class batch attention, and its README.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ferlib.models.attention import attention_weights
+
+ENCODINGS = ("sinusoidal", "learned", "none")
+EXPLICIT_BATCH = 256  # up to here the (C, B, B) weights are small and writing them down is fastest
+
+
+def class_batch_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scale: float | None = None, return_weights: bool = False
+) -> Tensor | tuple[Tensor, Tensor]:
+    r"""Correct each image's class scores by those of the images of its batch that resemble it.
+
+    Equation: A_c = softmax(scale * Q_c K_c^T) in R^{BxB}, out[:, c] = A_c V[:, c] for each class c, with
+    ``scale`` = 1 / sqrt(C): C is the number of classes, not the embedding size E (which is 49 in the paper).
+
+    Shape: query and key (B, C, E), value (B, C) -> (B, C); with ``return_weights`` also A (C, B, B), whose
+    rows sum to one (axes: class, asking image, answering image).
+
+    Without weights the memory grows with B, not with B squared, beyond a batch of 256 images.
+
+    Raises: ``ValueError`` where the three shapes do not fit together.
+    Source: BTN README, ``ClassBatchAttention``; arXiv 2407.04218. Chapter 4.
+    """
+    _check(query, key, value)
+    batch, classes, _ = query.shape
+    scale = 1 / math.sqrt(classes) if scale is None else scale
+    by_class = (
+        query.transpose(0, 1),
+        key.transpose(0, 1),
+        value.t().unsqueeze(-1),
+    )  # (C, B, E), ..., (C, B, 1)
+    if return_weights or batch <= EXPLICIT_BATCH:
+        weights = attention_weights(by_class[0], by_class[1], scale=scale)
+        mixed = (weights @ by_class[2]).squeeze(-1).t()
+        return (mixed, weights) if return_weights else mixed
+    return _fused(*by_class, scale).t()
+
+
+def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """(C, B, E), (C, B, E), (C, B, 1) -> (C, B); fused kernels want equal sizes: pad with zeros."""
+    size = query.shape[-1] if query.device.type == "cpu" else -(-query.shape[-1] // 8) * 8
+    padded = [F.pad(t, (0, size - t.shape[-1])).unsqueeze(0) for t in (query, key, value)]
+    return F.scaled_dot_product_attention(*padded, scale=scale)[0, :, :, 0]
+
+
+def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
+    if query.ndim != 3 or key.shape != query.shape or value.shape != query.shape[:2]:
+        raise ValueError(
+            "class batch attention takes query and key of one shape (B, C, E) and value (B, C), "
+            f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
+        )
+
+
+class ChannelPositionalEncoding(nn.Module):
+    r"""Add to query and key something that tells the classes (the channels) apart.
+
+    Equation: q' = q + P, k' = k + P with P in R^{CxE}, the same for every image. ``kind`` is "sinusoidal"
+    (P[c, 2i] = sin(c / 10000^{2i/E}), P[c, 2i+1] = cos of the same; no parameters), "learned" (P starts as
+    N(0, 0.02)) or "none".
+
+    What it can do, by algebra: q'_i . k'_j = q_i . k_j + P . k_j + (terms that do not depend on j), and the
+    softmax over j forgets the latter. Only P . k_j stays: some images become louder for all who ask.
+
+    Shape: query and key (B, C, E) -> the same. Raises: ``ValueError`` for an unknown kind or other shapes.
+    Source: the BTN README calls it with the number of channels and does not show it; the default is ours.
+    Chapter 4.
+    """
+
+    def __init__(self, channels: int, positions: int = 49, kind: str = "sinusoidal") -> None:
+        super().__init__()
+        if kind not in ENCODINGS:
+            raise ValueError(f"kind of channel positional encoding is one of {ENCODINGS}, got {kind!r}")
+        self.kind = kind
+        if kind == "learned":
+            self.encoding = nn.Parameter(0.02 * torch.randn(channels, positions))
+        elif kind == "sinusoidal":
+            self.register_buffer("encoding", _sinusoids(channels, positions), persistent=False)
+
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        if self.kind == "none":
+            return query, key
+        if query.shape[1:] != self.encoding.shape or key.shape[1:] != self.encoding.shape:
+            raise ValueError(
+                f"encoding is made for (B, {', '.join(map(str, self.encoding.shape))}), "
+                f"got {tuple(query.shape)} and {tuple(key.shape)}"
+            )
+        return query + self.encoding, key + self.encoding
+
+    def extra_repr(self) -> str:
+        return f"kind={self.kind!r}"
+
+
+def _sinusoids(channels: int, positions: int) -> Tensor:
+    exponent = torch.arange(0, positions, 2, dtype=torch.float64) / positions
+    angle = torch.arange(channels, dtype=torch.float64)[:, None] * 10000.0**-exponent
+    table = torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)
+    return table[:, :positions].float()
+
+
+class ClassBatchAttention(nn.Module):
+    """:func:`class_batch_attention` as a module, so that its weights can be listened to.
+
+    Shape: query and key (B, C, E), value (B, C) -> (B, C); listeners get (C, B, B).
+    ``listeners`` works as in :class:`ferlib.models.attention.ScaledDotProduct`. Chapters 4 and 8.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.axes = "classes, asking image, answering image"
+        self.listeners: list[Callable[[Tensor], None]] = []
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        if not self.listeners:
+            return class_batch_attention(query, key, value)
+        mixed, weights = class_batch_attention(query, key, value, return_weights=True)
+        for listener in self.listeners:
+            listener(weights)
+        return mixed
+
+
+class BatchTransformer(nn.Module):
+    r"""Class batch attention and a shortcut: what the batch says, and that plus what the image says itself.
+
+    Equation: CBA = class_batch_attention(q + P, k + P, v), BT = CBA + v.
+
+    Shape: query and key (B, C, 49), value (B, C) -> (CBA, BT), each (B, C). Without learned encoding it has
+    no parameters. Permuting the batch permutes both outputs; for B = 1, CBA = v exactly and BT = 2 v.
+
+    Source: BTN README, ``BatchTransformer``; arXiv 2407.04218. Chapter 4.
+    """
+
+    def __init__(self, num_classes: int, positions: int = 49, encoding: str = "sinusoidal") -> None:
+        super().__init__()
+        self.pos_encoder = ChannelPositionalEncoding(num_classes, positions, encoding)
+        self.attention = ClassBatchAttention()
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        query, key = self.pos_encoder(query, key)
+        attended = self.attention(query, key, value)
+        return attended, attended + value

@@ -1,0 +1,76 @@
+"""The Batch Transformer Network: images to tokens to logits, and then the batch has its say.
+
+images -> encoder -> 147 tokens -> multi-level attention -> transformer -> logits ("vit")
+                                         \\-> class maps -> batch transformer -> "cba" and "bt" scores
+
+The encoder is a part that can be exchanged: POSTER V2's two backbones, or a small residual pyramid
+(:func:`ferlib.models.btn_small`). Chapter 5 draws the network from this code.
+Source: arXiv 2407.04218; multi-level attention is our reconstruction (see its module).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from ferlib.models.batch_transformer import BatchTransformer
+from ferlib.models.multi_level_attention import MultiLevelAttention
+from ferlib.models.token_transformer import TokenTransformer
+
+OUTPUTS = ("vit", "bt", "cba")
+
+
+class BTNOutput(NamedTuple):
+    """The three answers, each of them logits that the loss looks at.
+
+    Shape: ``vit`` (B, C) from the image alone, ``bt`` (B, C) image plus batch, ``cba`` (B, C) batch alone.
+    """
+
+    vit: Tensor
+    bt: Tensor
+    cba: Tensor
+
+
+class BatchTransformerNetwork(nn.Module):
+    """Recognise expressions with the help of the other images of the batch.
+
+    Shape: images (B, 3, H, W), RGB, ImageNet-normalised -> :class:`BTNOutput` in training mode, one tensor
+    (B, C) in evaluation mode: the output named by ``inference``. "vit" does not depend on the other images;
+    "bt" and "cba" do, and for a single image they give the same class as "vit". ``outputs`` gives all three
+    in either mode.
+
+    Parameters: ``encoder`` maps images to tokens (B, 147, dim); the other settings are the widths of the
+    parts behind it. Raises: ``ValueError`` for an unknown ``inference``.
+    Source: arXiv 2407.04218. Which output the paper uses at test time is not stated. Chapter 5.
+    """
+
+    def __init__(
+        self, num_classes: int = 7, inference: str = "bt", *, encoder: nn.Module, dim: int = 768,
+        depth: int = 2, heads: int = 8, mlp_ratio: float = 4.0, dropout: float = 0.0,
+        encoding: str = "sinusoidal",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if inference not in OUTPUTS:
+            raise ValueError(f"inference is one of {OUTPUTS}, got {inference!r}")
+        self.num_classes, self.inference = num_classes, inference
+        self.encoder = encoder
+        self.levels = MultiLevelAttention(num_classes, dim=dim, heads=heads)
+        self.vit = TokenTransformer(
+            num_classes, dim=dim, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout
+        )
+        self.batch_transformer = BatchTransformer(num_classes, encoding=encoding)
+
+    def outputs(self, images: Tensor) -> BTNOutput:
+        """All three answers, whatever the mode: (B, 3, H, W) -> three of (B, C)."""
+        tokens, query, key = self.levels(self.encoder(images))
+        vit = self.vit(tokens)
+        cba, bt = self.batch_transformer(query, key, vit)
+        return BTNOutput(vit, bt, cba)
+
+    def forward(self, images: Tensor) -> BTNOutput | Tensor:
+        if self.training:
+            return self.outputs(images)
+        if self.inference == "vit":  # nothing of the batch is needed
+            return self.vit(self.levels(self.encoder(images)).tokens)
+        return getattr(self.outputs(images), self.inference)

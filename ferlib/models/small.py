@@ -1,0 +1,116 @@
+"""The smallest member of the family: the Batch Transformer Network for a laptop CPU.
+
+Same structure as the large one (three maps of 28, 14 and 7 cells, 49 tokens each, multi-level attention,
+transformer, batch transformer), other widths, and one residual pyramid in place of the two backbones, so
+that it trains from scratch on 48-pixel faces. Chapters 5 to 8 use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ferlib.models.btn import BatchTransformerNetwork
+
+GRID = 7
+
+
+class ResidualUnit(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut; stride 2 halves the map.
+
+    Shape: (B, in, H, W) -> (B, out, H / stride, W / stride). Source: He et al. 2016, figure 2. Chapter 5.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride), nn.Conv2d(channels_in, channels_out, 1, bias=False),
+                nn.BatchNorm2d(channels_out),
+            )  # fmt: skip
+
+    def forward(self, maps: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(maps), inplace=True)
+
+
+class ResidualPyramid(nn.Module):
+    """Images to 3 x 49 tokens: a convolutional pyramid whose levels are pooled to 7 x 7 and projected.
+
+    Shape: (B, 3, H, W) -> tokens (B, 147, dim), levels one after the other from fine to coarse. ``maps``
+    gives the levels before pooling: (B, widths[0], S/2, S/2), (B, widths[1], S/4, S/4) and
+    (B, widths[2], S/8, S/8).
+    Images of any size are first resized to S x S, as the large network resizes everything to 112.
+
+    Parameters: ``widths`` and ``blocks`` per level; ``size`` is S, a multiple of 56 (28, 14 and 7 cells for 56).
+    Raises: ``ValueError`` for another S. Chapter 5.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        widths: Sequence[int] = (32, 64, 128),
+        blocks: Sequence[int] = (1, 1, 2),
+        size: int = 56,
+    ) -> None:
+        super().__init__()
+        if size < 8 * GRID or size % (8 * GRID):
+            raise ValueError(f"the pyramid's working size is a multiple of {8 * GRID}, got {size}")
+        self.size = size
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+        )
+        self.stages = nn.ModuleList()
+        channels = widths[0]
+        for level, (width, count) in enumerate(zip(widths, blocks, strict=True)):
+            first = ResidualUnit(channels, width, stride=1 if level == 0 else 2)
+            self.stages.append(nn.Sequential(first, *[ResidualUnit(width, width) for _ in range(count - 1)]))
+            channels = width
+        self.embed = nn.ModuleList(nn.Linear(width, dim) for width in widths)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The three levels before pooling, from fine to coarse."""
+        if images.shape[-2:] != (self.size, self.size):
+            images = F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True)
+        level = self.stem(images)
+        levels = []
+        for stage in self.stages:
+            level = stage(level)
+            levels.append(level)
+        return levels
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3:
+            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
+        tokens = []
+        for level, embed in zip(self.maps(images), self.embed, strict=True):
+            pooled = F.avg_pool2d(level, level.shape[-1] // GRID)  # (B, width, 7, 7)
+            tokens.append(embed(pooled.flatten(2).transpose(1, 2)))
+        return torch.cat(tokens, dim=1)
+
+
+def btn_small(
+    num_classes: int = 8, in_size: int = 48, inference: str = "bt", *, dim: int = 64, depth: int = 2,
+    heads: int = 2, mlp_ratio: float = 2.0, dropout: float = 0.1, widths: Sequence[int] = (32, 64, 128),
+    blocks: Sequence[int] = (1, 1, 2), encoding: str = "sinusoidal",
+) -> BatchTransformerNetwork:  # fmt: skip
+    """The Batch Transformer Network in a size that a laptop trains: 0.7 M parameters, 72 M multiply-adds.
+
+    Shape: images (B, 3, H, W), RGB, ImageNet-normalised, any size -> as
+    :class:`ferlib.models.btn.BatchTransformerNetwork`. ``in_size`` is the size of face it is meant for; the
+    pyramid works at the next multiple of 56 (48-pixel faces at 56, where its maps have POSTER V2's 28, 14 and
+    7 cells). The other settings are widths; the defaults are ours and come from measuring on FER+. Chapter 5.
+    """
+    size = 8 * GRID * max(1, -(-in_size // (8 * GRID)))
+    return BatchTransformerNetwork(
+        num_classes, inference, encoder=ResidualPyramid(dim, widths, blocks, size), dim=dim, depth=depth,
+        heads=heads, mlp_ratio=mlp_ratio, dropout=dropout, encoding=encoding,
+    )  # fmt: skip

@@ -1,0 +1,112 @@
+"""A small vision transformer over tokens that are already there: the head of POSTER V2, at any width.
+
+Tokens come from three feature levels; a class token is put in front, two blocks mix them, and the class
+token, re-weighted by a squeeze-and-excitation block, gives the logits. Chapter 5 builds it piece by piece.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention: every token asks every token.
+
+    Shape: (B, N, dim) -> (B, N, dim); listeners of ``attention`` get (B, heads, N, N). Chapter 5.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} cannot be cut into {heads} equal heads")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention = ScaledDotProduct()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        query, key, value = (split_heads(t, self.heads) for t in self.qkv(tokens).chunk(3, dim=-1))
+        return self.proj(merge_heads(self.attention(query, key, value)))
+
+
+class Mlp(nn.Module):
+    """Two linear maps with a GELU between, alike for every token: (B, N, dim) -> (B, N, dim). Chapter 5."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(tokens)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Shape: (B, N, dim) -> (B, N, dim). Source: Dosovitskiy et al. 2021, equations 2 and 3. Chapter 5.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = SelfAttention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self.attn(self.norm1(tokens))
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class SqueezeExcite(nn.Module):
+    """Multiply a vector by gates computed from itself: x * sigmoid(W2 relu(W1 x)).
+
+    Shape: (B, dim) -> (B, dim). Source: POSTER V2 code; Hu et al. 2018 without the bottleneck. Chapter 5.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(dim, dim)
+        self.linear2 = nn.Linear(dim, dim)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return vector * torch.sigmoid(self.linear2(torch.relu(self.linear1(vector))))
+
+
+class TokenTransformer(nn.Module):
+    """Class token, positions, transformer blocks, squeeze-and-excitation, logits.
+
+    Shape: tokens (B, N, dim) -> logits (B, C). ``embed`` gives the class token (B, dim) after the blocks.
+
+    Parameters: N = ``tokens``, ``depth`` blocks of ``heads`` heads, MLP of ``mlp_ratio`` * dim hidden units.
+    Raises: ``ValueError`` where the tokens have another shape.
+    Source: POSTER V2 (arXiv 2301.12149), its ViT: dim 768, depth 2, heads 8, 147 tokens. Chapter 5.
+    """
+
+    def __init__(
+        self, num_classes: int, *, dim: int = 768, tokens: int = 147, depth: int = 2, heads: int = 8,
+        mlp_ratio: float = 4.0, dropout: float = 0.0,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, tokens + 1, dim))
+        self.blocks = nn.Sequential(*[Block(dim, heads, mlp_ratio) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.se_block = SqueezeExcite(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(dim, num_classes)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        expected = (self.pos_embed.shape[1] - 1, self.pos_embed.shape[2])
+        if tuple(tokens.shape[1:]) != expected:
+            raise ValueError(f"expected tokens (B, {expected[0]}, {expected[1]}), got {tuple(tokens.shape)}")
+        sequence = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        return self.norm(self.blocks(sequence)[:, 0])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.dropout(self.se_block(self.embed(tokens))))
