@@ -1,6 +1,8 @@
-"""Faces with labels: data sets people download, faces the book draws itself, and the way from files to tensors."""
+"""Faces with labels: data sets people download, faces the book draws, and the way from files to tensors."""
 
+from ferlib.data.affectnet import AffectNet
 from ferlib.data.base import DataError, FaceDataset, identity
+from ferlib.data.faces import open_faces
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.labels import (
     EMOTIONS_AFFECTNET,
@@ -12,12 +14,16 @@ from ferlib.data.labels import (
     majority_label,
     vote_distribution,
 )
+from ferlib.data.rafdb import RAFDB
+from ferlib.data.superresolution import upscale
 from ferlib.data.transforms import Augment, model_input
 
 __all__ = [
     "EMOTIONS_AFFECTNET",
     "EMOTIONS_FERPLUS",
     "EMOTIONS_RAFDB",
+    "RAFDB",
+    "AffectNet",
     "Augment",
     "DataError",
     "FERPlus",
@@ -28,5 +34,7 @@ __all__ = [
     "identity",
     "majority_label",
     "model_input",
+    "open_faces",
+    "upscale",
     "vote_distribution",
 ]

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ import numpy as np
 import torch
 
 from ferlib.data.base import DataError
-from ferlib.data.sources import Skip, Source
+from ferlib.data.listing import Skip
+from ferlib.data.sources import Source
 
 FORMAT = 1
 MANIFEST = "cache.json"
@@ -71,7 +73,7 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return manifest
 
 
-def verify(root: str | Path, *, full: bool = True) -> dict[str, Any]:
+def verify(root: str | Path, *, full: bool = True, splits: Sequence[str] | None = None) -> dict[str, Any]:
     """Check a prepared cache against its checksums and return its manifest.
 
     ``full=False`` checks every file's size, the small files, and the first and last block of the images;
@@ -87,8 +89,8 @@ def verify(root: str | Path, *, full: bool = True) -> dict[str, Any]:
     """
     root = Path(root)
     manifest = read_manifest(root)
-    for split in manifest["splits"].values():
-        for name, record in split["files"].items():
+    for split in manifest["splits"] if splits is None else splits:
+        for name, record in manifest["splits"][split]["files"].items():
             path = root / name
             try:
                 size = path.stat().st_size
@@ -130,6 +132,10 @@ class MappedImages:
     def __call__(self, index: int) -> np.ndarray:
         return np.array(self.images[index])
 
+    def content(self) -> list[int]:
+        """The checksums of the array's blocks. Shape: -> ints."""
+        return block_checksums(self.path)
+
     def many(self, rows: torch.Tensor) -> torch.Tensor:
         """Read many rows at once. Shape: int64 ``(n,)`` -> uint8 ``(n, C, H, W)``."""
         return torch.from_numpy(self.images[rows.numpy()])
@@ -141,12 +147,13 @@ def cached_source(root: str | Path, split: str, dataset: str) -> Source:
     Raises DataError if the cache is damaged, holds another data set, or lacks the split.
     """
     root = Path(root)
-    manifest = verify(root, full=False)
+    manifest = read_manifest(root)
     if manifest["dataset"] != dataset:
         raise DataError(f"{root}: holds {manifest['dataset']!r}, not {dataset!r}")
     if split not in manifest["splits"]:
         raise DataError(f"{root}: has no split {split!r}, only {', '.join(manifest['splits'])}")
-    names = (root / f"{split}.names.txt").read_text(encoding="utf-8").splitlines()
+    verify(root, full=False, splits=[split])
+    names = (root / f"{split}.names.txt").read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
     labels = torch.from_numpy(np.load(root / f"{split}.labels.npy", allow_pickle=False)).long()
     votes = root / f"{split}.votes.npy"
     channels, side, _ = manifest["shape"]

@@ -20,12 +20,13 @@ from ferlib.data.ferplus_layouts import (
 )
 from ferlib.data.images import SUFFIXES
 from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, majority_label
-from ferlib.data.sources import Skip, Source, SourceDataset, check_root, check_split, with_size
+from ferlib.data.listing import Skip, check_root, check_split
+from ferlib.data.sources import Source, SourceDataset, with_size
 
 EXPECTED = (
     "Expected one of: Microsoft's folders data/FER2013Train, FER2013Valid, FER2013Test with png files and "
-    "label.csv; Kaggle's fer2013.csv (or icml_face_data.csv) beside fer2013new.csv; the Neural Resizer's train/ "
-    "and test/ beside its label csv; or a folder made by `ferlib prepare ferplus`"
+    "label.csv; Kaggle's fer2013.csv (or icml_face_data.csv) beside fer2013new.csv; the Neural Resizer's "
+    "train/ and test/ beside its label csv; or a folder made by `ferlib prepare ferplus`"
 )
 
 

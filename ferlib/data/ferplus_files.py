@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from ferlib.data.base import DataError
-from ferlib.data.images import read_pixels
+from ferlib.data.images import read_pixels, refusal
 from ferlib.data.labels import VOTE_COLUMNS
-from ferlib.data.sources import Skip, read_table
+from ferlib.data.listing import Skip, read_table
 
 NO_VOTES = "votes sum to zero"
 BAD_NUMBERS = "votes are not numbers"
@@ -94,8 +94,12 @@ class PixelRows:
             row = next(csv.reader([line.decode("utf-8")]))
             return read_pixels(row[self.column])
         except (DataError, UnicodeDecodeError, IndexError, csv.Error) as error:
-            reason = "the row is cut short" if isinstance(error, IndexError) else error
-            raise DataError(f"{self.path} ({self.names[index]}): {reason}") from None
+            reason = "the row is cut short" if isinstance(error, IndexError) else str(error)
+        raise refusal(f"{self.path} ({self.names[index]})", reason)
+
+    def content(self) -> list[int]:
+        """What can be told without reading the pixels: the file's size. Shape: -> one int."""
+        return [self.path.stat().st_size]
 
 
 def scan_lines(path: Path) -> tuple[list[str], list[int], list[bytes]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,8 @@ from ferlib.data.base import DataError
 from ferlib.data.ferplus_files import NO_VOTES, PixelRows, read_fer2013new, read_label_csv, scan_lines
 from ferlib.data.images import SUFFIXES
 from ferlib.data.labels import EMOTIONS_FERPLUS
-from ferlib.data.sources import FileReader, Skip, Source, common_side, read_table, safe_name, usable_files
+from ferlib.data.listing import Skip, common_side, list_folder, read_table, safe_name, usable_files
+from ferlib.data.sources import FileReader, Source
 
 SPLITS = ("train", "valid", "test")
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
@@ -71,9 +71,9 @@ def microsoft(root: Path, split: str) -> Source:
     names, votes, skipped = read_label_csv(folder / "label.csv")
     good = usable_files(folder, names, skipped)
     listed = set(names)
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() in SUFFIXES and file.name not in listed:
-            skipped.append(Skip(file.name, "no row in label.csv"))
+    for file in list_folder(folder):
+        if file.lower().endswith(SUFFIXES) and file not in listed:
+            skipped.append(Skip(file, "no row in label.csv"))
     kept = [name for name, ok in zip(names, good, strict=True) if ok]
     if not kept:
         raise DataError(
@@ -186,7 +186,7 @@ def neural_resizer(root: Path, split: str) -> Source:
     meaning, note = _usage_names(whole, usage, name)
     rows = [row for row in whole if row[usage] == meaning[split]]
     folder = next((f for s in (split, "train", "test") if (f := path.parent / s).is_dir()), path.parent)
-    present = {entry.name for entry in os.scandir(folder)}
+    present = set(list_folder(folder))
     kept, labels, paths, seen = [], [], [], set()
     for row in rows:
         reason, file = None, None

@@ -79,30 +79,34 @@ def read_image(
     """
     path = Path(path)
     try:
-        # warnings become errors inside: Pillow warns where a file is huge or its metadata is damaged
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+            warnings.simplefilter("ignore")  # Pillow warns about what is refused or mended here
             return _decode(path, mode, expect, size)
     except DataError as error:
-        raise DataError(f"{path}: {error}") from None
+        reason = str(error)
     except FileNotFoundError:
-        raise DataError(f"{path}: the file is not there") from None
+        reason = "the file is not there"
     except IsADirectoryError:
-        raise DataError(f"{path}: a folder stands where an image is expected") from None
+        reason = "a folder stands where an image is expected"
     except PermissionError:
-        raise DataError(f"{path}: the file may not be read; change its permissions") from None
+        reason = "the file may not be read; change its permissions"
     except UnidentifiedImageError:
-        raise DataError(f"{path}: not a readable image ({_what(path)})") from None
+        empty = path.stat().st_size == 0
+        reason = "the file is empty" if empty else f"not an image ({', '.join(FORMATS)} are read)"
     except MemoryError:
         raise
     except Exception as error:  # decoders fail in many ways on damaged bytes: all mean the same to a reader
-        raise DataError(f"{path}: damaged or truncated image ({error})") from None
+        reason = f"damaged or truncated image ({error})"
+    raise refusal(path, reason)
 
 
-def _what(path: Path) -> str:
-    if path.stat().st_size == 0:
-        return "the file is empty"
-    return f"expected one of {', '.join(FORMATS)}"
+def refusal(where: object, reason: str) -> DataError:
+    """An error "where: reason" that remembers the reason alone. Shape: anything printable, text ->
+    DataError.
+    """
+    error = DataError(f"{where}: {reason}")
+    error.reason = reason  # type: ignore[attr-defined]
+    return error
 
 
 def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.ndarray:

@@ -1,0 +1,162 @@
+"""The faces the book runs on: its own, drawn by the renderer, or a reader's FER+."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ferlib.data.base import DataError, FaceDataset
+from ferlib.data.cache import is_cache
+from ferlib.data.ferplus import FERPlus, available_splits
+from ferlib.data.ferplus_layouts import SPLITS
+from ferlib.data.listing import check_root, check_split
+from ferlib.data.prepare import prepare
+from ferlib.data.transforms import resize
+
+#: How many faces each split has when the book draws them.
+SYNTHETIC_LENGTHS = {"train": 4096, "valid": 1024, "test": 1024}
+_SEED_STEP = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
+
+
+def cache_root() -> Path:
+    """Where prepared data is kept: ``$FERLIB_CACHE``, or ``~/.cache/ferlib``. Shape: -> path. Chapter 1."""
+    return Path(os.environ.get("FERLIB_CACHE") or Path.home() / ".cache" / "ferlib").expanduser()
+
+
+def open_faces(
+    split: str = "train", *, size: int = 48, length: int | None = None, seed: int = 0
+) -> FaceDataset:
+    """The faces a chapter works on; which they are is the reader's choice, not the chapter's.
+
+    With the environment variable ``FERLIB_DATA`` set to a FER+ folder (any layout) these are real faces,
+    prepared once into ``cache_root()``; otherwise synthetic ones, grey and framed as FER+ frames them,
+    drawn once and then kept in memory.
+
+    Parameters
+    ----------
+    split: ``"train"``, ``"valid"`` or ``"test"``; each draws from a seed of its own.
+    size: side in pixels; real faces are resized when it is not theirs.
+    length: how many faces; default: all real ones, or 4096 / 1024 / 1024 synthetic ones.
+    seed: which synthetic people, or which random part of the real faces, are taken.
+
+    Shape: items ``dict(image uint8 (1, size, size), label int, votes (8,), path str, ...)``.
+
+    Raises
+    ------
+    DataError: ``FERLIB_DATA`` is no FER+ folder, lacks the split, or has fewer faces than asked for.
+
+    Chapter 1; used in all chapters.
+    """
+    check_split(split, SPLITS)
+    if length is not None and length < 1:
+        raise DataError(f"length={length}; expected at least one face")
+    root = os.environ.get("FERLIB_DATA")
+    if not root:
+        from ferlib.data.synthetic import SyntheticFaces  # the renderer is loaded only where it draws
+
+        count = SYNTHETIC_LENGTHS[split] if length is None else length
+        drawn = SyntheticFaces(count, size=size, seed=seed + _SEED_STEP[split], channels=1, framing="ferplus")
+        return KeptFaces(drawn)
+    faces: FaceDataset = FERPlus(_prepared(check_root(root)), split)
+    if length is not None:
+        if length > len(faces):
+            raise DataError(f"{root}: {split} has {len(faces):,} labelled faces, {length:,} were asked for")
+        order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
+        faces = SomeFaces(faces, order[:length].sort().values)
+    return faces if size == 48 else ResizedFaces(faces, size)
+
+
+def _prepared(root: Path) -> Path:
+    """The prepared form of a FER+ folder, made at the first call."""
+    if is_cache(root):
+        return root
+    facts: list[Any] = [str(root.resolve())]
+    # label files and folders tell by size and time whether the data set was exchanged
+    for path in sorted([*root.glob("*"), *root.glob("*/*"), *root.glob("*/*/label.csv")]):
+        if path.is_dir() or path.suffix == ".csv":
+            facts.append([str(path), path.stat().st_size, path.stat().st_mtime_ns])
+    key = hashlib.blake2b(json.dumps(facts).encode(), digest_size=6).hexdigest()
+    out = cache_root() / f"ferplus-{key}"
+    if not is_cache(out) or set(available_splits(out)) < set(available_splits(root)):
+        prepare("ferplus", root, out, progress=False, wait=True)
+    return out
+
+
+class KeptFaces(FaceDataset):
+    """Another data set's faces, each read once and then kept in memory.
+
+    Shape: as the data set it wraps; ``batch`` gives image, label and votes, a single item everything it has.
+    """
+
+    def __init__(self, faces: FaceDataset):
+        self.faces, self.classes = faces, faces.classes
+        self.labels, self.votes = faces.labels, faces.votes
+        self._images: torch.Tensor | None = None
+        self._have = torch.zeros(len(faces), dtype=torch.bool)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "faces":
+            raise AttributeError(name)
+        return getattr(self.faces, name)  # landmarks, action units, ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.faces[index]
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
+        index = torch.as_tensor(indices)
+        missing = index[~self._have[index]].unique()
+        for part in missing.split(256):
+            images = self.faces.batch(part)["image"]
+            if self._images is None:
+                self._images = torch.empty(len(self), *images.shape[1:], dtype=torch.uint8)
+            self._images[part] = images
+            self._have[part] = True
+        assert self._images is not None or len(index) == 0
+        images = self._images[index] if self._images is not None else torch.empty(0, dtype=torch.uint8)
+        batch = {"image": images, "label": self.labels[index]}
+        if self.votes is not None:
+            batch["votes"] = self.votes[index]
+        return batch
+
+
+class SomeFaces(FaceDataset):
+    """Chosen rows of a data set, as a data set. Shape: ``rows`` int64 ``(n,)``; items as the data set has
+    them.
+    """
+
+    def __init__(self, faces: FaceDataset, rows: torch.Tensor | np.ndarray | Sequence[int]):
+        self.faces, self.rows = faces, torch.as_tensor(rows).long()
+        self.classes = faces.classes
+        self.labels = faces.labels[self.rows]
+        self.votes = None if faces.votes is None else faces.votes[self.rows]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.faces[int(self.rows[index])]
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
+        return self.faces.batch(self.rows[torch.as_tensor(indices)])
+
+
+class ResizedFaces(FaceDataset):
+    """A data set at another size, bicubic, antialiased when shrinking. Shape: image uint8 ``(C, size,
+    size)``.
+    """
+
+    def __init__(self, faces: FaceDataset, size: int):
+        self.faces, self.size = faces, size
+        self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        item = self.faces[index]
+        return {**item, "image": resize(item["image"][None], self.size)[0]}
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
+        batch = self.faces.batch(indices)
+        return {**batch, "image": resize(batch["image"], self.size)}
