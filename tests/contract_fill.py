@@ -1,8 +1,9 @@
 """Weights and inputs made from their names: the rule behind the reference numbers of the original programs.
 
-The reference files hold only outputs. The weights that gave them are drawn anew from their names: a tensor called
-``key`` under the word ``salt`` comes from its own generator, seeded by ``crc32(salt + ":" + key)``. The test writes
-nothing down and downloads nothing, and still compares with the numbers that the original code computed.
+The reference files hold only outputs. The weights that gave them are drawn anew from their names: a tensor
+called ``key`` under the word ``salt`` comes from its own generator, seeded by ``crc32(salt + ":" + key)``.
+The test writes nothing down and downloads nothing, and still compares with the numbers that the original
+code computed.
 
 How a contract test uses it::
 
@@ -44,7 +45,7 @@ def contracts(shared: Path) -> Path:
 
 
 def read_rows(shared: Path, name: str, prefix: str = "") -> list[Row]:
-    """The tensors of ``state_dicts/<name>.csv`` in order; with a prefix only those that carry it, without it."""
+    """The tensors of ``state_dicts/<name>.csv`` in order; or only those with a prefix."""
     with open(contracts(shared) / "state_dicts" / f"{name}.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     rows = []
@@ -113,15 +114,18 @@ def assert_summary(
 ) -> None:
     """Compare a tensor with its stored summary: shape, mean, standard deviation, first and strided values.
 
-    A float64 tensor is compared with the values of the float64 run, a float32 tensor with those of the float32 run.
-    ``rtol`` is relative to the largest stored value (a value near zero is not more exact than its neighbours);
-    mean and standard deviation come from the float32 run and are compared at ``statistics_rtol`` of the deviation.
+    A float64 tensor is compared with the values of the float64 run, a float32 tensor with those of the
+    float32 run. ``rtol`` is relative to the largest stored value (a value near zero is not more exact than
+    its neighbours); mean and standard deviation come from the float32 run and are compared at
+    ``statistics_rtol`` of the deviation.
     """
     assert tuple(actual.shape) == tuple(expected[f"{name}_shape"]), f"{name}: shape {tuple(actual.shape)}"
     flat = actual.detach().reshape(-1)
     deviation = float(expected[f"{name}_std"])
     for statistic, value in (("mean", flat.double().mean()), ("std", flat.double().std(correction=0))):
-        assert abs(float(value) - float(expected[f"{name}_{statistic}"])) <= statistics_rtol * deviation, statistic
+        assert abs(float(value) - float(expected[f"{name}_{statistic}"])) <= statistics_rtol * deviation, (
+            statistic
+        )
     suffix = "_float64" if actual.dtype == torch.float64 else ""
     found = [key for key in expected if key.startswith((f"{name}_first", f"{name}_strided"))]
     compared = [key for key in found if key.endswith("_float64") == bool(suffix)]
@@ -132,4 +136,6 @@ def assert_summary(
         values = flat[:count] if start else flat[:: max(1, flat.numel() // count)][:count]
         stored = torch.from_numpy(expected[key])
         tolerance = rtol * float(stored.abs().max()) + atol
-        torch.testing.assert_close(values, stored, rtol=0.0, atol=tolerance, msg=lambda text, k=key: f"{k}: {text}")
+        torch.testing.assert_close(
+            values, stored, rtol=0.0, atol=tolerance, msg=lambda text, k=key: f"{k}: {text}"
+        )

@@ -1,0 +1,97 @@
+"""A spatial transformer: the network looks at a face and straightens it before anything else reads it.
+
+Source: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015; the layers are those of the Neural
+Resizer's released code (Hwang et al. 2022, section 2). Chapter 2 shows it on a rotated face.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ferlib.models.official import Architecture, register, rename
+
+SMALLEST = 18  # below this, two convolutions and two poolings leave no pixel
+
+
+def warp(image: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    r"""Read an image through an affine map.
+
+    Output position :math:`(x, y)` shows what the input has at :math:`\theta\, (x, y, 1)^\top`.
+
+    Positions run from -1 to 1 over the image; outside of it is zero; values between pixels are bilinear.
+
+    Shape: image ``(B, C, H, W)`` and theta ``(B, 2, 3)`` in, ``(B, C, H, W)`` out. Chapter 2.
+    """
+    grid = F.affine_grid(theta.to(image.dtype), list(image.shape), align_corners=False)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class SpatialTransformer(nn.Module):
+    r"""Predict one affine map per image and read the image through it.
+
+    .. math::
+
+        \theta = \mathrm{regressor}(\mathrm{localiser}(x)) \in \mathbb{R}^{2 \times 3}, \qquad
+        y = \mathrm{warp}(x, \theta)
+
+    A new network begins with the identity map: it changes nothing until training makes it.
+
+    Parameters
+    ----------
+    in_size: height and width of the images in pixels, 18 or more; the paper uses 384. The first linear
+        layer depends on it, so weights belong to one size (the original's fit 382 to 385).
+    in_channels: channels of the image.
+
+    Shape: ``(B, in_channels, in_size, in_size)`` in and out; ``theta`` gives ``(B, 2, 3)`` in units of half
+    an image. At 384 it has 2,711,904 parameters, nearly all in one linear layer of 84,640 inputs.
+
+    Raises: ``ValueError`` for a size below 18 and for images of another shape than announced.
+
+    Source: released code of the Neural Resizer; Jaderberg et al. 2015, equation 1. Chapter 2.
+    """
+
+    def __init__(self, in_size: int = 384, in_channels: int = 3) -> None:
+        super().__init__()
+        if in_size < SMALLEST:
+            raise ValueError(f"SpatialTransformer needs at least {SMALLEST} pixels, got in_size={in_size}")
+        self.in_size, self.in_channels = in_size, in_channels
+        self.localiser = nn.Sequential(
+            nn.Conv2d(in_channels, 8, 7),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(8, 10, 5),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+        )
+        left = ((in_size - 6) // 2 - 4) // 2  # pixels per side after both convolutions and poolings
+        self.regressor = nn.Sequential(nn.Linear(10 * left * left, 32), nn.ReLU(), nn.Linear(32, 6))
+        nn.init.zeros_(self.regressor[2].weight)
+        with torch.no_grad():
+            self.regressor[2].bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
+
+    def theta(self, image: torch.Tensor) -> torch.Tensor:
+        """The affine map of each image: ``(B, in_channels, in_size, in_size)`` in, ``(B, 2, 3)`` out."""
+        expected = (self.in_channels, self.in_size, self.in_size)
+        if tuple(image.shape[1:]) != expected:
+            raise ValueError(
+                f"SpatialTransformer({self.in_size}) takes images (B, {str(expected)[1:]}, "
+                f"got {tuple(image.shape)}; resize them first or build it with in_size={image.shape[-1]}"
+            )
+        features = self.localiser(image).flatten(1)
+        # In half precision theta would be off by up to 1/256, most of a pixel at 384: leave autocast for
+        # these layers.
+        with torch.autocast(image.device.type, enabled=False):
+            return self.regressor(features.to(self.regressor[0].weight.dtype)).view(-1, 2, 3)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return warp(image, self.theta(image))
+
+    def extra_repr(self) -> str:
+        return f"in_size={self.in_size}"
+
+
+OFFICIAL_NAMES = {"localiser": "localization", "regressor": "fc_loc"}
+
+register(Architecture("spatial-transformer", SpatialTransformer, lambda name: rename(name, OFFICIAL_NAMES)))
