@@ -16,6 +16,14 @@ from ferlib.data.labels import (
 )
 from ferlib.data.rafdb import RAFDB
 from ferlib.data.superresolution import upscale
+from ferlib.data.synthetic import (
+    FaceParameters,
+    SyntheticFaces,
+    render_faces,
+    the_easy_twin,
+    the_false_friend,
+    the_hard_face,
+)
 from ferlib.data.transforms import Augment, model_input
 
 __all__ = [
@@ -28,6 +36,8 @@ __all__ = [
     "DataError",
     "FERPlus",
     "FaceDataset",
+    "FaceParameters",
+    "SyntheticFaces",
     "class_mapping",
     "confusion_prior",
     "convert_labels",
@@ -35,6 +45,10 @@ __all__ = [
     "majority_label",
     "model_input",
     "open_faces",
+    "render_faces",
+    "the_easy_twin",
+    "the_false_friend",
+    "the_hard_face",
     "upscale",
     "vote_distribution",
 ]

@@ -1,0 +1,163 @@
+"""Expressions as facial action units (FACS): which muscles move, how far, and what each one shifts.
+
+An expression is a short list of *prototypes* (as in EMFACS: anger with pressed lips, anger with bared teeth, ...);
+a prototype gives every action unit an intensity between 0 and 1; an action unit shifts landmarks by a fixed
+displacement times its intensity. Lengths are in units of the distance between the outer eye corners.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ferlib.data.base import DataError
+
+#: The action units the renderer knows, in the order of the vector ``action_units``; 43 is lid drooping.
+ACTION_UNITS: tuple[str, ...] = (
+    "AU1", "AU2", "AU4", "AU5", "AU6", "AU7", "AU9", "AU10", "AU12", "AU14", "AU15", "AU16",
+    "AU17", "AU20", "AU22", "AU23", "AU24", "AU25", "AU26", "AU27", "AU43",
+)  # fmt: skip
+AU_INDEX = {name: i for i, name in enumerate(ACTION_UNITS)}
+#: Action units that may act on one side only (contempt).
+LATERAL = tuple(AU_INDEX[a] for a in ("AU12", "AU14"))
+
+EXPRESSIONS_8 = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+EXPRESSIONS_7 = EXPRESSIONS_8[:7]
+
+# Displacement (dx, dy) at full intensity of the points on the viewer's left half (x < 0) and the midline, in hundredths of the
+# outer-eye distance; the other half mirrors it. Sizes follow the mean landmark shift of each FER+ expression
+# against neutral (a landmark network run over 8,000 training faces, numbers only), scaled to a full contraction.
+_SHIFTS: dict[str, dict[int, tuple[float, float]]] = {
+    "AU1": {21: (0, -14), 20: (0, -12), 19: (0, -7), 18: (0, -2), 27: (0, -2)},
+    "AU2": {17: (0, -6), 18: (-1, -11), 19: (-1, -11), 20: (-1, -6), 21: (0, -1)},
+    "AU4": {21: (3, 9), 20: (3, 9), 19: (2, 7), 18: (2, 4), 17: (1, 2), 27: (0, 2)},
+    "AU5": {37: (0, -3.2), 38: (0, -3.2), 41: (0, 0.8), 40: (0, 0.8)},
+    "AU6": {41: (0, -1.8), 40: (0, -1.6), 36: (0, 0.3), 37: (0, 0.8), 17: (0, 1), 18: (0, 1)},
+    "AU7": {37: (0, 1.8), 38: (0, 1.8), 41: (0, -1.6), 40: (0, -1.8)},
+    "AU9": {31: (-1.5, -4), 32: (-1, -3.5), 33: (0, -2.5), 30: (0, -2), 21: (1, 4), 20: (1, 4), 19: (0, 2),
+            50: (0, -3), 51: (0, -3), 49: (0, -3), 61: (0, -2.5), 62: (0, -2.5), 40: (0, -1.5), 41: (0, -1.2),
+            37: (0, 1.0), 38: (0, 1.0)},
+    "AU10": {48: (0, -1), 49: (-2, -5.5), 50: (-1, -5), 51: (0, -4), 61: (-1, -6), 62: (0, -5), 60: (0, -1),
+             31: (-1, -2), 32: (0, -1)},
+    "AU12": {48: (-11, -10), 60: (-11, -9.5), 49: (-7, -8), 50: (-2.5, -5), 51: (0, -4.5), 61: (-3, -4.5),
+             62: (0, -4), 59: (-8.5, -5), 58: (-3.5, -1), 57: (0, 0), 67: (-3.5, -1.5), 66: (0, -1),
+             31: (-2.5, -2.5), 32: (-1, -1.5), 3: (-1.5, 0), 4: (-1.5, 0)},
+    "AU14": {48: (-4.5, -2.5), 60: (-4, -2.5), 49: (-2, -1), 59: (-2.5, -1), 58: (-1, 0)},
+    "AU15": {48: (0, 7.5), 60: (0, 7), 49: (0, 2.5), 59: (-0.5, 5), 58: (0, 1)},
+    "AU16": {57: (0, 4.5), 58: (-1, 4.5), 59: (-1, 3), 66: (0, 5), 67: (-1, 5)},
+    "AU17": {57: (0, -3.5), 58: (0, -3.5), 59: (0, -2), 66: (0, -3.5), 67: (0, -3.5), 62: (0, -3.5), 61: (0, -3.5),
+             51: (0, -2), 50: (0, -2), 49: (0, -1.5), 48: (0, -0.5), 60: (0, -1), 8: (0, -4), 7: (0, -3), 6: (0, -2)},
+    "AU20": {48: (-7, 1), 60: (-7, 1), 49: (-4, 0.5), 59: (-5, 2), 58: (-2, 1), 67: (-2, 0), 61: (-2, 0)},
+    "AU22": {48: (6, 0), 60: (5, 0), 49: (3, -2), 50: (0, -3), 51: (0, -2.5), 61: (1, -2.5), 62: (0, -2.5),
+             59: (4, 3), 58: (1, 4), 57: (0, 4), 67: (1, 3), 66: (0, 3)},
+    "AU23": {49: (0.5, 1), 50: (0, 1.8), 51: (0, 1.8), 58: (0, -2), 57: (0, -2), 59: (0.5, -1.5), 48: (1.5, 0), 60: (1.5, 0)},
+    "AU24": {49: (1, 1.5), 50: (0, 2), 51: (0, 2), 58: (0, -2.5), 57: (0, -2.5), 59: (1, -2), 48: (2.5, 0), 60: (2.5, 0)},
+    "AU25": {61: (0, -1), 62: (0, -1), 67: (0, 2.5), 66: (0, 2.5), 57: (0, 2), 58: (0, 2), 59: (0, 1)},
+    "AU26": {67: (0, 10), 66: (0, 10), 57: (0, 10.5), 58: (0, 10.5), 59: (1, 7.5), 48: (2.5, 3), 60: (2.5, 3), 61: (0.5, -0.5),
+             62: (0, -0.5), 49: (1, 0.5), 8: (0, 9), 7: (0, 8.5), 6: (0.5, 7.5), 5: (1, 5), 4: (1, 2.5)},
+    "AU27": {67: (2, 25), 66: (0, 27), 57: (0, 27), 58: (2, 26), 59: (4, 17), 48: (5, 8), 60: (5, 8), 61: (1, -2), 62: (0, -2),
+             50: (0.5, -1.5), 51: (0, -1.5), 49: (2, 0), 8: (0, 22), 7: (0, 21), 6: (1, 18), 5: (2, 11), 4: (2, 6)},
+    "AU43": {37: (0, 4.5), 38: (0, 4.5), 41: (0, -0.5), 40: (0, -0.5)},
+}  # fmt: skip
+
+#: Index of the mirror image of each of the 68 points (300-W order).
+MIRROR: tuple[int, ...] = (
+    *range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46,
+    39, 38, 37, 36, 41, 40, *range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), 67, 66, 65,
+)  # fmt: skip
+
+
+def _displacements() -> tuple[torch.Tensor, torch.Tensor]:
+    left = torch.zeros(len(ACTION_UNITS), 68, 2)
+    right = torch.zeros_like(left)
+    for name, shifts in _SHIFTS.items():
+        for point, (dx, dy) in shifts.items():
+            left[AU_INDEX[name], point] = torch.tensor([dx, dy]) / 100
+            if MIRROR[point] != point:
+                right[AU_INDEX[name], MIRROR[point]] = torch.tensor([-dx, dy]) / 100
+    for point in range(68):  # the midline moves half with each side
+        if MIRROR[point] == point:
+            right[:, point] = left[:, point] = left[:, point] / 2
+    return left, right
+
+
+DISPLACE_LEFT, DISPLACE_RIGHT = _displacements()
+
+# Prototypes: (weight, {action unit: (lowest, highest) intensity}).
+_Prototype = tuple[float, dict[str, tuple[float, float]]]
+PROTOTYPES: dict[str, list[_Prototype]] = {
+    "neutral": [(1.0, {"AU24": (0, 0.25), "AU43": (0, 0.12), "AU4": (0, 0.1)})],
+    "happiness": [
+        (1.0, {"AU6": (0.5, 1), "AU12": (0.65, 1), "AU25": (0.6, 1), "AU26": (0.1, 0.6), "AU10": (0, 0.3)}),
+        (0.35, {"AU6": (0.5, 0.9), "AU12": (0.7, 1), "AU14": (0, 0.3)}),
+        (0.35, {"AU6": (0.7, 1), "AU12": (0.7, 1), "AU25": (0.8, 1), "AU26": (0.6, 1.2), "AU7": (0, 0.4)}),
+    ],
+    "surprise": [
+        (1.0, {"AU1": (0.6, 1), "AU2": (0.6, 1), "AU5": (0.5, 1), "AU25": (0.5, 1), "AU26": (0.7, 1.3), "AU22": (0, 0.6)}),
+        (0.6, {"AU1": (0.7, 1), "AU2": (0.7, 1), "AU5": (0.6, 1), "AU25": (0.5, 1), "AU27": (0.5, 1), "AU22": (0, 0.5)}),
+    ],
+    "sadness": [
+        (1.0, {"AU1": (0.6, 1), "AU4": (0.3, 0.7), "AU15": (0.6, 1), "AU17": (0.3, 0.9), "AU43": (0.2, 0.6)}),
+        (0.5, {"AU1": (0.5, 1), "AU4": (0.3, 0.8), "AU15": (0.5, 1), "AU43": (0.4, 0.8)}),
+        (0.3, {"AU1": (0.6, 1), "AU4": (0.4, 0.8), "AU15": (0.6, 1), "AU20": (0.2, 0.6), "AU25": (0.4, 0.8), "AU7": (0.3, 0.8)}),
+    ],
+    "anger": [
+        (1.0, {"AU4": (0.8, 1.1), "AU5": (0.1, 0.5), "AU7": (0.5, 0.9), "AU23": (0.5, 1), "AU24": (0.5, 1), "AU17": (0.2, 0.7)}),
+        (0.6, {"AU4": (0.8, 1.1), "AU7": (0.5, 1), "AU10": (0.5, 1), "AU25": (0.8, 1), "AU16": (0.4, 0.9), "AU26": (0.3, 0.9),
+               "AU9": (0.1, 0.5), "AU20": (0, 0.4)}),
+        (0.6, {"AU4": (0.8, 1.1), "AU7": (0.5, 1), "AU25": (0.8, 1), "AU27": (0.5, 1), "AU10": (0.4, 0.9), "AU9": (0.1, 0.5)}),
+    ],
+    "disgust": [
+        (1.0, {"AU9": (0.7, 1), "AU10": (0.5, 1), "AU17": (0.3, 0.8), "AU4": (0.3, 0.7), "AU7": (0.4, 0.9), "AU15": (0.2, 0.6)}),
+        (0.6, {"AU9": (0.7, 1), "AU10": (0.7, 1), "AU16": (0.3, 0.8), "AU25": (0.5, 1), "AU4": (0.3, 0.7), "AU7": (0.4, 1)}),
+    ],
+    "fear": [
+        (1.0, {"AU1": (0.7, 1), "AU2": (0.3, 0.6), "AU4": (0.4, 0.7), "AU5": (0.7, 1.1), "AU7": (0, 0.3), "AU20": (0.6, 1),
+               "AU25": (0.6, 1), "AU26": (0.2, 0.7)}),
+        (0.4, {"AU1": (0.7, 1), "AU2": (0.4, 0.7), "AU4": (0.4, 0.7), "AU5": (0.7, 1.1), "AU20": (0.7, 1), "AU16": (0.3, 0.7),
+               "AU25": (0.8, 1), "AU26": (0.5, 1)}),
+    ],
+    "contempt": [
+        (1.0, {"AU12": (0.5, 0.8), "AU14": (0.7, 1), "AU7": (0, 0.3)}),
+        (0.4, {"AU12": (0.4, 0.7), "AU14": (0.7, 1), "AU10": (0, 0.3), "AU43": (0.1, 0.4), "AU2": (0, 0.3)}),
+    ],
+}  # fmt: skip
+
+
+def expression_index(name: str, classes: tuple[str, ...] = EXPRESSIONS_8) -> int:
+    """Position of an expression's name among the classes.
+
+    Shape: a name in, an int in ``[0, len(classes))`` out. Raises ``DataError`` for an unknown name. Chapter 1.
+    """
+    if name not in classes:
+        raise DataError(f"unknown expression {name!r}: expected one of {', '.join(classes)}")
+    return classes.index(name)
+
+
+def draw_action_units(labels: torch.Tensor, intensity: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Draw action units for expressions: a prototype each, each unit uniform in its range, times the intensity.
+
+    Shape: labels int ``(B,)``, intensity ``(B,)``, u uniform numbers ``(B, 1 + n_au)`` -> ``(B, n_au)``. Chapter 1.
+    """
+    low, high, cumulative = _TABLE
+    which = (u[:, :1] > cumulative[labels]).sum(1).clamp(max=low.shape[1] - 1)
+    lo, hi = low[labels, which], high[labels, which]
+    return (lo + (hi - lo) * u[:, 1 : 1 + len(ACTION_UNITS)]) * intensity[:, None]
+
+
+def _table() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    most = max(len(p) for p in PROTOTYPES.values())
+    low = torch.zeros(len(EXPRESSIONS_8), most, len(ACTION_UNITS))
+    high = torch.zeros_like(low)
+    cumulative = torch.full((len(EXPRESSIONS_8), most), 2.0)
+    for k, name in enumerate(EXPRESSIONS_8):
+        total = sum(weight for weight, _ in PROTOTYPES[name])
+        reached = 0.0
+        for j, (weight, units) in enumerate(PROTOTYPES[name]):
+            reached += weight / total
+            cumulative[k, j] = reached if j < len(PROTOTYPES[name]) - 1 else 2.0
+            for unit, (lo, hi) in units.items():
+                low[k, j, AU_INDEX[unit]], high[k, j, AU_INDEX[unit]] = lo, hi
+    return low, high, cumulative
+
+
+_TABLE = _table()

@@ -1,0 +1,163 @@
+"""What makes one face: every number the renderer needs, drawn from a seed and an index."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+
+from ferlib.data.synthetic.expressions import LATERAL, draw_action_units
+
+#: Proportions of a person, each a standard normal number (0 is the average face).
+SHAPE = (
+    "face_width", "jaw_width", "chin_length", "face_length", "eye_size", "eye_tilt", "eye_gap", "brow_height",
+    "brow_arch", "nose_length", "nose_width", "mouth_width", "mouth_height", "upper_lip", "lower_lip", "cheeks",
+)  # fmt: skip
+#: Looks of a person, each in [0, 1].
+LOOK = (
+    "skin", "redness", "age", "femininity", "beard", "hair_style", "hair_colour", "hair_length", "curl",
+    "fringe", "parting", "brow_thickness", "iris", "lip_colour", "freckles", "cloth", "cloth_hue", "volume",
+)  # fmt: skip
+_S = {name: i for i, name in enumerate(SHAPE)}
+_L = {name: i for i, name in enumerate(LOOK)}
+OCCLUSIONS = ("none", "glasses", "hand", "mask", "scarf")
+#: Uniform numbers drawn for every face; a fixed count, so that adding a use never shifts the others.
+DRAWS = 128
+
+
+@dataclass
+class FaceParameters:
+    """All parameters of B faces; change a field and render again to see what it does.
+
+    Shape: every field has B rows. ``shape (B, 16)`` standard normal proportions (``SHAPE``); ``look (B, 18)`` in
+    [0, 1] (``LOOK``); ``action_units (B, 21)`` in about [0, 1] (``ACTION_UNITS``); ``side (B,)`` in [-1, 1], how
+    one-sided the face moves; ``pose (B, 3)`` yaw, pitch, roll in degrees; ``gaze (B, 2)``; ``light (B, 4)``
+    azimuth and elevation in degrees, ambient share, hardness; ``camera (B, 3)`` place of the point between the eyes and
+    distance of the outer eye corners as shares of the picture; ``tone (B, 3)`` gain, contrast, grain;
+    ``background (B, 4)`` in [0, 1]; ``occlusion (B,)`` index into ``OCCLUSIONS``; ``occlusion_place (B, 4)`` in [0, 1];
+    ``resolution (B,)`` effective pixels across, 0 for full; ``phase (B, 8)`` where noise is read. Chapter 1.
+    """
+
+    shape: torch.Tensor
+    look: torch.Tensor
+    action_units: torch.Tensor
+    side: torch.Tensor
+    pose: torch.Tensor
+    gaze: torch.Tensor
+    light: torch.Tensor
+    camera: torch.Tensor
+    tone: torch.Tensor
+    background: torch.Tensor
+    occlusion: torch.Tensor
+    occlusion_place: torch.Tensor
+    resolution: torch.Tensor
+    phase: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.shape)
+
+    def __getitem__(self, index: slice | torch.Tensor | list[int]) -> FaceParameters:
+        return FaceParameters(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
+
+    def replace(self, **changes: torch.Tensor) -> FaceParameters:
+        """Copy with some fields changed; a field of one row is repeated for every face."""
+        fixed = {}
+        for name, value in changes.items():
+            old = getattr(self, name)
+            value = torch.as_tensor(value, dtype=old.dtype)
+            if value.dim() == old.dim() - 1:
+                value = value[None]
+            fixed[name] = value.expand(len(self), *old.shape[1:]).clone() if len(value) == 1 else value
+        return dataclasses.replace(self, **fixed)
+
+    def repeat(self, count: int) -> FaceParameters:
+        """Every face ``count`` times in a row: B faces become ``B * count``."""
+        return self[torch.arange(len(self)).repeat_interleave(count)]
+
+    def get(self, name: str) -> torch.Tensor:
+        """One named proportion or look as ``(B,)``."""
+        return self.shape[:, _S[name]] if name in _S else self.look[:, _L[name]]
+
+
+def _normal(u: torch.Tensor, limit: float = 2.2) -> torch.Tensor:
+    return torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)).clamp(-limit, limit)
+
+
+def uniforms(seed: int, indices: list[int]) -> torch.Tensor:
+    """The random numbers that belong to faces: ``(n, DRAWS)``, a function of seed and index only."""
+    rows = []
+    for index in indices:
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + index * 7_919 + 12_345) % (2**63))
+        rows.append(torch.rand(DRAWS, generator=generator))
+    return torch.stack(rows)
+
+
+def draw_parameters(
+    u: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    intensity: tuple[float, float],
+    framing: str,
+    variation: float,
+    occlusion: float | str,
+    resolution: tuple[float, float] | None,
+) -> FaceParameters:
+    """Turn uniform numbers ``(B, DRAWS)`` and labels ``(B,)`` into B faces; see ``SyntheticFaces`` for the arguments."""
+    look = u[:, 16:34].clone()
+    shape = _normal(u[:, :16]) * min(variation, 1.5)
+    woman = look[:, _L["femininity"]]
+    look[:, _L["femininity"]] = (woman - 0.5).sign() * (woman - 0.5).abs().mul(2).pow(0.5) / 2 + 0.5
+    shape[:, _S["jaw_width"]] -= (woman - 0.5) * 1.2
+    shape[:, _S["upper_lip"]] += (woman - 0.5) * 0.8
+    strength = intensity[0] + (intensity[1] - intensity[0]) * u[:, 34]
+    units = draw_action_units(labels, strength, u[:, 35:60])
+    side = (u[:, 60] - 0.5) * 0.24 * variation
+    contempt = labels == 7
+    side = torch.where(contempt, (u[:, 60] - 0.5).sign() * (0.8 + 0.2 * u[:, 61]), side)
+    angle = _normal(u[:, 62:65]) * variation
+    ferplus = framing == "ferplus"
+    pose = angle * torch.tensor([8.0, 4.0, 5.0])
+    pose[:, 2] += (labels == 3) * (u[:, 66] - 0.5) * 10 * variation
+    pose[:, 1] += (labels == 3) * 3 * variation
+    gaze = _normal(u[:, 67:69]) * torch.tensor([0.012, 0.006]) * variation
+    light = torch.stack(
+        [
+            (u[:, 70] - 0.5) * 110 * min(variation, 1.3),
+            20 + 40 * u[:, 71],
+            0.45 + 0.2 * u[:, 72],
+            u[:, 73],
+        ],
+        1,
+    )
+    jitter = _normal(u[:, 74:77]) * variation
+    if ferplus:  # framing measured on FER+ (frontal training faces): (0.520, 0.394), outer eye distance 0.552
+        centre, spread = torch.tensor([0.512, 0.394, 0.55]), torch.tensor([0.02, 0.025, 0.03])
+    else:
+        centre, spread = torch.tensor([0.5, 0.43, 0.325]), torch.tensor([0.015, 0.015, 0.012])
+    camera = centre + jitter * spread
+    tone = torch.stack([0.9 + 0.3 * u[:, 78], 0.9 + 0.3 * u[:, 79], 0.004 + 0.012 * u[:, 80]], 1)
+    tone = torch.lerp(torch.tensor([1.05, 1.0, 0.004]), tone, min(variation, 1.0))
+    if isinstance(occlusion, str):
+        kind = torch.full((len(u),), OCCLUSIONS.index(occlusion))
+    else:
+        kind = torch.where(u[:, 86] < occlusion, (u[:, 87] * 4).long().clamp(max=3) + 1, 0)
+    effective = torch.zeros(len(u))
+    if resolution is not None:
+        effective = resolution[0] * (resolution[1] / resolution[0]) ** u[:, 88]
+    return FaceParameters(
+        shape, look, units, side, pose, gaze, light, camera, tone, u[:, 82:86].clone(), kind,
+        u[:, 89:93].clone(), effective, u[:, 100:108].clone(),
+    )  # fmt: skip
+
+
+def sided(units: torch.Tensor, side: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split action units ``(B, n_au)`` into those of the viewer's left and right half, given ``side (B,)``.
+
+    Only the lateral units (12, 14) become fully one-sided; the others keep a tenth of the difference.
+    """
+    weight = torch.full((units.shape[1],), 0.25)
+    weight[list(LATERAL)] = 1.0
+    left = units * (1 - (side[:, None] * weight).clamp(0, 1))
+    right = units * (1 + (side[:, None] * weight).clamp(-1, 0))
+    return left, right

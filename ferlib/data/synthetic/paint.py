@@ -1,0 +1,158 @@
+"""Soft shapes: the few operations with which every part of a face is painted, on B pictures at once.
+
+All shapes are functions of continuous face coordinates, so one face is the same at every size; an edge is never
+sharper than one pixel, which antialiases it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
+
+
+@dataclass
+class Canvas:
+    """B pictures in the making.
+
+    Shape: ``image (B, C, H, W)`` in [0, 1]; face coordinates ``x, y (B, H, W)``; unposed coordinates
+    ``u, v (B, H, W)``; ``pixel (B, 1, 1)`` width of a pixel in face units; ``points (B, 68, 2)`` landmarks in face coordinates.
+    """
+
+    image: torch.Tensor
+    x: torch.Tensor
+    y: torch.Tensor
+    u: torch.Tensor
+    v: torch.Tensor
+    pixel: torch.Tensor
+    points: torch.Tensor
+
+    def paint(self, mask: torch.Tensor, colour: torch.Tensor) -> None:
+        """Lay a colour ``(B, C)`` or ``(B, C, H, W)`` over the picture where the mask ``(B, H, W)`` is."""
+        if colour.dim() == 2:
+            colour = colour[:, :, None, None]
+        self.image = torch.lerp(self.image, colour.expand_as(self.image), mask[:, None].expand_as(self.image))
+
+    def dim(self, mask: torch.Tensor, amount: float | torch.Tensor) -> None:
+        """Multiply by ``1 - amount * mask``; a negative amount brightens."""
+        if isinstance(amount, torch.Tensor) and amount.dim() == 1:
+            amount = amount[:, None, None]
+        self.image = self.image * (1 - amount * mask)[:, None]
+
+    def colour(self, rgb: torch.Tensor) -> torch.Tensor:
+        """A colour ``(B, 3)`` or ``(3,)`` in the picture's channels: ``(B, C)``, grey being luminance."""
+        rgb = rgb.expand(len(self.image), 3)
+        return rgb if self.image.shape[1] == 3 else (rgb * LUMINANCE).sum(1, keepdim=True)
+
+    def point(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Coordinates of one landmark, each ``(B, 1, 1)``."""
+        p = self.points[:, index]
+        return p[:, 0, None, None], p[:, 1, None, None]
+
+
+def wide(t: torch.Tensor) -> torch.Tensor:
+    """``(B,) -> (B, 1, 1)``."""
+    return t[:, None, None]
+
+
+def below(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
+    """1 where distance < 0, 0 where > 0, with a straight ramp ``width`` wide in between."""
+    return (0.5 - distance / width).clamp(0, 1)
+
+
+def smooth(t: torch.Tensor) -> torch.Tensor:
+    """Smoothstep of t clamped to [0, 1]: t^2 (3 - 2 t)."""
+    t = t.clamp(0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def blob(
+    dx: torch.Tensor, dy: torch.Tensor, sx: torch.Tensor | float, sy: torch.Tensor | float
+) -> torch.Tensor:
+    """Gaussian bump exp(-((dx/sx)^2 + (dy/sy)^2) / 2)."""
+    return torch.exp(-0.5 * ((dx / sx) ** 2 + (dy / sy) ** 2))
+
+
+def line(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
+    """Soft stroke around distance 0: exp(-(d / width)^2)."""
+    return torch.exp(-((distance / width) ** 2))
+
+
+def table(rows: list[tuple[float, float, float]], t: torch.Tensor) -> torch.Tensor:
+    """Read a colour scale at t in [0, 1]: ``(B,) -> (B, 3)``, rows given in 0-255, linear in between."""
+    colours = torch.tensor(rows) / 255
+    at = t.clamp(0, 1) * (len(rows) - 1)
+    low = at.floor().long().clamp(max=len(rows) - 2)
+    return torch.lerp(colours[low], colours[low + 1], (at - low)[:, None])
+
+
+class Curve:
+    """A curve y(x) through landmarks between two ends: the chord plus ``(1 - s^2)`` times a polynomial in s in [-1, 1].
+
+    Shape: ``points (B, n, 2)`` from one end to the other; polynomial of degree ``n - 3``, so that all are met.
+    """
+
+    def __init__(self, points: torch.Tensor):
+        a, b = points[:, 0].double(), points[:, -1].double()
+        self.middle, self.half = (a + b) / 2, (b - a) / 2
+        inner = points[:, 1:-1].double()
+        s = ((inner[..., 0] - self.middle[:, None, 0]) / self.half[:, None, 0]).clamp(-0.97, 0.97)
+        lift = inner[..., 1] - self.middle[:, None, 1] - s * self.half[:, None, 1]
+        powers = s[..., None] ** torch.arange(s.shape[1])
+        system = (1 - s**2)[..., None] * powers
+        weights = torch.linalg.solve(
+            system.mT @ system + 1e-7 * torch.eye(s.shape[1]), system.mT @ lift[..., None]
+        )
+        self.weights = weights[..., 0].float()
+        self.middle, self.half = self.middle.float(), self.half.float()
+
+    def place(self, x: torch.Tensor) -> torch.Tensor:
+        """s in [-1, 1] along the curve (beyond: outside its ends)."""
+        return (x - wide(self.middle[:, 0])) / wide(self.half[:, 0])
+
+    def at(self, s: torch.Tensor) -> torch.Tensor:
+        """y at place s."""
+        c = s.clamp(-1.05, 1.05)
+        value = wide(self.weights[:, -1]) * torch.ones_like(c)
+        for k in range(self.weights.shape[1] - 2, -1, -1):
+            value = value * c + wide(self.weights[:, k])
+        return value * (1 - c * c) + wide(self.middle[:, 1]) + c * wide(self.half[:, 1])
+
+
+def _bank() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(20240406)
+    layers = []
+    for cells in (8, 24, 96):
+        values = torch.rand(1, 1, cells, cells, generator=generator)
+        values = F.pad(values, (2, 2, 2, 2), mode="circular")
+        grid = F.interpolate(values, scale_factor=256 // cells + 1, mode="bicubic", align_corners=False)
+        step = 256 // cells + 1
+        grid = grid[..., 2 * step : -2 * step, 2 * step : -2 * step]
+        grid = F.interpolate(grid, size=(256, 256), mode="bilinear", align_corners=False)[0, 0]
+        grid = (grid - grid.mean()) / grid.std()
+        layers.append(grid)
+    strands = torch.rand(1, 1, 8, 64, generator=generator)
+    strands = F.pad(strands, (2, 2, 2, 2), mode="circular")
+    strands = F.interpolate(strands, size=(12 * 32, 68 * 4), mode="bicubic", align_corners=False)[
+        0, 0, 64:-64, 8:-8
+    ]
+    layers.append((strands - strands.mean()) / strands.std())
+    bank = torch.stack(layers)
+    return F.pad(bank[None], (0, 1, 0, 1), mode="circular")
+
+
+#: Periodic noise layers of mean 0 and deviation 1: coarse, middle, fine, strands along the second axis.
+NOISE = _bank()
+GRAIN = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(7))
+
+
+def noise(x: torch.Tensor, y: torch.Tensor, phase: torch.Tensor, layer: int) -> torch.Tensor:
+    """Noise at coordinates (period 1), shifted by ``phase (B, 2)``: ``(B, H, W)``."""
+    gx = torch.remainder(x + phase[:, 0, None, None], 1.0)
+    gy = torch.remainder(y + phase[:, 1, None, None], 1.0)
+    grid = torch.stack([gx, gy], -1) * 2 - 1
+    source = NOISE[:, layer : layer + 1].expand(len(x), -1, -1, -1)
+    return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
