@@ -20,12 +20,14 @@ def warp(image: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
     Output position :math:`(x, y)` shows what the input has at :math:`\theta\, (x, y, 1)^\top`.
 
-    Positions run from -1 to 1 over the image; outside of it is zero; values between pixels are bilinear.
+    Positions run from -1 to 1, from the centre of the first pixel to that of the last
+    (``align_corners=True``, as in the released code); outside of the image is zero; values between pixels
+    are bilinear.
 
     Shape: image ``(B, C, H, W)`` and theta ``(B, 2, 3)`` in, ``(B, C, H, W)`` out. Chapter 2.
     """
-    grid = F.affine_grid(theta.to(image.dtype), list(image.shape), align_corners=False)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = F.affine_grid(theta.to(image.dtype), list(image.shape), align_corners=True)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
 
 
 class SpatialTransformer(nn.Module):

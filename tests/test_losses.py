@@ -1,0 +1,214 @@
+"""The losses: what they equal, what they refuse, and that they stay finite."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ferlib.losses import (
+    FERPLUS_PRIOR,
+    BatchTransformerLoss,
+    CompensatedFocalPDLSLoss,
+    FocalPDLSLoss,
+    LabelSmoothingLoss,
+    PDLSLoss,
+    check_prior,
+    reorder_prior,
+)
+from ferlib.losses.focal import focal_terms
+
+ALL = [LabelSmoothingLoss, PDLSLoss, FocalPDLSLoss, CompensatedFocalPDLSLoss]
+
+
+@pytest.fixture
+def batch() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    logits = 2 * torch.randn(32, 8, generator=generator, dtype=torch.float64)
+    return logits.requires_grad_(), torch.randint(0, 8, (32,), generator=generator)
+
+
+def by_the_book(logits, target, alpha, gamma, prior):
+    """Face by face, class by class, from the equation."""
+    total = 0.0
+    for z, y in zip(logits, target.tolist(), strict=True):
+        p = torch.softmax(z, 0)
+        for c in range(len(z)):
+            q = alpha * (c == y) + (1 - alpha) * float(prior[y, c])
+            total = total - q * (1 - p[c]) ** gamma * torch.log(p[c])
+    return total / len(logits)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.5])
+def test_focal_pdls_is_its_equation_with_its_gradient(batch, gamma):
+    logits, target = batch
+    loss = FocalPDLSLoss(0.7, gamma)(logits, target)
+    expected = by_the_book(logits, target, 0.7, gamma, FERPLUS_PRIOR)
+    torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    (wanted,) = torch.autograd.grad(expected, logits)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-9)
+
+
+def test_the_written_gradient_passes_gradcheck_twice(batch):
+    logits, target = batch
+    criterion = FocalPDLSLoss(0.8, 2.0).double()
+    few = logits[:4].detach().requires_grad_()
+    assert torch.autograd.gradcheck(lambda z: criterion(z, target[:4]), few)
+    assert torch.autograd.gradgradcheck(lambda z: criterion(z, target[:4]), few)
+
+
+def test_each_loss_becomes_the_simpler_one(batch):
+    logits, target = batch
+    cross_entropy = F.cross_entropy(logits, target)
+    torch.testing.assert_close(LabelSmoothingLoss(1.0)(logits, target), cross_entropy)
+    torch.testing.assert_close(PDLSLoss(1.0)(logits, target), cross_entropy)
+    torch.testing.assert_close(FocalPDLSLoss(0.6, 0.0)(logits, target), PDLSLoss(0.6)(logits, target))
+    uniform = torch.full((8, 8), 1 / 8)
+    smooth = LabelSmoothingLoss(0.6)(logits, target)
+    torch.testing.assert_close(PDLSLoss(0.6, uniform)(logits, target), smooth, rtol=1e-6, atol=0)
+    ignorant = torch.zeros(32, 8, dtype=torch.float64)
+    torch.testing.assert_close(
+        CompensatedFocalPDLSLoss(0.5)(ignorant, target), PDLSLoss(0.5)(ignorant, target)
+    )
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_a_one_hot_target_is_a_label_and_votes_are_shares(batch, loss):
+    logits, target = batch
+    criterion = loss(0.7)
+    hard = criterion(logits, target)
+    one_hot = F.one_hot(target, 8)
+    torch.testing.assert_close(criterion(logits, one_hot.double()), hard, rtol=1e-6, atol=0)
+    torch.testing.assert_close(criterion(logits, 10 * one_hot), hard, rtol=1e-6, atol=0)
+    other = (target + 1) % 8
+    halves = criterion(logits, one_hot + F.one_hot(other, 8))
+    torch.testing.assert_close(halves, (hard + criterion(logits, other)) / 2, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_reductions_agree(batch, loss):
+    logits, target = batch
+    each = loss(reduction="none")(logits, target)
+    assert each.shape == (32,)
+    gradients = []
+    for reduction, value in (("mean", each.mean()), ("sum", each.sum())):
+        reduced = loss(reduction=reduction)(logits, target)
+        torch.testing.assert_close(reduced, value)
+        gradients.append(torch.autograd.grad(reduced, logits)[0])
+    (from_each,) = torch.autograd.grad(each.sum(), logits)
+    torch.testing.assert_close(gradients[1], from_each)
+    torch.testing.assert_close(gradients[0] * 32, gradients[1])
+
+
+@pytest.mark.parametrize("loss", [*ALL, lambda: FocalPDLSLoss(0.8, 0.5), lambda: FocalPDLSLoss(0.8, 0.0)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_sure_and_extreme_logits_stay_finite(loss, dtype):
+    logits = torch.zeros(4, 8, dtype=dtype)
+    logits[0, 0], logits[1, 1], logits[2, 2], logits[3, 3] = 6e4, -6e4, 40.0, 1e-3
+    logits.requires_grad_()
+    value = loss()(logits, torch.arange(4))
+    value.backward()
+    assert value.dtype == torch.float32
+    assert torch.isfinite(value)
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize("soft", [False, True])
+def test_autocast_changes_nothing(batch, loss, soft):
+    logits, target = batch
+    logits = logits.detach().float()
+    target = F.one_hot(target, 8).float() + 0.25 if soft else target
+    plain = loss()(logits, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(loss()(logits, target), plain, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize("label", [8, -1, -100])
+def test_a_label_out_of_range_is_named(loss, label):
+    target = torch.tensor([0, label, 2])
+    with pytest.raises(ValueError, match=rf"label {label} at position 1 is outside 0 \.\.\. 7"):
+        loss()(torch.zeros(3, 8), target)
+
+
+@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize(
+    "target", [torch.zeros(3, dtype=torch.long), torch.zeros(4), torch.zeros(4, 7), torch.zeros(4, 1, 8)]
+)
+def test_a_target_of_another_shape_or_type_is_refused(loss, target):
+    with pytest.raises(ValueError, match="expected logits"):
+        loss()(torch.zeros(4, 8), target)
+
+
+@pytest.mark.parametrize(
+    ("prior", "says"),
+    [
+        (torch.ones(8, 7), "square"),
+        (torch.ones(8), "square"),
+        (torch.ones(8, 8), "row 0 sums to 8"),
+        (torch.eye(8) * float("nan"), "finite"),
+        (2 * torch.eye(8) - torch.full((8, 8), 1 / 8), "at least 0"),
+    ],
+)
+def test_a_bad_prior_is_refused(prior, says):
+    with pytest.raises(ValueError, match=says):
+        PDLSLoss(0.5, prior)
+
+
+def test_bad_settings_are_refused():
+    for make in (LabelSmoothingLoss, PDLSLoss, FocalPDLSLoss, CompensatedFocalPDLSLoss):
+        with pytest.raises(ValueError, match="alpha"):
+            make(1.5)
+        with pytest.raises(ValueError, match="reduction"):
+            make(0.5, reduction="average")
+    with pytest.raises(ValueError, match="gamma"):
+        FocalPDLSLoss(0.8, -1.0)
+
+
+def test_prior_and_logits_must_have_the_same_classes():
+    with pytest.raises(ValueError, match="7 classes, the prior 8"):
+        FocalPDLSLoss()(torch.zeros(2, 7), torch.tensor([0, 1]))
+
+
+def test_a_prior_in_another_order():
+    order = [2, 6, 5, 1, 3, 4, 0]  # RAF-DB: surprise, fear, disgust, happiness, sadness, anger, neutral
+    prior = reorder_prior(FERPLUS_PRIOR, order)
+    torch.testing.assert_close(prior.sum(1), torch.ones(7))
+    fear = FERPLUS_PRIOR[6]
+    torch.testing.assert_close(prior[1, 0], fear[2] / (fear.sum() - fear[7]))
+    torch.testing.assert_close(reorder_prior(FERPLUS_PRIOR, range(8)), FERPLUS_PRIOR, rtol=1e-5, atol=0)
+    for bad in ([0, 0], [0, 8], [-1, 2]):
+        with pytest.raises(ValueError, match="different classes"):
+            reorder_prior(FERPLUS_PRIOR, bad)
+
+
+def test_check_prior_copies():
+    prior = torch.eye(3)
+    checked = check_prior(prior)
+    prior[0, 0] = 5
+    assert checked[0, 0] == 1
+
+
+def test_batch_transformer_loss_adds_three(batch):
+    logits, target = batch
+    output = namedtuple("Output", "vit bt cba")(logits, 2 * logits, 3 * logits)
+    criterion = FocalPDLSLoss()
+    vit, bt, cba = (criterion(part, target) for part in output)
+    torch.testing.assert_close(BatchTransformerLoss(criterion, 0.5)(output, target), 0.5 * vit + bt + cba)
+    torch.testing.assert_close(BatchTransformerLoss(criterion)(logits, target), vit)
+    torch.testing.assert_close(BatchTransformerLoss()(logits, target), F.cross_entropy(logits, target))
+    with pytest.raises(ValueError, match="fields vit, bt, cba, got tuple"):
+        BatchTransformerLoss(criterion)((logits, logits, logits), target)
+
+
+def test_the_fast_form_is_the_plain_form(batch):
+    logits, target = batch
+    criterion = FocalPDLSLoss(0.8, 2.0)
+    plain = focal_terms(logits, criterion.targets(logits, target), 2.0).mean()
+    fast = criterion(logits, target)
+    torch.testing.assert_close(fast, plain, rtol=1e-12, atol=0)
+    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (fast, plain)))
