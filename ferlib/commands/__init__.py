@@ -1,0 +1,3 @@
+"""One module per subcommand of ``ferlib``: SUMMARY, ``add_arguments(parser)``, ``run(options) -> exit
+code``.
+"""

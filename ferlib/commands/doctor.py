@@ -1,0 +1,33 @@
+"""Say what is here: Python, torch, GPU, disk, data sets, weights; and for what is missing or odd the one
+thing to do.
+
+  ferlib doctor
+  ferlib doctor --data ~/FERPlus --weights ~/weights
+
+Exit code 0, or 1 if something that was named (by an option or by FERLIB_DATA) is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from ferlib.doctor import examine, render
+
+SUMMARY = "say what is here, what is missing, and what to do about it"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of ``ferlib doctor``. Shape: parser in, nothing out."""
+    parser.add_argument(
+        "--data", action="append", metavar="PATH", help="folder with a data set (can be repeated)"
+    )
+    parser.add_argument(
+        "--weights", action="append", metavar="PATH", help="checkpoint, or folder of checkpoints"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Examine and print. Shape: parsed options -> exit code."""
+    findings = examine(data=options.data, weights=options.weights)
+    print(render(findings))
+    return int(any(finding.status == "broken" for finding in findings))
