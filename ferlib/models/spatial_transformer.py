@@ -6,6 +6,8 @@ Resizer's released code (Hwang et al. 2022, section 2). Chapter 2 shows it on a 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -26,8 +28,18 @@ def warp(image: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
 
     Shape: image ``(B, C, H, W)`` and theta ``(B, 2, 3)`` in, ``(B, C, H, W)`` out. Chapter 2.
     """
-    grid = F.affine_grid(theta.to(image.dtype), list(image.shape), align_corners=True)
-    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    with _full_precision(image):
+        wide = image if image.dtype == torch.float64 else image.float()
+        grid = F.affine_grid(theta.to(wide.dtype), list(image.shape), align_corners=True)
+        read = F.grid_sample(wide, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    return read.to(image.dtype)
+
+
+def _full_precision(image: torch.Tensor) -> AbstractContextManager:
+    """Leave autocast: in half precision a position is off by up to 1/256, most of a pixel at 384."""
+    if torch.amp.is_autocast_available(image.device.type):
+        return torch.autocast(image.device.type, enabled=False)
+    return nullcontext()
 
 
 class SpatialTransformer(nn.Module):
@@ -82,9 +94,7 @@ class SpatialTransformer(nn.Module):
                 f"got {tuple(image.shape)}; resize them first or build it with in_size={image.shape[-1]}"
             )
         features = self.localiser(image).flatten(1)
-        # In half precision theta would be off by up to 1/256, most of a pixel at 384: leave autocast for
-        # these layers.
-        with torch.autocast(image.device.type, enabled=False):
+        with _full_precision(image):
             return self.regressor(features.to(self.regressor[0].weight.dtype)).view(-1, 2, 3)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,100 @@
+"""Weights of the original programs: all of them, in the right shape, or one clear error."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ferlib.models import Architecture, CheckpointError, NeuralResizer, architectures, from_official, register
+from ferlib.models.official import rename
+from tests.contract_fill import fill_state_dict, read_rows
+
+
+@pytest.fixture
+def weights(shared) -> dict[str, torch.Tensor]:
+    return fill_state_dict(read_rows(shared, "nr_resizer"))
+
+
+def test_the_original_names_arrive_at_ours(weights):
+    ours = from_official(weights, "neural-resizer")
+    assert list(ours) == list(NeuralResizer().state_dict())
+    assert ours["features.lift.weight"] is weights["conv1.weight"]
+    assert ours["blocks.0.norm2.running_var"] is weights["resblock.0.bn2.running_var"]
+    NeuralResizer().load_state_dict(ours, strict=True)
+
+
+def test_wrappers_and_parallel_prefixes_come_off(weights):
+    parallel = {f"module.{key}": value for key, value in weights.items()}
+    ours = from_official({"state_dict": parallel, "epoch": 3}, "neural-resizer")
+    assert ours["to_image.bias"] is weights["conv4.bias"]
+
+
+def test_counters_may_be_absent(weights):
+    bare = {key: value for key, value in weights.items() if not key.endswith("num_batches_tracked")}
+    assert from_official(bare, "neural-resizer")["fuse.norm.num_batches_tracked"] == 0
+
+
+def test_everything_that_does_not_fit_is_listed(weights):
+    weights["conv9.weight"] = weights.pop("conv2.weight")
+    del weights["bn2.running_mean"]
+    weights["conv4.bias"] = torch.zeros(4)
+    with pytest.raises(CheckpointError) as error:
+        from_official(weights, "neural-resizer")
+    text = str(error.value)
+    assert "missing (2): conv2.weight, bn2.running_mean" in text
+    assert "unexpected (1): conv9.weight" in text
+    assert "of another shape (1): conv4.bias is (4,), expected (3,)" in text
+
+
+def test_an_unknown_architecture_names_the_known():
+    with pytest.raises(
+        CheckpointError, match=r"'resnet' is unknown; known are: .*neural-resizer, .*spatial-transformer"
+    ):
+        from_official({}, "resnet")
+    assert {"neural-resizer", "spatial-transformer", "vt-nr-swin-base"} <= set(architectures())
+    with pytest.raises(ValueError, match="registered already"):
+        register(Architecture("neural-resizer", NeuralResizer, str))
+
+
+def test_what_is_no_state_dict_is_refused():
+    with pytest.raises(CheckpointError, match="expected a mapping"):
+        from_official([torch.zeros(1)], "neural-resizer")
+    with pytest.raises(CheckpointError, match="no tensors: epoch"):
+        from_official({"epoch": 3}, "neural-resizer")
+
+
+def test_renaming_takes_the_longest_prefix():
+    table = {"a": "x", "a.b": "y.z"}
+    assert [rename(name, table) for name in ("a", "a.c.d", "a.b", "a.b.c")] == ["x", "x.c.d", "y.z", "y.z.c"]
+    with pytest.raises(KeyError, match="'ab'"):
+        rename("ab", table)
+
+
+def meta_state_dict(shared, name: str) -> dict[str, torch.Tensor]:
+    """Shapes of 90 million weights without the weights."""
+    return {row.key: torch.empty(row.shape, device="meta") for row in read_rows(shared, name)}
+
+
+def test_a_whole_checkpoint_of_the_original(shared):
+    official = meta_state_dict(shared, "nr_vanilla_swint_timm1.0.31")
+    ours = from_official(official, "vt-nr-swin-base")
+    assert ours["resizer.to_image.weight"] is official["res.conv4.weight"]
+    assert ours["spatial_transformer.regressor.0.weight"] is official["stn.fc_loc.0.weight"]
+    assert ours["head.4.weight"] is official["model.head.4.weight"]
+    assert ours["backbone.norm.weight"] is official["model.norm.weight"]
+    trained = [name for name in ours if not name.endswith(("running_mean", "running_var", "tracked"))]
+    assert sum(ours[name].numel() for name in trained) == 89_997_139
+
+
+def test_a_whole_checkpoint_with_the_swin_names_of_older_timm(shared):
+    official = meta_state_dict(shared, "nr_vanilla_swint_timm1.0.31")
+    old = {}
+    for key, value in official.items():
+        for stage in (1, 2, 3):
+            key = key.replace(f"model.layers.{stage}.downsample", f"model.layers.{stage - 1}.downsample")
+        old[key] = value
+    old["model.layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    old["model.layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49)
+    ours = from_official(old, "vt-nr-swin-base")
+    reduction = official["model.layers.2.downsample.reduction.weight"]
+    assert ours["backbone.layers.2.downsample.reduction.weight"] is reduction

@@ -1,0 +1,135 @@
+"""The whole system around several backbones: shapes, gradients, weights from files."""
+
+from __future__ import annotations
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ferlib.models import CheckpointError, FixedResizer, NeuralResizer, ResizedTransformer, SpatialTransformer
+
+SMALL = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
+
+
+def tiny(**options) -> ResizedTransformer:
+    """Swin, made small: 48 pixels in, 28 to the backbone."""
+    options = {
+        "in_size": 48,
+        "out_size": 28,
+        "backbone_options": {**SMALL, "window_size": 7, "patch_size": 1},
+    } | options
+    return ResizedTransformer("swin_tiny_patch4_window7_224", 7, hidden=16, **options)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "swin_tiny_patch4_window7_224",
+        "vit_tiny_patch16_224",
+        "deit_tiny_patch16_224",
+        "pvt_v2_b0",
+        "convnext_atto",
+    ],
+)
+def test_backbones_run_forward_and_backward(backbone):
+    torch.manual_seed(0)
+    model = ResizedTransformer(backbone, num_classes=7, in_size=96, out_size=64)
+    assert model.resize(torch.zeros(1, 3, 96, 96)).shape == (1, 3, 64, 64)
+    logits = model(torch.randn(2, 3, 96, 96))
+    assert logits.shape == (2, 7)
+    logits.square().sum().backward()
+    assert model.resizer.to_image.weight.grad.abs().max() > 0
+    assert model.spatial_transformer.regressor[2].weight.grad is not None
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("resizer", ["neural", *FixedResizer.METHODS])
+@pytest.mark.parametrize("straighten", [True, False])
+def test_each_front_end(resizer, straighten):
+    model = tiny(resizer=resizer, spatial_transformer=straighten).eval()
+    assert isinstance(model.resizer, NeuralResizer if resizer == "neural" else FixedResizer)
+    assert isinstance(model.spatial_transformer, SpatialTransformer if straighten else nn.Identity)
+    assert model(torch.randn(3, 3, 48, 48)).shape == (3, 7)
+
+
+def test_the_order_is_straighten_resize_look_decide():
+    torch.manual_seed(0)
+    model = tiny().eval()
+    x = torch.randn(2, 3, 48, 48)
+    by_hand = model.head(model.backbone(model.resizer(model.spatial_transformer(x))))
+    torch.testing.assert_close(model(x), by_hand)
+
+
+def test_the_published_size():
+    with torch.device("meta"):
+        model = ResizedTransformer()
+        assert model(torch.empty(2, 3, 384, 384)).shape == (2, 8)
+    assert sum(p.numel() for p in model.parameters()) == 89_997_139
+    assert model.head[0].in_features == 1024
+
+
+def test_the_head_fits_a_backbone_with_a_hidden_layer_of_its_own():
+    with torch.device("meta"):
+        model = ResizedTransformer(
+            "mobilenetv3_small_050", 8, spatial_transformer=False, in_size=96, out_size=64
+        )
+        assert model.head[0].in_features == 1024  # 288 channels, then the network's own 1024
+        assert model(torch.empty(2, 3, 96, 96)).shape == (2, 8)
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    return timm.create_model("vit_tiny_patch16_224", depth=1).state_dict()
+
+
+def vit(**options) -> ResizedTransformer:
+    return ResizedTransformer(
+        "vit_tiny_patch16_224",
+        resizer="bilinear",
+        spatial_transformer=False,
+        backbone_options={"depth": 1},
+        **options,
+    )
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "pth"])
+def test_weights_from_a_file_arrive(tmp_path, published, kind):
+    path = tmp_path / f"vit.{kind}"
+    if kind == "pth":
+        torch.save({"model": published}, path)
+    else:
+        save_file(published, path)
+    model = vit(pretrained_file=path)
+    loaded = model.backbone.state_dict()
+    assert loaded
+    for key, value in loaded.items():
+        torch.testing.assert_close(value, published[key], rtol=0, atol=0)
+
+
+def test_weights_in_part_are_an_error_that_lists_them(tmp_path, published):
+    path = tmp_path / "part.safetensors"
+    part = {key: value for key, value in published.items() if key != "norm.weight"}
+    part["extra.weight"] = torch.zeros(1)
+    part["cls_token"] = torch.zeros(1, 1, 100)
+    save_file(part, path)
+    with pytest.raises(CheckpointError) as error:
+        vit(pretrained_file=path)
+    text = str(error.value)
+    assert str(path) in text
+    assert "missing (1): norm.weight" in text
+    assert "unexpected (1): extra.weight" in text
+    assert "cls_token is (1, 1, 100), expected (1, 1, 192)" in text
+
+
+def test_what_cannot_be_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"nearest names are .*swin_tiny"):
+        ResizedTransformer("swin_tinny_patch4_window7_224")
+    with pytest.raises(ValueError, match="choose one of neural, nearest"):
+        ResizedTransformer("vit_tiny_patch16_224", resizer="lanczos")
+    with pytest.raises(ValueError, match="not both"):
+        ResizedTransformer("vit_tiny_patch16_224", pretrained=True, pretrained_file="x")
+    with pytest.raises(FileNotFoundError, match=r"nothing\.pth"):
+        vit(pretrained_file=tmp_path / "nothing.pth")
