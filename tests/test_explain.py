@@ -1,0 +1,229 @@
+"""Recorded attention is the attention that was used; maps find what they should; models stay as they were."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from ferlib.explain import (
+    AttentionRecorder,
+    attention_score,
+    grad_cam,
+    rollout,
+    target_layer,
+    token_map,
+    tokens_to_map,
+)
+from ferlib.models import BatchTransformerNetwork, btn_small
+from ferlib.models.attention import ScaledDotProduct
+from tests.tiny import Spots, net
+
+
+def _vit(fused: bool = True) -> nn.Module:
+    torch.manual_seed(0)
+    model = timm.create_model(
+        "vit_tiny_patch16_224", img_size=64, num_classes=5, depth=3, pretrained=False, drop_path_rate=0.0
+    )
+    for block in model.blocks:
+        block.attn.fused_attn = fused
+    return model.eval()
+
+
+def _small() -> BatchTransformerNetwork:
+    torch.manual_seed(0)
+    return btn_small(8).eval()
+
+
+def _fingers(model: nn.Module) -> list:
+    """Everything a recorder could leave behind."""
+    return [
+        (name, len(m._forward_hooks), len(m._forward_pre_hooks), m.training, getattr(m, "fused_attn", None),
+         len(getattr(m, "listeners", []))) for name, m in model.named_modules()
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_timm_vit_is_recorded_and_left_as_it_was(fused):
+    model, images = _vit(fused), torch.randn(2, 3, 64, 64)
+    before, expected = _fingers(model), model(images)
+    with AttentionRecorder(model) as recorder:
+        found = model(images)
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    assert _fingers(model) == before
+    assert [r.name for r in recorder.records] == ["blocks.0.attn", "blocks.1.attn", "blocks.2.attn"]
+    for record in recorder.records:
+        assert record.weights.shape == (2, 3, 17, 17)
+        torch.testing.assert_close(record.weights.sum(-1), torch.ones(2, 3, 17))
+    model(images)
+    assert len(recorder.records) == 3  # nobody listens any more
+
+
+def test_fused_and_plain_attention_record_the_same_weights():
+    images, weights = torch.randn(2, 3, 64, 64), []
+    for fused in (True, False):
+        model = _vit(fused)
+        with AttentionRecorder(model) as recorder:
+            model(images)
+        weights.append(torch.stack([r.weights for r in recorder.records]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-6)
+
+
+def test_the_recorded_weights_reproduce_the_layers_output():
+    """weights @ values, projected, is what the attention module put out."""
+    model, images, kept = _vit(), torch.randn(1, 3, 64, 64), {}
+    attention = model.blocks[1].attn
+    hooks = [
+        attention.register_forward_hook(lambda m, i, o: kept.update(out=o)),
+        attention.qkv.register_forward_hook(lambda m, i, o: kept.update(qkv=o)),
+    ]
+    with AttentionRecorder(model) as recorder:
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    value = kept["qkv"].unflatten(-1, (3, 3, 64))[:, :, 2].transpose(1, 2)
+    mixed = (recorder.records[1].weights @ value).transpose(1, 2).flatten(2)
+    torch.testing.assert_close(attention.proj(mixed), kept["out"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_small_network_tells_all_three_kinds_of_attention():
+    model, images = _small(), torch.randn(4, 3, 48, 48)
+    before, expected = _fingers(model), model(images)
+    with AttentionRecorder(model) as recorder:
+        found = model(images)
+    torch.testing.assert_close(found, expected)
+    assert _fingers(model) == before
+    shapes = {record.name: tuple(record.weights.shape) for record in recorder.records}
+    assert shapes["batch_transformer.attention"] == (8, 4, 4)
+    assert shapes["levels.attention"][2:] == (147, 147)
+    assert [tuple(r.weights.shape[2:]) for r in recorder.find("vit")] == [(148, 148)] * 2
+    for record in recorder.records:
+        torch.testing.assert_close(record.weights.sum(-1), torch.ones(record.weights.shape[:-1]))
+    assert "asking image" in recorder.find("batch")[0].axes
+
+
+def test_an_error_in_the_block_leaves_nothing_behind():
+    for model, images in ((_vit(), torch.randn(1, 3, 32, 32)), (_small(), torch.randn(1, 1))):
+        before = _fingers(model)
+        with pytest.raises((AssertionError, RuntimeError, ValueError)), AttentionRecorder(model):
+            model(images)
+        assert _fingers(model) == before
+    with pytest.raises(ValueError, match="no attention"):
+        AttentionRecorder(net())
+
+
+def test_gradients_can_be_taken_where_the_network_talks():
+    attention = ScaledDotProduct()
+    model = nn.ModuleDict({"a": attention})
+    x = torch.randn(1, 1, 3, 4, requires_grad=True)
+    with AttentionRecorder(model, keep_graph=True) as recorder:
+        out = attention(x, x, x)
+    weights = recorder.records[0].weights
+    gradient = torch.autograd.grad(out.sum(), weights)[0]
+    torch.testing.assert_close(gradient, torch.ones(1, 1, 3, 4) @ x.transpose(-2, -1))
+
+
+def test_rollout_by_hand():
+    torch.manual_seed(0)
+    first, second = torch.rand(2, 2, 3, 4, 4).softmax(-1)
+    eye = torch.eye(4)
+    expected = (eye + second.mean(1)) / 2 @ ((eye + first.mean(1)) / 2)
+    torch.testing.assert_close(rollout([first, second]), expected)
+    torch.testing.assert_close(rollout([first, second]).sum(-1), torch.ones(2, 4))
+    torch.testing.assert_close(rollout([first], residual=0), first.mean(1))
+    torch.testing.assert_close(rollout([first], residual=1), eye.expand(2, 4, 4))
+    for wrong in ([], [torch.rand(2, 3, 4, 5)], [first, torch.rand(2, 3, 5, 5)]):
+        with pytest.raises(ValueError):
+            rollout(wrong)
+
+
+def test_a_token_map_puts_each_token_in_its_place():
+    attention = torch.zeros(1, 9, 9)
+    attention[0, 0, 1 + 2] = 0.25  # level 1, row 1, column 0
+    attention[0, 0, 1 + 4 + 2] = 0.5  # the same place of level 2
+    expected = torch.tensor([[[0.0, 0.0], [0.75, 0.0]]])
+    torch.testing.assert_close(token_map(attention, grid=2), expected)
+    with pytest.raises(ValueError, match="do not fill a 3 x 3"):
+        token_map(attention, grid=3)
+
+
+def test_hires_cam_finds_the_spot_that_makes_the_class():
+    """A network trained to name the bright quarter: the map must be brightest there.
+
+    Grad-CAM itself fails here, and has to: the head has one weight per place, Grad-CAM averages gradients over
+    all places before it multiplies (Draelos and Carin 2020, HiResCAM).
+    """
+    from ferlib.data.transforms import model_input
+    from ferlib.training import Recipe, fit
+
+    model = net()
+    recipe = Recipe(loss="cross-entropy", epochs=6, batch_size=16, lr=1e-2, augment="none", warmup=0)
+    fit(model, nn.CrossEntropyLoss(), Spots(96), Spots(16), recipe, progress=None, device="cpu")
+    data = Spots(24, seed=5)
+    images = model_input(data.images)
+    assert target_layer(model, images) is model.norm or target_layer(model, images) is model.conv
+    model.train()
+    model.conv.weight.grad = torch.ones_like(model.conv.weight)
+    maps = grad_cam(model, images, data.labels, method="hires-cam")
+    assert model.training and model.conv.weight.grad.eq(1).all() and not model.conv._forward_hooks
+    assert maps.shape == (24, 16, 16) and maps.min() >= 0 and maps.max() <= 1
+    truth = torch.zeros(24, 16, 16)
+    for i, label in enumerate(data.labels.tolist()):
+        truth[i, 8 * (label // 2) : 8 * (label // 2) + 8, 8 * (label % 2) : 8 * (label % 2) + 8] = 1
+    scores = attention_score(maps, truth)
+    assert scores["area"].mean() == 0.25
+    assert scores["energy"].mean() > 0.5 and scores["pointing"].mean() > 0.7
+
+
+def test_grad_cam_of_the_small_network_looks_at_each_face_by_itself():
+    model, images = _small(), torch.randn(3, 3, 48, 48)
+    together = grad_cam(model, images, torch.tensor([1, 2, 3]))
+    alone = torch.cat([grad_cam(model, images[i : i + 1], torch.tensor([i + 1])) for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-4)
+    assert together.shape == (3, 48, 48)
+
+
+def test_grad_cam_of_a_vision_transformer_needs_a_layer_and_a_shape():
+    model, images = _vit(), torch.randn(2, 3, 64, 64)
+    maps = grad_cam(model, images, layer=model.blocks[-1].norm1, reshape=tokens_to_map(1))
+    assert maps.shape == (2, 64, 64)
+    with pytest.raises(ValueError, match="'shiny'"):
+        grad_cam(model, images, method="shiny")
+
+
+def test_scores_by_hand():
+    truth = torch.zeros(3, 4, 4)
+    truth[:, :2, :2] = 1
+    heat = torch.zeros(3, 4, 4)
+    heat[0, 0, 0], heat[0, 3, 3] = 3.0, 1.0  # points right, three quarters of the energy
+    heat[1, 3, 3], heat[1, 0, 1] = 3.0, 1.0  # points wrong
+    heat[1, 2, 2] = -9.0  # negative heat counts as none
+    scores = attention_score(heat, truth)  # the third map is empty: as good as knowing nothing
+    torch.testing.assert_close(scores["pointing"], torch.tensor([1.0, 0.0, 0.25]))
+    torch.testing.assert_close(scores["energy"], torch.tensor([0.75, 0.25, 0.25]))
+    torch.testing.assert_close(scores["area"], torch.tensor([0.25, 0.25, 0.25]))
+    small = attention_score(torch.eye(2).expand(3, 2, 2), truth)
+    assert small["energy"].shape == (3,)
+
+
+def test_random_maps_score_what_the_area_says():
+    draw = torch.Generator().manual_seed(0)
+    truth = torch.zeros(400, 12, 12)
+    truth[:, 3:9, 2:8] = 1
+    scores = attention_score(torch.rand(400, 12, 12, generator=draw), truth)
+    area = scores["area"].mean().item()
+    assert scores["energy"].mean().item() == pytest.approx(area, abs=0.01)
+    assert scores["pointing"].mean().item() == pytest.approx(area, abs=3 * math.sqrt(area * (1 - area) / 400))
+
+
+def test_maps_that_cannot_be_scored_are_told():
+    truth = torch.ones(1, 4, 4)
+    with pytest.raises(ValueError, match="heat"):
+        attention_score(torch.ones(4, 4), truth)
+    with pytest.raises(ValueError, match="NaN"):
+        attention_score(torch.full((1, 4, 4), math.nan), truth)
+    with pytest.raises(ValueError, match="face 0 has no true region"):
+        attention_score(torch.ones(1, 4, 4), truth * 0.1)
