@@ -175,7 +175,9 @@ def test_hires_cam_finds_the_spot_that_makes_the_class():
         truth[i, 8 * (label // 2) : 8 * (label // 2) + 8, 8 * (label % 2) : 8 * (label % 2) + 8] = 1
     scores = attention_score(maps, truth)
     assert scores["area"].mean() == 0.25
-    assert scores["energy"].mean() > 0.5 and scores["pointing"].mean() > 0.7
+    assert scores["energy"].mean() > 0.35 and scores["pointing"].mean() > 0.9
+    averaged = attention_score(grad_cam(model, images, data.labels), truth)
+    assert averaged["pointing"].mean() < 0.25
 
 
 def test_grad_cam_of_the_small_network_looks_at_each_face_by_itself():
