@@ -14,6 +14,8 @@ from ferlib.data.base import DataError
 # ``run``.
 COMMANDS = {
     "prepare": "ferlib.commands.prepare",
+    "train": "ferlib.commands.train",
+    "evaluate": "ferlib.commands.evaluate",
     "doctor": "ferlib.commands.doctor",
 }
 

@@ -153,8 +153,8 @@ def test_a_token_map_puts_each_token_in_its_place():
 def test_hires_cam_finds_the_spot_that_makes_the_class():
     """A network trained to name the bright quarter: the map must be brightest there.
 
-    Grad-CAM itself fails here, and has to: the head has one weight per place, Grad-CAM averages gradients over
-    all places before it multiplies (Draelos and Carin 2020, HiResCAM).
+    Grad-CAM itself fails here, and has to: the head has one weight per place, Grad-CAM averages gradients
+    over all places before it multiplies (Draelos and Carin 2020, HiResCAM).
     """
     from ferlib.data.transforms import model_input
     from ferlib.training import Recipe, fit

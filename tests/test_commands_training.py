@@ -1,0 +1,95 @@
+"""`ferlib train` and `ferlib evaluate` do the whole way, resume it, and say clearly what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+import ferlib.models
+from ferlib.cli import main
+from ferlib.commands.faces import prior_for
+from ferlib.data import EMOTIONS_FERPLUS, EMOTIONS_RAFDB
+from ferlib.evaluation import ResultRecord
+from ferlib.losses import FERPLUS_PRIOR
+from tests.tiny import Net
+
+RECIPE = """
+name: tiny
+model: tiny_net
+loss: f-pdls
+epochs: 2
+batch_size: 32
+lr: 5e-3
+augment: light
+"""
+
+
+@pytest.fixture()
+def recipe(tmp_path, monkeypatch):
+    """A recipe of a network small enough to be trained here."""
+    monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
+    path = tmp_path / "tiny.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+def _train(recipe, out, *more) -> int:
+    words = ["train", "--recipe", str(recipe), "--data", "synthetic", "--length", "64", "--out", str(out)]
+    return main([*words, *more])
+
+
+def test_train_stop_resume_evaluate(recipe, tmp_path, capsys):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert _train(recipe, whole, "--quiet") == 0
+    assert "validation faces" in capsys.readouterr().out
+    recipe.write_text(RECIPE.replace("epochs: 2", "epochs: 1\nschedule: constant"))
+    assert _train(recipe, parts) == 0
+    assert "epoch   1 of 1" in capsys.readouterr().out
+    recipe.write_text(RECIPE + "schedule: constant\n")
+    assert _train(recipe, parts, "--resume") == 0
+    lines = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+
+    capsys.readouterr()
+    best, record = whole / "best.safetensors", tmp_path / "record.json"
+    words = ["evaluate", "--checkpoint", str(best), "--data", "synthetic", "--length", "64"]
+    assert main([*words, "--record", str(record)]) == 0
+    assert "mean class accuracy" in capsys.readouterr().out
+    history = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    expected = max(line["valid_accuracy"] for line in history)
+    assert ResultRecord.load(record).numbers["accuracy"].value == pytest.approx(expected)
+    assert main([*words, "--output", "vit"]) == 1
+    assert "one output only" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_one_line(recipe, tmp_path, capsys):
+    assert _train(recipe, tmp_path / "run", "--quiet", "--epochs", "1") == 0
+    cases = [
+        (lambda: _train(recipe, tmp_path / "run", "--quiet"), "holds a run already"),
+        (lambda: _train("no-such", tmp_path / "x"), "no recipe 'no-such'"),
+        (lambda: _train(recipe, tmp_path / "x", "--epochs", "0"), "out of range"),
+        (lambda: _train(recipe, tmp_path / "x", "--resume", "missing.safetensors"), "no checkpoint"),
+        (
+            lambda: main(["evaluate", "--checkpoint", str(recipe), "--data", "synthetic", "--length", "8"]),
+            "not in safetensors format",
+        ),
+    ]
+    for call, message in cases:
+        capsys.readouterr()
+        assert call() == 1
+        error = capsys.readouterr().err
+        assert message in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_the_prior_follows_the_data_sets_class_order():
+    assert torch.equal(
+        prior_for(EMOTIONS_FERPLUS),
+        torch.as_tensor(FERPLUS_PRIOR) / torch.as_tensor(FERPLUS_PRIOR).sum(1, keepdim=True),
+    )
+    prior = prior_for(EMOTIONS_RAFDB)
+    torch.testing.assert_close(prior.sum(1), torch.ones(7))
+    fear, surprise = EMOTIONS_RAFDB.index("fear"), EMOTIONS_RAFDB.index("surprise")
+    assert prior[fear].argsort(descending=True)[:2].tolist() == [fear, surprise]
+    assert prior_for(("joy", "neutral")) is None
