@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--upscale", type=int, default=1, metavar="N", help="enlarge N times (default 1: not at all)"
     )
-    parser.add_argument("--method", default="bicubic", help=f"how to enlarge: {', '.join(METHODS)}")
+    parser.add_argument("--method", default="bicubic", help=f"{', '.join(METHODS)} (default bicubic)")
     parser.add_argument("--weights", metavar="FILE", help="weights of a learned method")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoding threads (default: one per processor)"

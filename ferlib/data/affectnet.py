@@ -16,6 +16,7 @@ from ferlib.data.listing import Skip, check_root, check_split, class_folders, co
 from ferlib.data.sources import FileReader, Source, SourceDataset, with_size
 
 SPLITS = ("train", "valid", "test")
+TITLE = "AffectNet"
 EXPECTED = (
     "Expected one of: the official train_set/ and val_set/, each with images/ and annotations/*_exp.npy; "
     "train/0 ... train/7 and valid/0 ... valid/7 (also val, val_set, test); or a folder made "

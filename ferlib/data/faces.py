@@ -112,14 +112,13 @@ class KeptFaces(FaceDataset):
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         index = torch.as_tensor(indices)
         missing = index[~self._have[index]].unique()
-        for part in missing.split(256):
+        for part in missing.split(256) if len(missing) else ():
             images = self.faces.batch(part)["image"]
             if self._images is None:
                 self._images = torch.empty(len(self), *images.shape[1:], dtype=torch.uint8)
             self._images[part] = images
             self._have[part] = True
-        assert self._images is not None or len(index) == 0
-        images = self._images[index] if self._images is not None else torch.empty(0, dtype=torch.uint8)
+        images = torch.empty(0, dtype=torch.uint8) if self._images is None else self._images[index]
         batch = {"image": images, "label": self.labels[index]}
         if self.votes is not None:
             batch["votes"] = self.votes[index]

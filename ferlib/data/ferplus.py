@@ -23,6 +23,7 @@ from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, majority_label
 from ferlib.data.listing import Skip, check_root, check_split
 from ferlib.data.sources import Source, SourceDataset, with_size
 
+TITLE = "FER+"
 EXPECTED = (
     "Expected one of: Microsoft's folders data/FER2013Train, FER2013Valid, FER2013Test with png files and "
     "label.csv; Kaggle's fer2013.csv (or icml_face_data.csv) beside fer2013new.csv; the Neural Resizer's "

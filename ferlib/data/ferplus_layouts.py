@@ -70,7 +70,7 @@ def microsoft(root: Path, split: str) -> Source:
         raise DataError(f"{root}: no folder {FOLDERS[split]} for split {split!r} in it or in its data/")
     names, votes, skipped = read_label_csv(folder / "label.csv")
     good = usable_files(folder, names, skipped)
-    listed = set(names)
+    listed = {*names, *(skip.name for skip in skipped)}
     for file in list_folder(folder):
         if file.lower().endswith(SUFFIXES) and file not in listed:
             skipped.append(Skip(file, "no row in label.csv"))

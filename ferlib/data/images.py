@@ -38,6 +38,7 @@ from ferlib.data.base import DataError
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MAX_PIXELS = 40_000_000
+TOO_LARGE = f"too large: at most {MAX_PIXELS:,} pixels are read"
 _CONVERTED = {"L", "RGB", "1", "P", "PA", "LA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
 _ORIENTATION = 0x0112
 _SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
@@ -93,6 +94,8 @@ def read_image(
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         reason = "the file is empty" if empty else f"not an image ({', '.join(FORMATS)} are read)"
+    except Image.DecompressionBombError:
+        reason = TOO_LARGE
     except MemoryError:
         raise
     except Exception as error:  # decoders fail in many ways on damaged bytes: all mean the same to a reader
@@ -114,7 +117,7 @@ def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.n
         raise DataError(f"colour mode {mode!r}; choose 'L' or 'RGB'")
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{image.width} x {image.height} pixels; at most {MAX_PIXELS:,} are read")
+            raise DataError(TOO_LARGE)
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(f"{image.n_frames} frames; expected one picture: save the frame that is meant")
         image.load()
@@ -134,7 +137,8 @@ def square(image: Image.Image, size: int) -> Image.Image:
         return image
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    return image.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, left + side, top + side))
+    # cut first: resize(box=...) would let pixels outside the square bleed in
+    return image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
 
 
 def to_planes(array: np.ndarray) -> np.ndarray:

@@ -120,7 +120,8 @@ def usable_files(folder: Path, wanted: Iterable[str], skipped: list[Skip]) -> li
 
     Shape: N names -> N booleans.
     """
-    entries = set(list_folder(folder))
+    list_folder(folder)  # says clearly when the folder cannot be opened
+    solid = {entry.name for entry in os.scandir(folder) if not entry.is_symlink()}
     good, seen = [], set()
     for name in wanted:
         reason = None
@@ -128,7 +129,7 @@ def usable_files(folder: Path, wanted: Iterable[str], skipped: list[Skip]) -> li
             safe_name(name)
             if name in seen:
                 reason = "named again in the label file (the first row counts)"
-            elif name not in entries and not os.path.exists(folder / name):
+            elif name not in solid and not os.path.exists(folder / name):  # links may lead nowhere
                 reason = "file is not there"
         except DataError as error:
             reason = str(error)

@@ -112,7 +112,7 @@ def prepare(
     if out.resolve() == source.resolve():
         raise DataError(f"{out}: source and out are the same folder; give another --out")
     if splits is None and not (splits := module.available_splits(source)):
-        raise DataError(f"{source}: no {dataset} found. {module.EXPECTED}")
+        raise DataError(f"{source}: no {module.TITLE} found. {module.EXPECTED}")
     enlarge = make_upscaler(method, upscale, weights)
     sources = [with_size(module.open_source(source, split), size) for split in splits]
     settings = {"size": size, "upscale": upscale, "method": method if upscale > 1 else None}

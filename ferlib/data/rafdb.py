@@ -22,6 +22,7 @@ from ferlib.data.listing import (
 from ferlib.data.sources import FileReader, Source, SourceDataset, with_size
 
 SPLITS = ("train", "test")
+TITLE = "RAF-DB"
 EXPECTED = (
     "Expected one of: the official basic/Image/aligned with basic/EmoLabel/list_patition_label.txt; train/1 "
     "... train/7 and test/1 ... test/7; or a folder made by `ferlib prepare rafdb`"

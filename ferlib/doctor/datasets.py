@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import textwrap
 from collections.abc import Sequence
 from importlib import import_module
@@ -20,7 +21,6 @@ from ferlib.data.prepare import DATASETS
 from ferlib.data.sources import Source
 from ferlib.doctor.finding import Finding
 
-NAMES = {"ferplus": "FER+", "rafdb": "RAF-DB", "affectnet": "AffectNet"}
 TRIED = 24  # images per split that are opened to see whether they can be read
 
 
@@ -39,9 +39,10 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None) -> list[Finding
         if not here:
             text = f"no data set found in {root}" if root.is_dir() else f"{root} is not a folder"
             lines = []
-            for name, module in DATASETS.items():
-                expected = import_module(module).EXPECTED.removeprefix("Expected one of: ")
-                lines += textwrap.wrap(f"{NAMES[name]}: {expected}", 88, break_on_hyphens=False)
+            for module in DATASETS.values():
+                reader = import_module(module)
+                expected = reader.EXPECTED.removeprefix("Expected one of: ")
+                lines += textwrap.wrap(f"{reader.TITLE}: {expected}", 88, break_on_hyphens=False)
             advice = "give the folder that holds one of these"
             found.append(Finding(section, "broken", "data", text, advice, lines))
     if not named:
@@ -65,7 +66,7 @@ def _data_sets(root: Path) -> list[Finding]:
                     if place.is_dir() and reader.find_layout(place):
                         found.append(_data_set(name, reader, place))
                 except DataError as error:
-                    found.append(Finding("Data", "broken", NAMES[name], str(error)))
+                    found.append(Finding("Data", "broken", reader.TITLE, str(error)))
                     break
         if found:
             return found
@@ -74,7 +75,7 @@ def _data_sets(root: Path) -> list[Finding]:
 
 def _data_set(name: str, reader: ModuleType, root: Path) -> Finding:
     layout = reader.find_layout(root)
-    finding = Finding("Data", "ok", NAMES[name], f"{layout} layout in {root}")
+    finding = Finding("Data", "ok", reader.TITLE, f"{layout} layout in {root}")
     sources: dict[str, Source] = {}
     problems: list[str] = []
     if is_cache(root):
@@ -99,10 +100,9 @@ def _data_set(name: str, reader: ModuleType, root: Path) -> Finding:
         finding.status = "odd"
         finding.lines.append(f"not there: {', '.join(absent)}")
         finding.advice = f"add what belongs to {' and '.join(absent)}; what is here can be used as it is"
-    if layout != "prepared" and sources:
-        finding.advice = (
-            finding.advice or f"ferlib prepare {name} --source {root} --out FOLDER makes it read faster"
-        )
+    if layout != "prepared" and sources and not finding.advice:
+        command = f"ferlib prepare {name} --source {shlex.quote(str(root))} --out FOLDER"
+        finding.advice = f"{command} makes it read faster"
     if problems:
         finding.status = "broken"
         finding.lines += problems

@@ -40,9 +40,10 @@ def render(findings: Sequence[Finding]) -> str:
         lines.append(head + finding.text)
         lines += [indent + line for line in finding.lines]
         if finding.advice:
-            after = indent + "   "
+            width = 10_000 if " --" in finding.advice else WIDTH  # a command stays in one line, to be copied
+            start, after = indent + "-> ", indent + "   "
             lines += textwrap.wrap(
-                finding.advice, WIDTH, initial_indent=indent + "-> ", subsequent_indent=after,
+                finding.advice, width, initial_indent=start, subsequent_indent=after,
                 break_long_words=False, break_on_hyphens=False,
             )  # fmt: skip
     worst = [f.what for f in findings if f.status == "broken"]

@@ -1,0 +1,87 @@
+"""AffectNet in both layouts, with 7 or 8 classes; what has no expression is told and counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ferlib.data.affectnet import BORROWED, AffectNet, available_splits, find_layout
+from ferlib.data.base import DataError
+from ferlib.data.labels import EMOTIONS_AFFECTNET
+from tests import data_files
+
+
+def test_the_official_release(tmp_path: Path) -> None:
+    root = data_files.affectnet_official(tmp_path, {"train_set": [0, 7, 3, 8, 9, 10, 6], "val_set": [4, 2]})
+    assert find_layout(root) == "official" and available_splits(root) == ["train", "valid"]
+    eight, seven = AffectNet(root, "train"), AffectNet(root, "train", classes=7)
+    assert eight.classes == EMOTIONS_AFFECTNET and seven.classes == EMOTIONS_AFFECTNET[:7]
+    assert eight.labels.tolist() == [0, 7, 3, 6] and seven.labels.tolist() == [0, 3, 6]
+    assert eight[1]["image"].shape == (3, 64, 64) and eight[1]["path"] == "1.jpg"
+    assert {s.name: s.reason for s in eight.skipped} == {
+        "3.jpg": "annotated as 'none' (8)",
+        "4.jpg": "annotated as 'uncertain' (9)",
+        "5.jpg": "annotated as 'no face' (10)",
+    }
+    assert not eight.unlabelled and [s.name for s in seven.unlabelled] == ["1.jpg"]
+    assert len(seven.class_counts()) == 7
+
+
+def test_the_validation_set_stands_in_for_the_unpublished_test_set(tmp_path: Path) -> None:
+    root = data_files.affectnet_official(tmp_path, {"train_set": [0], "val_set": [4, 2]})
+    faces = AffectNet(root, "test")
+    assert faces.labels.tolist() == [4, 2] and faces.source.notes == [BORROWED]
+
+
+def test_class_folders(tmp_path: Path) -> None:
+    numbers = [str(k) for k in range(8)]
+    root = data_files.class_folders(tmp_path, {"train": 1, "val": 2, "test": 1}, numbers, side=64)
+    assert find_layout(root) == "class-folders" and available_splits(root) == ["train", "valid", "test"]
+    assert AffectNet(root, "valid").labels.tolist() == [k for k in range(8) for _ in range(2)]
+    assert AffectNet(root, "test", classes=7).labels.tolist() == list(range(7))
+    assert not AffectNet(root, "test").source.notes
+    assert AffectNet(root, "train", size=32)[7]["image"].shape == (3, 32, 32)
+
+
+def test_folders_may_have_the_classes_names(tmp_path: Path) -> None:
+    names = [name.capitalize() for name in EMOTIONS_AFFECTNET]
+    root = data_files.class_folders(tmp_path, {"train": 1}, [*names, "Joy"], side=64)
+    faces = AffectNet(root, "train")
+    assert faces.labels.tolist() == list(range(8)) and faces[2]["path"].startswith("Sadness/")
+    assert [s.reason for s in faces.skipped] == ["its folder is no class (0 to 7)"]
+
+
+def test_faults_of_annotations(tmp_path: Path) -> None:
+    root = data_files.affectnet_official(tmp_path, {"train_set": [0, 1, 2, 11, 3]})
+    notes = root / "train_set" / "annotations"
+    (notes / "0_exp.npy").unlink()
+    (notes / "1_exp.npy").write_bytes(b"")
+    (root / "train_set" / "images" / "4.jpg").unlink()
+    (root / "train_set" / "images" / "readme.txt").touch()
+    np.save(notes / "hostile_exp.npy", np.array([print], dtype=object), allow_pickle=True)
+    (root / "train_set" / "images" / "hostile.jpg").touch()
+    faces = AffectNet(root, "train")
+    assert faces.labels.tolist() == [2]
+    assert {s.name: s.reason for s in faces.skipped} == {
+        "0.jpg": "no _exp.npy annotation",
+        "1.jpg": "its _exp.npy annotation cannot be read",
+        "hostile.jpg": "its _exp.npy annotation cannot be read",
+        "3.jpg": "annotation 11 is not 0 to 10",
+        "4_exp.npy": "annotation without an image",
+        "readme.txt": "not an image by its ending",
+    }
+
+
+def test_what_is_not_there_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no AffectNet found\. Expected one of"):
+        AffectNet(tmp_path)
+    root = data_files.affectnet_official(tmp_path / "a", {"val_set": [4]})
+    with pytest.raises(DataError, match="no split 'train', only valid"):
+        AffectNet(root, "train")
+    with pytest.raises(DataError, match="classes=6"):
+        AffectNet(root, "valid", classes=6)
+    root = data_files.affectnet_official(tmp_path / "b", {"val_set": [9]})
+    with pytest.raises(DataError, match="no image with an expression"):
+        AffectNet(root, "valid")

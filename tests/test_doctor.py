@@ -1,0 +1,143 @@
+"""`ferlib doctor` finds data sets and weights, counts them, and gives one thing to do for what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ferlib.cli import main
+from ferlib.data.prepare import prepare
+from ferlib.doctor import examine, render
+from ferlib.models import NeuralResizer
+from ferlib.models.official import rename
+from ferlib.models.resizer import OFFICIAL_NAMES
+from tests import data_files
+from tests.data_files import name_of
+
+
+@pytest.fixture(autouse=True)
+def nothing_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No data folder, cache or variable of the machine the tests run on."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("FERLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("FERLIB_DATA", raising=False)
+
+
+def say(*words: str, capsys: pytest.CaptureFixture) -> tuple[int, str]:
+    code = main(["doctor", *words])
+    return code, capsys.readouterr().out
+
+
+def test_an_ordinary_computer_is_well(capsys: pytest.CaptureFixture) -> None:
+    code, text = say(capsys=capsys)
+    assert code == 0 and "Nothing is broken." in text
+    for word in ("Python", "torch", "GPU", "disk here", "the chapters draw their own", "FERLIB_DATA="):
+        assert word in text
+    assert max(map(len, text.splitlines())) <= 110
+
+
+def test_counts_per_class_and_split(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = data_files.microsoft(tmp_path / "my faces", {"train": 9, "valid": 4, "test": 3})
+    code, text = say("--data", str(root), capsys=capsys)
+    assert code == 0 and f"microsoft layout in {root}" in text
+    rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
+    assert rows["train"] == ["valid", "test"]
+    assert rows["neutral"] == ["2", "1", "1"] and rows["contempt"] == ["1", "0", "0"]
+    assert rows["labelled"] == ["9", "4", "3"]
+    assert f"-> ferlib prepare ferplus --source '{root}' --out FOLDER" in text
+
+
+def test_the_folder_above_and_other_data_sets_are_found(tmp_path: Path) -> None:
+    data_files.microsoft(tmp_path / "all" / "fer", {"train": 2})
+    data_files.rafdb_official(tmp_path / "all" / "raf", {"train": 7, "test": 1})
+    data_files.affectnet_official(tmp_path / "all" / "aff", {"train_set": [1, 9], "val_set": [2]})
+    prepare("rafdb", tmp_path / "all" / "raf", tmp_path / "all" / "ready", progress=False)
+    found = {(f.what, f.text.split()[0]): f for f in examine([tmp_path / "all"]) if f.section == "Data"}
+    assert set(found) == {
+        ("FER+", "microsoft"),
+        ("RAF-DB", "official"),
+        ("RAF-DB", "prepared"),
+        ("AffectNet", "official"),
+    }
+    assert (
+        found["FER+", "microsoft"].status == "odd" and "valid and test" in found["FER+", "microsoft"].advice
+    )
+    assert any("annotated as 'uncertain' (9)" in line for line in found["AffectNet", "official"].lines)
+    assert found["RAF-DB", "prepared"].status == "ok" and not found["RAF-DB", "prepared"].advice
+
+
+def test_what_was_named_and_is_not_there_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    code, text = say("--data", str(tmp_path / "gone"), capsys=capsys)
+    assert code == 1 and "is not a folder" in text and "RAF-DB: the official" in text
+    code, text = say("--data", str(tmp_path / "here"), capsys=capsys)
+    assert code == 1 and "no data set found in" in text and "1 broken: data" in text
+    code, text = say("--weights", str(tmp_path / "gone.pth"), capsys=capsys)
+    assert code == 1 and "gone.pth is not there" in text
+
+
+def test_the_variable_counts_as_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERLIB_DATA", str(tmp_path / "gone"))
+    assert [f.status for f in examine() if f.section == "Data"] == ["broken"]
+
+
+def test_damage_is_found_and_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 3, "valid": 2, "test": 2})
+    (root / "data" / "FER2013Valid" / name_of("valid", 1)).write_bytes(b"")
+    code, text = say("--data", str(root), capsys=capsys)
+    assert code == 1 and "fer0028639.png: the file is empty" in text and "take the named files anew" in text
+    out = tmp_path / "out"
+    prepare("ferplus", root, out, progress=False)
+    assert say("--data", str(out), capsys=capsys)[0] == 0
+    with (out / "train.images.npy").open("r+b") as file:
+        file.seek(2000)
+        file.write(b"x")
+    code, text = say("--data", str(out), capsys=capsys)
+    assert code == 1 and "train.images.npy: its bytes changed" in text
+    (out / "cache.json").write_text("{")
+    code, text = say("--data", str(out), capsys=capsys)
+    assert code == 1 and "cache.json: damaged" in text
+
+
+def test_prepared_data_in_the_cache_is_found_without_being_named(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 2})
+    prepare("ferplus", root, tmp_path / "cache" / "ferplus-1", progress=False)
+    assert [f.what for f in examine() if f.section == "Data"] == ["FER+"]
+
+
+class Recorder:
+    """Something a training program might put beside its weights."""
+
+
+def test_weights_are_recognised_by_names_and_shapes(tmp_path: Path) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    official = {f"x.{i}": torch.zeros(3, i) for i in (1, 2)}
+    save_file(official, folder / "a.safetensors")
+    torch.save({"state_dict": official}, folder / "b.pth")
+    (folder / "c.pt").write_bytes(b"\x00\x01 not a checkpoint")
+    torch.save({"state_dict": official, "recorder": Recorder()}, folder / "d.pth")
+    found = {f.what: f for f in examine(weights=[folder]) if f.section == "Weights"}
+    assert found["a.safetensors"].text.startswith("2 tensors, 0.00 M numbers, of no network known")
+    assert "neural-resizer" in found["a.safetensors"].advice
+    assert found["b.pth"].text == found["a.safetensors"].text
+    assert found["c.pt"].status == "broken" and "anew" in found["c.pt"].advice
+    assert found["d.pth"].status == "odd" and "holds more than weights" in found["d.pth"].text
+
+
+def test_weights_of_a_known_network_are_named(tmp_path: Path) -> None:
+    names = {ours: rename(ours, OFFICIAL_NAMES) for ours in NeuralResizer(48, 28).state_dict()}
+    weights = {names[k]: v for k, v in NeuralResizer(384, 224).state_dict().items()}
+    save_file(weights, tmp_path / "resizer.safetensors")
+    (found,) = [f for f in examine(weights=[tmp_path / "resizer.safetensors"]) if f.section == "Weights"]
+    assert found.status == "ok" and found.text.endswith("neural-resizer")
+
+
+def test_given_weights_are_what_they_are(shared: Path) -> None:
+    findings = examine(weights=[shared / "weights"])
+    texts = {f.what: f.text for f in findings if f.section == "Weights"}
+    assert len(texts) == 2 and all("M numbers" in text for text in texts.values())
+    assert "Weights" in render(findings)

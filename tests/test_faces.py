@@ -1,0 +1,105 @@
+"""`open_faces` gives synthetic faces, or the reader's own FER+ through the prepared cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ferlib.data import open_faces
+from ferlib.data.base import DataError, identity
+from ferlib.data.cache import is_cache
+from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces, SomeFaces, cache_root
+from ferlib.data.ferplus import FERPlus
+from tests import data_files
+
+
+@pytest.fixture
+def real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    root = data_files.microsoft(tmp_path / "faces", {"train": 20, "valid": 8})
+    monkeypatch.setenv("FERLIB_DATA", str(root))
+    monkeypatch.setenv("FERLIB_CACHE", str(tmp_path / "cache"))
+    return root
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FERLIB_DATA", raising=False)
+
+
+def test_real_faces_are_prepared_once(real: Path) -> None:
+    faces = open_faces("train")
+    folders = list(cache_root().iterdir())
+    assert len(folders) == 1 and is_cache(folders[0]) and len(faces) == 20
+    stamp = (folders[0] / "cache.json").stat().st_mtime_ns
+    assert torch.equal(open_faces("train").batch([3])["image"][0], FERPlus(real, "train")[3]["image"])
+    assert (folders[0] / "cache.json").stat().st_mtime_ns == stamp
+    with pytest.raises(DataError, match="has no split 'test', only train, valid"):
+        open_faces("test")
+
+
+def test_changed_label_files_are_prepared_anew(real: Path) -> None:
+    open_faces("train")
+    path = real / "data" / "FER2013Train" / "label.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:12]))
+    assert len(open_faces("train")) == 12
+
+
+def test_part_of_the_real_faces_at_another_size(real: Path) -> None:
+    some = open_faces("train", length=6, size=32, seed=1)
+    again, other = open_faces("train", length=6, seed=1), open_faces("train", length=6, seed=2)
+    assert len(some) == 6 and some[0]["image"].shape == (1, 32, 32)
+    assert torch.equal(some.labels, again.labels) and again[0]["image"].shape == (1, 48, 48)
+    assert [again[i]["path"] for i in range(6)] != [other[i]["path"] for i in range(6)]
+    assert some.batch([0, 5])["votes"].shape == (2, 8) and some.classes == again.classes
+    with pytest.raises(DataError, match="20 labelled faces, 30 were asked for"):
+        open_faces("train", length=30)
+
+
+def test_a_prepared_folder_is_used_as_it_is(real: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_faces("train")
+    (prepared,) = cache_root().iterdir()
+    monkeypatch.setenv("FERLIB_DATA", str(prepared))
+    monkeypatch.setenv("FERLIB_CACHE", str(prepared / "none"))
+    assert len(open_faces("valid")) == 8 and not (prepared / "none").exists()
+
+
+def test_a_wrong_variable_is_one_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FERLIB_DATA", str(tmp_path / "gone"))
+    with pytest.raises(DataError, match="gone: the folder is not there"):
+        open_faces()
+    monkeypatch.setenv("FERLIB_DATA", str(tmp_path))
+    with pytest.raises(DataError, match=r"no FER\+ found"):
+        open_faces()
+
+
+def test_synthetic_faces_have_the_same_form(drawn: None) -> None:
+    faces = open_faces("valid", length=24)
+    assert isinstance(faces, KeptFaces) and len(faces) == 24 and len(faces.classes) == 8
+    batch = faces.batch(torch.arange(24))
+    assert batch["image"].shape == (24, 1, 48, 48) and batch["image"].dtype == torch.uint8
+    assert torch.equal(faces.batch([5, 2])["image"], batch["image"][[5, 2]])
+    assert torch.equal(faces[5]["image"], batch["image"][5]) and batch["votes"].shape == (24, 8)
+    assert torch.equal(open_faces("valid", length=24).batch(range(24))["image"], batch["image"])
+    assert not torch.equal(open_faces("test", length=24).batch(range(24))["image"], batch["image"])
+    assert faces[5]["landmarks"].shape == (68, 2)
+    loader = DataLoader(faces, batch_size=16, collate_fn=identity)
+    assert [len(b["label"]) for b in loader] == [16, 8]
+
+
+def test_defaults_and_refusals(drawn: None) -> None:
+    assert {s: len(open_faces(s)) for s in SYNTHETIC_LENGTHS} == SYNTHETIC_LENGTHS
+    with pytest.raises(DataError, match="choose one of train, valid, test"):
+        open_faces("training")
+    with pytest.raises(DataError, match="length=0"):
+        open_faces("train", length=0)
+
+
+def test_chosen_rows_are_a_data_set(real: Path) -> None:
+    faces = FERPlus(real, "train")
+    some = SomeFaces(faces, [4, 1])
+    assert some[0]["path"] == faces[4]["path"] and some.labels.tolist() == faces.labels[[4, 1]].tolist()
+    assert torch.equal(some.batch([1])["image"], faces.batch([1])["image"])
+    assert some.class_counts().sum() == 2 and torch.equal(some.votes, faces.votes[[4, 1]])

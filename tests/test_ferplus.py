@@ -1,0 +1,298 @@
+"""FER+ in three layouts gives the same faces; what is wrong with files is told, counted, and never
+crashes.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from ferlib.data.base import DataError, identity
+from ferlib.data.ferplus import FERPlus, find_layout
+from ferlib.data.labels import EMOTIONS_FERPLUS, VOTE_COLUMNS
+from tests import data_files
+from tests.data_files import name_of, picture, votes_for, write_rows
+
+COUNTS = {"train": 9, "valid": 4, "test": 3}
+LAYOUTS = {
+    "microsoft": data_files.microsoft,
+    "kaggle": data_files.kaggle,
+    "neural-resizer": data_files.neural_resizer,
+}
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_each_layout_gives_the_same_faces(tmp_path: Path, layout: str) -> None:
+    root = LAYOUTS[layout](tmp_path / "mit Leerzeichen é", COUNTS)
+    assert find_layout(root) == layout
+    for split, count in COUNTS.items():
+        faces = FERPlus(root, split)
+        assert len(faces) == count and faces.classes == EMOTIONS_FERPLUS
+        assert faces.labels.tolist() == [i % 8 for i in range(count)]
+        for i in range(count):
+            item = faces[i]
+            assert np.array_equal(item["image"].numpy()[0], picture(data_files.FIRST[split] + i))
+            assert item["label"] == i % 8 and item["path"] == name_of(split, i)
+        if layout == "neural-resizer":
+            assert faces.votes is None and "votes" not in item
+        else:
+            assert faces.votes.shape == (count, 8) and faces.all_votes.shape == (count, 10)
+            assert item["votes"].tolist() == votes_for((count - 1) % 8)[:8]
+        assert not faces.skipped and not faces.unlabelled
+
+
+def test_kaggles_other_file_has_spaces_in_its_header(tmp_path: Path) -> None:
+    faces = FERPlus(data_files.kaggle(tmp_path, COUNTS, icml=True), "valid")
+    assert np.array_equal(faces[2]["image"].numpy()[0], picture(28638 + 2))
+
+
+def test_the_exchanged_names_of_the_neural_resizers_csv_are_put_right(tmp_path: Path) -> None:
+    root = data_files.neural_resizer(tmp_path, {"train": 2, "valid": 2, "test": 2})
+    assert FERPlus(root, "test")[0]["path"] == "fer0032220.png"  # marked PublicTest in that csv
+    assert "other way round" in FERPlus(root, "test").source.notes[0]
+    table = root / "data" / "fer2013new_jin2.csv"
+    text = table.read_text()
+    text = text.replace("PublicTest", "X").replace("PrivateTest", "PublicTest").replace("X", "PrivateTest")
+    table.write_text(text)  # somebody repaired the file: the image numbers tell
+    assert FERPlus(root, "test")[0]["path"] == "fer0032220.png"
+    assert "are Microsoft's" in FERPlus(root, "test").source.notes[0]
+
+
+def test_super_resolved_names_are_found(tmp_path: Path) -> None:
+    root = data_files.neural_resizer(tmp_path, {"train": 3}, suffix="_x8_SR", side=96)
+    assert FERPlus(root, "train")[2]["image"].shape == (1, 96, 96)
+
+
+def test_rules_and_what_they_leave_out(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path, {"train": 3})
+    rows = [[5, 0, 0, 0, 0, 0, 0, 0, 5, 0], [4, 3, 0, 0, 0, 0, 0, 0, 0, 3], [0] * 8 + [5, 5]]
+    table = [[name_of("train", i), "(0, 0, 48, 48)", *row] for i, row in enumerate(rows)]
+    write_rows(root / "data" / "FER2013Train" / "label.csv", table)
+    with_votes = FERPlus(root, "train", labels="votes")
+    assert len(FERPlus(root, "train", labels="half")) == 1 and len(with_votes) == 2
+    assert with_votes.votes[1].tolist() == [4, 3, 0, 0, 0, 0, 0, 0]
+    assert [s.name for s in with_votes.unlabelled] == ["fer0000002.png"]
+    faces = FERPlus(root, "train")
+    assert len(faces) == 0 and len(faces.unlabelled) == 3
+    with pytest.raises(DataError, match=r"'vote'.*majority, half, votes"):
+        FERPlus(root, "train", labels="vote")
+
+
+def test_decided_labels_have_no_votes_to_apply_a_rule_to(tmp_path: Path) -> None:
+    root = data_files.neural_resizer(tmp_path, {"train": 2})
+    with pytest.raises(DataError, match="holds decided majority labels"):
+        FERPlus(root, "train", labels="votes")
+
+
+def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path, {"train": 4})
+    folder = root / "data" / "FER2013Train"
+    box = "(0, 0, 48, 48)"
+    Image.fromarray(picture(1)).save(folder / "extra.png")
+    os.symlink(folder / "nowhere.png", folder / "dangling.png")
+    os.symlink(folder / name_of("train", 3), folder / "linked.png")
+    outside = tmp_path / "secret.png"
+    Image.fromarray(picture(2)).save(outside)
+    rows = [[name_of("train", i), box, *votes_for(0)] for i in range(4)]
+    rows += [
+        ["linked.png", box, *votes_for(1)],
+        [name_of("train", 0), box, *votes_for(5)],  # named twice
+        ["gone.png", box, *votes_for(0)],
+        ["dangling.png", box, *votes_for(0)],
+        ["../../secret.png", box, *votes_for(0)],
+        [str(outside), box, *votes_for(0)],
+        ["..\\secret.png", box, *votes_for(0)],
+        ["zero.png", box, *[0] * 10],
+        ["short.png", box, 1, 2, 3],
+        ["words.png", box, *["many"] * 10],
+        ["minus.png", box, -1, *[1] * 9],
+        ["", box, *votes_for(0)],
+    ]
+    write_rows(folder / "label.csv", rows)
+    faces = FERPlus(root, "train")
+    assert [faces[i]["path"] for i in range(5)] == [*(name_of("train", i) for i in range(4)), "linked.png"]
+    reasons = {skip.name: skip.reason for skip in faces.skipped}
+    assert "the first row counts" in reasons[name_of("train", 0)] and faces.labels[0] == 0
+    assert reasons["gone.png"] == reasons["dangling.png"] == "file is not there"
+    for name in ("../../secret.png", str(outside), "..\\secret.png", ""):
+        assert "leaves the data folder or is no file name" in reasons[name]
+    assert reasons["zero.png"] == "votes sum to zero"
+    assert reasons["short.png"] == "row has not 12 columns"
+    assert reasons["words.png"] == "votes are not numbers"
+    assert reasons["minus.png"] == "votes are negative or not finite"
+    assert reasons["extra.png"] == "no row in label.csv"
+    assert len(faces.skipped) == 12
+
+
+def test_a_damaged_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path, {"train": 3})
+    path = root / "data" / "FER2013Train" / name_of("train", 1)
+    path.write_bytes(path.read_bytes()[:100])
+    faces = FERPlus(root, "train")
+    assert faces[0]["image"].shape == (1, 48, 48)
+    with pytest.raises(DataError, match=rf"{path.name}: damaged or truncated"):
+        faces[1]
+
+
+def test_a_picture_of_another_size_is_refused_unless_resizing_was_asked_for(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path, {"train": 3})
+    Image.fromarray(picture(9, 40)).save(root / "data" / "FER2013Train" / name_of("train", 2))
+    with pytest.raises(DataError, match="40 x 40 pixels; expected 48 x 48"):
+        FERPlus(root, "train")[2]
+    assert FERPlus(root, "train", size=32)[2]["image"].shape == (1, 32, 32)
+    with pytest.raises(DataError, match="size=3"):
+        FERPlus(root, "train", size=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: (r / "data/FER2013Train/label.csv").write_text("a.png,1,2,3\n"), "4 columns; expected 12"),
+        (lambda r: (r / "data/FER2013Train/label.csv").write_text(""), "label file is empty"),
+        (lambda r: (r / "data/FER2013Train/label.csv").write_bytes(b"\xff\xfe\x00\x01"), "UTF-8"),
+        (lambda r: (r / "data/FER2013Train/label.csv").unlink(), "label file is not there"),
+        (lambda r: [p.unlink() for p in (r / "data/FER2013Train").glob("*.png")], "none of the 2 images"),
+    ],
+)
+def test_a_useless_label_file_is_one_error(tmp_path: Path, change, message: str) -> None:
+    root = data_files.microsoft(tmp_path, {"train": 2})
+    change(root)
+    with pytest.raises(DataError, match=message) as error:
+        FERPlus(root, "train")
+    assert str(root) in str(error.value)
+
+
+def test_missing_folders_and_splits_are_one_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="the folder is not there"):
+        FERPlus(tmp_path / "nothing")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"no FER\+ found. Expected one of"):
+        FERPlus(tmp_path / "empty")
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="a file; give the folder"):
+        FERPlus(tmp_path / "file")
+    root = data_files.microsoft(tmp_path / "ms", {"train": 2})
+    with pytest.raises(DataError, match="no folder FER2013Test for split 'test'"):
+        FERPlus(root, "test")
+    with pytest.raises(DataError, match="'validation'; choose one of train, valid, test"):
+        FERPlus(root, "validation")
+
+
+def kaggle_with(root: Path, change) -> Path:
+    data_files.kaggle(root, COUNTS)
+    path = root / "fer2013.csv"
+    lines = path.read_text().splitlines()
+    change(lines)
+    path.write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_a_row_with_2303_pixels_is_refused_alone(tmp_path: Path) -> None:
+    def shorten(lines: list[str]) -> None:
+        emotion, pixels, usage = lines[2].split(",")
+        lines[2] = ",".join([emotion, pixels.rsplit(" ", 1)[0], usage])
+
+    faces = FERPlus(kaggle_with(tmp_path, shorten), "train")
+    assert np.array_equal(faces[2]["image"].numpy()[0], picture(2))
+    with pytest.raises(DataError, match=r"fer2013.csv \(fer0000001.png\): 2,303 pixels; expected 2,304"):
+        faces[1]
+
+
+def test_csv_files_that_do_not_belong_together_are_one_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"15 faces and fer2013new\.csv 16 rows"):
+        FERPlus(kaggle_with(tmp_path / "a", lambda lines: lines.pop()), "train")
+    with pytest.raises(DataError, match="not marked 'Training'"):
+        FERPlus(kaggle_with(tmp_path / "b", lambda lines: lines.insert(1, lines.pop())), "train")
+    with pytest.raises(DataError, match="columns are a, b; expected emotion, pixels and Usage"):
+        FERPlus(kaggle_with(tmp_path / "c", lambda lines: lines.__setitem__(0, "a,b")), "train")
+    root = data_files.kaggle(tmp_path / "d", COUNTS)
+    (root / "fer2013new.csv").unlink()
+    with pytest.raises(DataError, match=r"fer2013new.csv .* is not there"):
+        FERPlus(root, "train")
+    root = data_files.kaggle(tmp_path / "e", COUNTS)
+    text = (root / "fer2013new.csv").read_text().replace("disgust", "boredom", 1)
+    (root / "fer2013new.csv").write_text(text)
+    with pytest.raises(DataError, match="boredom"):
+        FERPlus(root, "train")
+
+
+def test_rows_without_a_name_are_counted(tmp_path: Path) -> None:
+    root = data_files.kaggle(tmp_path, COUNTS)
+    lines = (root / "fer2013new.csv").read_text().splitlines()
+    lines[1] = "Training,," + ",".join(["0"] * 9 + ["10"])
+    lines[2] = f"Training,{name_of('train', 1)}," + ",".join(["0"] * 10)
+    (root / "fer2013new.csv").write_text("\n".join(lines))
+    faces = FERPlus(root, "train")
+    assert len(faces) == 7 and np.array_equal(faces[0]["image"].numpy()[0], picture(2))
+    assert {s.name: s.reason for s in faces.skipped} == {
+        "row 1": "no image name in fer2013new.csv (FER+ removed the picture)",
+        name_of("train", 1): "votes sum to zero",
+    }
+    lines[3] = lines[3][:30]
+    (root / "fer2013new.csv").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="line 4 is damaged"):
+        FERPlus(root, "train")
+
+
+def test_faults_in_the_neural_resizers_table(tmp_path: Path) -> None:
+    root = data_files.neural_resizer(tmp_path, {"train": 3})
+    path = root / "data" / "fer2013new_jin2.csv"
+    lines = path.read_text().splitlines()
+    hot = ",".join(["0"] * 10)
+    lines += [
+        f"Training,fer9.png,{hot},2",
+        f"Training,../x.png,{hot},2",
+        "Training,torn.png",
+        lines[1],
+    ]
+    lines[3] = lines[3].rsplit(",", 1)[0] + ",8"
+    path.write_text("\n".join(lines))
+    faces = FERPlus(root, "train")
+    assert len(faces) == 2
+    assert sorted(s.reason for s in faces.skipped) == [
+        "emotion is not one of 0 to 7",
+        "file is not there",
+        "named again in the label file (the first row counts)",
+        "row has not 13 columns",
+        "the name leaves the data folder or is no file name",
+    ]
+    path.write_text(path.read_text().replace("Usage", "Set"))
+    with pytest.raises(DataError, match="columns are Set"):
+        FERPlus(root, "train")
+
+
+def test_a_clone_of_microsofts_repository_is_read_with_kaggles_pixels(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path, COUNTS)
+    for path in root.rglob("*.png"):
+        path.unlink()
+    data_files.kaggle(root, COUNTS)
+    assert find_layout(root) == "kaggle" and len(FERPlus(root, "test")) == 3
+
+
+@pytest.mark.parametrize("layout", ["microsoft", "kaggle"])
+def test_batches_in_loader_processes(tmp_path: Path, layout: str) -> None:
+    faces = FERPlus(LAYOUTS[layout](tmp_path, COUNTS), "train")
+    loader = DataLoader(faces, batch_size=4, num_workers=1, collate_fn=identity)
+    batches = list(loader)
+    assert [len(b["label"]) for b in batches] == [4, 4, 1]
+    assert batches[0]["image"].shape == (4, 1, 48, 48) and batches[0]["votes"].shape == (4, 8)
+    again = pickle.loads(pickle.dumps(faces))
+    assert torch.equal(again.batch([3, 1])["image"], faces.batch([3, 1])["image"])
+
+
+def test_vote_columns_are_ten() -> None:
+    assert len(VOTE_COLUMNS) == 10
+
+
+def test_real_faces_have_the_papers_counts(ferplus_real: Path) -> None:
+    for split, count in (("train", 25_045), ("valid", 3_191)):
+        faces = FERPlus(ferplus_real, split)
+        assert len(faces) == count and not faces.skipped
+        assert faces[count - 1]["image"].shape == (1, 48, 48)

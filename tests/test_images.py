@@ -1,0 +1,184 @@
+"""Every kind of image file is read, converted or refused as the table in ferlib.data.images says."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ferlib.data.base import DataError
+from ferlib.data.images import read_image, read_pixels
+from tests.data_files import picture
+
+
+def save(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_grey_and_colour_png_come_back_pixel_by_pixel(tmp_path: Path) -> None:
+    grey, colour = picture(1), picture(2, channels=3)
+    a = save(tmp_path / "a b ü.png", Image.fromarray(grey))
+    b = save(tmp_path / "b.png", Image.fromarray(colour))
+    assert np.array_equal(read_image(a), grey[None])
+    assert np.array_equal(read_image(b, mode="RGB"), colour.transpose(2, 0, 1))
+    assert np.array_equal(read_image(a, mode="RGB"), np.stack([grey] * 3))
+    luminance = colour @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(read_image(b)[0] - luminance).max() <= 1
+    assert read_image(b).flags["C_CONTIGUOUS"] and read_image(b, mode="RGB").flags["C_CONTIGUOUS"]
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "bmp", "webp"])
+def test_other_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    smooth = np.add.outer(np.arange(48), np.arange(48)).astype(np.uint8) * 2
+    path = save(tmp_path / f"a.{suffix}", Image.fromarray(smooth), quality=95)
+    assert np.abs(read_image(path)[0].astype(int) - smooth).mean() < 2
+
+
+def test_palette_is_read_through_its_colours(tmp_path: Path) -> None:
+    image = Image.fromarray(picture(3) // 128).convert("P")
+    image.putpalette([10, 20, 30, 200, 100, 50] + [0] * 762)
+    found = read_image(save(tmp_path / "p.png", image), mode="RGB")
+    assert set(map(tuple, found.reshape(3, -1).T.tolist())) == {(10, 20, 30), (200, 100, 50)}
+
+
+def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
+    rgba = np.zeros((48, 48, 4), np.uint8)
+    rgba[:24] = (10, 20, 30, 255)
+    rgba[24:] = (10, 20, 30, 0)
+    found = read_image(save(tmp_path / "a.png", Image.fromarray(rgba)), mode="RGB")
+    assert found[:, 0, 0].tolist() == [10, 20, 30] and found[:, 40, 0].tolist() == [255, 255, 255]
+    grey = Image.fromarray(np.stack([picture(4), np.full((48, 48), 255, np.uint8)], -1), "LA")
+    assert np.array_equal(read_image(save(tmp_path / "la.png", grey))[0], picture(4))
+
+
+def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
+    image = Image.fromarray(np.zeros((48, 48), np.uint8), "P")
+    image.putpalette([0] * 768)
+    assert read_image(save(tmp_path / "t.png", image, transparency=0)).min() == 255
+
+
+def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
+    wide = (picture(5).astype(np.uint16) * 257).astype(np.uint16)
+    path = save(tmp_path / "w.png", Image.fromarray(wide))
+    assert np.array_equal(read_image(path)[0], picture(5))
+    assert np.array_equal(read_image(path, mode="RGB")[1], picture(5))
+
+
+def test_cmyk_and_one_bit_are_converted(tmp_path: Path) -> None:
+    cmyk = Image.new("CMYK", (48, 48), (0, 255, 255, 0))
+    assert (
+        np.abs(
+            read_image(save(tmp_path / "c.jpg", cmyk), mode="RGB")[:, 5, 5].astype(int) - [255, 0, 0]
+        ).max()
+        < 6
+    )
+    bits = Image.fromarray(picture(6) > 127)
+    assert set(np.unique(read_image(save(tmp_path / "b.png", bits)))) == {0, 255}
+
+
+def test_camera_rotation_is_obeyed(tmp_path: Path) -> None:
+    image = Image.fromarray(np.arange(48 * 48).reshape(48, 48).astype(np.uint8) // 8)
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    path = save(tmp_path / "r.png", image, exif=exif)
+    assert np.array_equal(read_image(path)[0], np.asarray(image)[::-1, ::-1])
+
+
+def cut(path: Path, share: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("truncated png", "truncated"),
+        ("truncated jpg", "truncated"),
+        ("empty", "empty"),
+        ("text", "not an image"),
+        ("tiff", "not an image"),
+        ("wrong size", "40 x 48 pixels; expected 48 x 48"),
+        ("frames", "2 frames"),
+        ("folder", "a folder stands"),
+        ("missing", "not there"),
+        ("scrambled", "damaged|not an image"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_with_file_and_reason(tmp_path: Path, kind: str, message: str) -> None:
+    path = tmp_path / "face.png"
+    if kind == "truncated png":
+        cut(save(path, Image.fromarray(picture(0))), 0.6)
+    elif kind == "truncated jpg":
+        path = cut(save(tmp_path / "face.jpg", Image.fromarray(picture(0))), 0.6)
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("this is not a picture")
+    elif kind == "tiff":
+        save(path, Image.fromarray(picture(0)), format="TIFF")
+    elif kind == "wrong size":
+        save(path, Image.new("L", (40, 48)))
+    elif kind == "frames":
+        frames = [Image.new("L", (48, 48), shade) for shade in (0, 255)]
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "scrambled":
+        data = bytearray(save(path, Image.fromarray(picture(0))).read_bytes())
+        data[40:400] = bytes(360)
+        path.write_bytes(data)
+    with pytest.raises(DataError, match=message) as error:
+        read_image(path, expect=48)
+    assert str(error.value).startswith(str(path))
+    assert str(path) not in error.value.reason
+
+
+@pytest.mark.parametrize("side", [7_000, 60_000])
+def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
+    chunk = (
+        b"IHDR" + side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
+    )  # a header alone, no pixels behind it
+    path = tmp_path / "huge.png"
+    ends = (zlib.crc32(part).to_bytes(4, "big") for part in (chunk, b"IDAT"))
+    body = b"".join((b"\0\0\0\r", chunk, next(ends), b"\0\0\0\0IDAT", next(ends)))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
+    with pytest.raises(DataError, match="too large: at most 40,000,000"):
+        read_image(path)
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")
+def test_a_file_that_may_not_be_read_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", Image.fromarray(picture(0)))
+    path.chmod(0)
+    with pytest.raises(DataError, match="may not be read"):
+        read_image(path)
+
+
+def test_resizing_takes_the_centre_square(tmp_path: Path) -> None:
+    wide = np.zeros((48, 96), np.uint8)
+    wide[:, 24:72] = 200
+    path = save(tmp_path / "w.png", Image.fromarray(wide))
+    assert read_image(path, size=24).shape == (1, 24, 24)
+    assert read_image(path, size=24).min() == 200
+
+
+def test_rows_of_pixels() -> None:
+    text = " ".join(map(str, picture(0).ravel()))
+    assert np.array_equal(read_pixels(text)[0], picture(0))
+    for bad, message in (
+        (text.rsplit(" ", 1)[0], "2,303 pixels; expected 2,304"),
+        (text + " 1", "2,305 pixels"),
+        ("256 " + text.split(" ", 1)[1], "0 to 255"),
+        ("-1 " + text.split(" ", 1)[1], "0 to 255"),
+        ("1.5 " + text.split(" ", 1)[1], "no whole number"),
+        ("x " + text.split(" ", 1)[1], "no whole number"),
+        ("", "0 pixels"),
+    ):
+        with pytest.raises(DataError, match=message):
+            read_pixels(bad)

@@ -1,0 +1,130 @@
+"""Labels from votes, mappings between data sets, and the confusion prior against the published constants."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ferlib.data.base import DataError
+from ferlib.data.ferplus_files import read_fer2013new, read_label_csv
+from ferlib.data.labels import (
+    EMOTIONS_AFFECTNET,
+    EMOTIONS_FERPLUS,
+    EMOTIONS_RAFDB,
+    class_mapping,
+    confusion_prior,
+    convert_labels,
+    majority_label,
+    vote_distribution,
+)
+from ferlib.losses import FERPLUS_PRIOR
+
+# neutral, happiness, surprise, sadness, anger, disgust, fear, contempt, unknown, not a face
+HARD = [1, 0, 3, 0, 0, 0, 6, 0, 0, 0]
+
+
+def test_the_majority_rule_removes_single_votes_first() -> None:
+    votes = torch.tensor(
+        [
+            HARD,  # 6 of 9 after the single neutral vote is gone
+            [5, 1, 1, 1, 1, 1, 0, 0, 0, 0],  # 5 of 10, but 5 of 5 without the single votes
+            [5, 5, 0, 0, 0, 0, 0, 0, 0, 0],  # exactly half is not more than half
+            [4, 0, 0, 0, 0, 0, 0, 0, 6, 0],  # "unknown" wins
+            [1, 1, 1, 1, 1, 1, 1, 1, 1, 1],  # nothing is left
+            [0, 0, 0, 0, 0, 0, 0, 0, 0, 10],
+        ]
+    )
+    assert majority_label(votes).tolist() == [6, 0, -1, -1, -1, -1]
+
+
+def test_the_half_rule_counts_every_vote() -> None:
+    votes = [[5, 1, 1, 1, 1, 1, 0, 0, 0, 0], [4, 3, 0, 0, 0, 0, 0, 0, 0, 3], [0, 0, 0, 0, 0, 0, 5, 0, 5, 0]]
+    assert majority_label(votes, "half").tolist() == [0, -1, 6]
+
+
+def test_the_votes_rule_takes_every_face_with_a_vote_for_an_expression() -> None:
+    votes = [[0, 0, 0, 0, 0, 0, 0, 1, 9, 0], [0] * 8 + [10, 0], [0, 2, 2, 0, 0, 0, 0, 0, 6, 0]]
+    assert majority_label(votes, "votes").tolist() == [7, -1, 1]
+
+
+def test_one_row_gives_one_label_and_fewer_columns_are_all_expressions() -> None:
+    assert majority_label(HARD).item() == 6
+    assert majority_label([[0, 0, 8, 0, 0, 0, 2]]).tolist() == [2]
+
+
+@pytest.mark.parametrize("votes", [[[-1] + [0] * 9], [[float("nan")] + [0.0] * 9], [[[1, 2]]], [[3]]])
+def test_votes_that_are_no_votes_are_refused(votes: list) -> None:
+    with pytest.raises(DataError, match="votes"):
+        majority_label(votes)
+
+
+def test_an_unknown_rule_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"'best'.*majority, half, votes"):
+        majority_label([HARD], "best")
+
+
+def test_shares_sum_to_one_over_the_expressions() -> None:
+    share = vote_distribution([[5, 0, 0, 0, 0, 0, 0, 0, 5, 0], [0] * 8 + [5, 5], HARD])
+    assert share[0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
+    assert share[1].sum() == 0  # nobody saw an expression
+    torch.testing.assert_close(share[2], torch.tensor(HARD[:8]) / 10)
+
+
+def test_the_prior_is_the_mean_share_per_class() -> None:
+    votes = torch.zeros(16, 10)
+    for k in range(8):
+        votes[2 * k, k] = 10
+        votes[2 * k + 1, k], votes[2 * k + 1, (k + 1) % 8] = 6, 4
+    prior = confusion_prior(votes)
+    expected = 0.8 * torch.eye(8) + 0.2 * torch.eye(8).roll(1, 1)
+    torch.testing.assert_close(prior, expected)
+
+
+def test_the_prior_needs_every_class() -> None:
+    with pytest.raises(DataError, match="contempt"):
+        confusion_prior([[10 if j == i else 0 for j in range(10)] for i in range(7)])
+
+
+def test_mappings_between_data_sets() -> None:
+    assert [EMOTIONS_RAFDB[i] for i in class_mapping(EMOTIONS_AFFECTNET[:7], EMOTIONS_RAFDB)] == list(
+        EMOTIONS_AFFECTNET[:7]
+    )
+    assert class_mapping(EMOTIONS_FERPLUS, EMOTIONS_RAFDB).tolist() == [6, 3, 0, 4, 5, 2, 1, -1]
+    assert class_mapping(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET).tolist() == [0, 1, 3, 2, 6, 5, 4, 7]
+    labels = torch.tensor([7, 0, -1, 6])
+    assert convert_labels(labels, EMOTIONS_FERPLUS, EMOTIONS_RAFDB).tolist() == [-1, 6, -1, 1]
+    for source, target in ((EMOTIONS_RAFDB, EMOTIONS_FERPLUS), (EMOTIONS_AFFECTNET, EMOTIONS_FERPLUS)):
+        back = convert_labels(convert_labels(torch.arange(len(source)), source, target), target, source)
+        assert back.tolist() == list(range(len(source)))
+
+
+def test_mapping_refuses_labels_that_are_no_classes() -> None:
+    with pytest.raises(DataError, match="expected -1 to 6"):
+        convert_labels([7], EMOTIONS_RAFDB, EMOTIONS_FERPLUS)
+    with pytest.raises(DataError, match="differ"):
+        class_mapping(("a", "a"), ("a", "b"))
+
+
+def test_contract_the_published_prior_follows_from_the_votes(ferplus_real: Path) -> None:
+    usage, names, votes = read_fer2013new(ferplus_real / "fer2013new.csv")
+    train = torch.tensor([u == "Training" and bool(n) for u, n in zip(usage, names, strict=True)])
+    assert int((majority_label(votes[train], "half") >= 0).sum()) == 25_373
+    torch.testing.assert_close(confusion_prior(votes[train]), FERPLUS_PRIOR.float(), atol=1e-4, rtol=0)
+    names, votes, _ = read_label_csv(ferplus_real / "data" / "FER2013Train" / "label.csv")
+    assert (
+        confusion_prior(votes) - FERPLUS_PRIOR
+    ).abs().max() > 1e-2  # the other file is not where it comes from
+
+
+def test_contract_counts_of_the_neural_resizer(ferplus_real: Path) -> None:
+    counts = {
+        "Train": [8733, 7284, 3136, 3022, 2098, 116, 536, 120],
+        "Valid": [1180, 862, 411, 348, 289, 25, 60, 16],
+    }
+    for split, expected in counts.items():
+        _, votes, skipped = read_label_csv(ferplus_real / "data" / f"FER2013{split}" / "label.csv")
+        labels = majority_label(votes)
+        assert torch.bincount(labels[labels >= 0], minlength=8).tolist() == expected
+        assert not skipped

@@ -1,0 +1,311 @@
+"""`prepare` makes the same bytes however often it is killed, checks them, and tells what it left out."""
+
+from __future__ import annotations
+
+import csv
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ferlib.data.prepare  # noqa: F401 - the module, which the package does not re-export
+from ferlib.cli import main
+from ferlib.data.affectnet import AffectNet
+from ferlib.data.base import DataError
+from ferlib.data.cache import BLOCK, block_checksums, verify
+from ferlib.data.cache_writer import WORK, locked
+from ferlib.data.ferplus import FERPlus
+from ferlib.data.prepare import prepare
+from ferlib.data.rafdb import RAFDB
+from tests import data_files
+from tests.data_files import name_of, picture
+
+module = sys.modules["ferlib.data.prepare"]
+COUNTS = {"train": 9, "valid": 4, "test": 3}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
+
+
+@pytest.mark.parametrize("layout", ["microsoft", "kaggle", "neural_resizer"])
+def test_prepared_faces_are_the_faces(tmp_path: Path, layout: str) -> None:
+    root = getattr(data_files, layout)(tmp_path / "in", COUNTS)
+    report = prepare("ferplus", root, tmp_path / "out ü", progress=False)
+    assert report.counts == COUNTS and not any(report.skipped.values())
+    for split in COUNTS:
+        before, after = FERPlus(root, split), FERPlus(tmp_path / "out ü", split)
+        assert torch.equal(before.labels, after.labels) and after.classes == before.classes
+        assert (before.votes is None and after.votes is None) or torch.equal(before.votes, after.votes)
+        for i in range(len(before)):
+            assert (
+                torch.equal(before[i]["image"], after[i]["image"]) and before[i]["path"] == after[i]["path"]
+            )
+        batch = after.batch(torch.tensor([2, 0]))
+        assert torch.equal(batch["image"], torch.stack([before[2]["image"], before[0]["image"]]))
+        assert batch["label"].tolist() == [before[2]["label"], before[0]["label"]]
+    assert not (tmp_path / "out ü" / WORK).exists()
+
+
+def test_numpy_reads_the_images_and_processes_share_them(tmp_path: Path) -> None:
+    prepare("ferplus", data_files.microsoft(tmp_path / "in", COUNTS), tmp_path / "out", progress=False)
+    images = np.load(tmp_path / "out" / "train.images.npy")
+    assert images.shape == (9, 1, 48, 48) and images.dtype == np.uint8
+    assert np.array_equal(images[3, 0], picture(3))
+    faces = FERPlus(tmp_path / "out", "train")
+    assert len(pickle.dumps(faces.source.read)) < 500  # the path travels to a loader process, not the pixels
+    assert torch.equal(pickle.loads(pickle.dumps(faces))[3]["image"], faces[3]["image"])
+
+
+def test_colour_data_sets(tmp_path: Path) -> None:
+    root = data_files.rafdb_official(tmp_path / "raf", {"train": 9, "test": 2})
+    prepare("rafdb", root, tmp_path / "raf out", progress=False)
+    assert torch.equal(RAFDB(tmp_path / "raf out", "test")[1]["image"], RAFDB(root, "test")[1]["image"])
+    assert torch.equal(RAFDB(tmp_path / "raf out", "train").labels, RAFDB(root, "train").labels)
+    root = data_files.affectnet_official(tmp_path / "aff", {"train_set": [7, 0, 9], "val_set": [4, 2]})
+    report = prepare("affectnet", root, tmp_path / "aff out", progress=False)
+    assert report.counts == {"train": 2, "valid": 2} and len(report.skipped["train"]) == 1
+    assert AffectNet(tmp_path / "aff out", "train", classes=7).labels.tolist() == [0]
+    assert AffectNet(tmp_path / "aff out", "test").labels.tolist() == [4, 2]
+    with pytest.raises(DataError, match=r"holds 'affectnet', not 'rafdb'|no RAF-DB found"):
+        RAFDB(tmp_path / "aff out", "train")
+
+
+CHILD = """
+import sys, time
+import ferlib.data.prepare
+module = sys.modules["ferlib.data.prepare"]
+module.PIECE_BYTES = 4 * 48 * 48
+slow = module._try
+def wait(source, index):
+    time.sleep(0.02)
+    return slow(source, index)
+module._try = wait
+module.prepare("ferplus", sys.argv[1], sys.argv[2], progress=False, workers=1)
+"""
+
+
+def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path, monkeypatch) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 80, "valid": 10})
+    damaged = root / "data" / "FER2013Train" / name_of("train", 30)
+    damaged.write_bytes(damaged.read_bytes()[:99])
+    monkeypatch.setattr(module, "PIECE_BYTES", 4 * 48 * 48)
+    prepare("ferplus", root, tmp_path / "calm", progress=False)
+    out = tmp_path / "killed"
+    journal = out / WORK / "train.journal"
+    lines = 0
+    for _ in range(3):
+        child = subprocess.Popen([sys.executable, "-c", CHILD, str(root), str(out)])
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            written = len(journal.read_bytes().splitlines()) if journal.is_file() else 0
+            if written >= lines + 3:
+                break
+            time.sleep(0.002)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        lines = len(journal.read_bytes().splitlines())
+        assert not (out / "cache.json").exists()
+    with (out / WORK / "train.images.npy").open("ab") as file:
+        file.write(b"half a piece that the journal does not know")
+    with journal.open("a") as file:
+        file.write('{"stop": 48, "by')
+    tried: list[int] = []
+    real = module._try
+    monkeypatch.setattr(module, "_try", lambda source, index: tried.append(index) or real(source, index))
+    report = prepare("ferplus", root, out, progress=False, workers=1)
+    assert contents(out) == contents(tmp_path / "calm")
+    assert 10 < len(tried) < 90 and tried[0] >= 4 * (lines - 2)  # it went on, it did not begin anew
+    assert report.counts == {"train": 79, "valid": 10}
+    assert "truncated" in report.skipped["train"][0].reason
+
+
+def test_a_piece_that_changed_since_is_written_again(tmp_path: Path, monkeypatch) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 20})
+    monkeypatch.setattr(module, "PIECE_BYTES", 4 * 48 * 48)
+    prepare("ferplus", root, tmp_path / "calm", progress=False)
+    real, out = module._try, tmp_path / "out"
+
+    def stop(source: object, index: int) -> object:
+        if index == 13:
+            raise KeyboardInterrupt
+        return real(source, index)
+
+    monkeypatch.setattr(module, "_try", stop)
+    with pytest.raises(KeyboardInterrupt):
+        prepare("ferplus", root, out, progress=False, workers=1)
+    monkeypatch.setattr(module, "_try", real)
+    path = out / WORK / "train.images.npy"
+    data = bytearray(path.read_bytes())
+    data[128 + 5 * 48 * 48] ^= 255  # in the second piece
+    path.write_bytes(data)
+    prepare("ferplus", root, out, progress=False)
+    assert contents(out) == contents(tmp_path / "calm")
+
+
+def test_a_second_run_finds_it_done_and_mends_damage(tmp_path: Path) -> None:
+    root, out = data_files.microsoft(tmp_path / "in", COUNTS), tmp_path / "out"
+    first = prepare("ferplus", root, out, progress=False)
+    before = contents(out)
+    assert not first.already and prepare("ferplus", root, out, progress=False).already == list(COUNTS)
+    data = bytearray((out / "valid.images.npy").read_bytes())
+    data[500] ^= 1
+    (out / "valid.images.npy").write_bytes(data)
+    with pytest.raises(DataError, match=r"valid.images.npy: its bytes changed"):
+        verify(out)
+    assert prepare("ferplus", root, out, progress=False).already == ["train", "test"]
+    assert contents(out) == before
+
+
+def test_splits_can_come_one_after_the_other(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "in", COUNTS)
+    prepare("ferplus", root, tmp_path / "all", progress=False)
+    prepare("ferplus", root, tmp_path / "one", splits=["valid"], progress=False)
+    with pytest.raises(DataError, match="has no split 'train', only valid"):
+        FERPlus(tmp_path / "one", "train")
+    prepare("ferplus", root, tmp_path / "one", splits=["train", "test"], progress=False)
+    assert contents(tmp_path / "one") == contents(tmp_path / "all")
+
+
+def test_enlarging_and_resizing(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 3})
+    prepare("ferplus", root, tmp_path / "x8", upscale=8, method="lanczos", progress=False)
+    assert FERPlus(tmp_path / "x8", "train")[0]["image"].shape == (1, 384, 384)
+    prepare("ferplus", root, tmp_path / "24", size=24, upscale=2, method="nearest", progress=False)
+    found = FERPlus(tmp_path / "24", "train")[0]["image"]
+    assert found.shape == (1, 48, 48) and torch.equal(found[:, ::2, ::2], found[:, 1::2, 1::2])
+    with pytest.raises(DataError, match=r"prepared otherwise .*shape"):
+        prepare("ferplus", root, tmp_path / "x8", upscale=4, progress=False)
+    prepare("ferplus", tmp_path / "x8", tmp_path / "again", size=48, progress=False)  # from a prepared folder
+    assert FERPlus(tmp_path / "again", "train")[0]["image"].shape == (1, 48, 48)
+
+
+def test_what_was_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 4})
+    folder = root / "data" / "FER2013Train"
+    (folder / name_of("train", 0)).write_bytes(b"")
+    (folder / name_of("train", 1)).unlink()
+    (folder / name_of("train", 2)).write_text("no picture")
+    assert main(["prepare", "ferplus", "--source", str(root), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr()
+    assert (
+        "1 faces" in printed.out
+        and "3 left out" in printed.out
+        and "the file is empty: fer0000000.png" in printed.out
+    )
+    assert "train: 100%" in printed.err  # the progress bar
+    with (tmp_path / "out" / "skipped.csv").open() as file:
+        rows = list(csv.reader(file))
+    assert rows[0] == ["split", "name", "reason"] and len(rows) == 4
+    assert {row[1]: row[2].split(" (")[0] for row in rows[1:]} == {
+        name_of("train", 0): "the file is empty",
+        name_of("train", 1): "file is not there",
+        name_of("train", 2): "not an image",
+    }
+    assert [s.name for s in FERPlus(tmp_path / "out", "train").skipped] == [row[1] for row in rows[1:]]
+
+
+def test_a_csv_row_with_2303_pixels_is_left_out(tmp_path: Path) -> None:
+    root = data_files.kaggle(tmp_path / "in", {"train": 3})
+    lines = (root / "fer2013.csv").read_text().splitlines()
+    emotion, pixels, usage = lines[1].split(",")
+    lines[1] = ",".join([emotion, pixels.rsplit(" ", 1)[0], usage])
+    (root / "fer2013.csv").write_text("\n".join(lines))
+    report = prepare("ferplus", root, tmp_path / "out", splits=["train"], progress=False)
+    assert report.counts == {"train": 2}
+    assert [(s.name, s.reason) for s in report.skipped["train"]] == [
+        (name_of("train", 0), "2,303 pixels; expected 2,304 (48 x 48)")
+    ]
+
+
+def test_refusals_are_one_line_and_change_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 2})
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "none").mkdir()
+    cases = [
+        ([str(root), str(tmp_path / "full")], "holds other files (thesis.tex"),
+        ([str(root), str(tmp_path / "file")], "--out must be a folder"),
+        ([str(root), str(root)], "source and out are the same folder"),
+        ([str(tmp_path / "none"), str(tmp_path / "o")], "no FER+ found. Expected one of"),
+        (
+            [str(root), str(tmp_path / "o"), "--method", "dic", "--upscale", "8"],
+            "choose one of bicubic, bilinear",
+        ),
+        ([str(root), str(tmp_path / "o"), "--upscale", "0"], "cannot enlarge 0 times"),
+        ([str(root), str(tmp_path / "o"), "--weights", str(tmp_path / "w")], "weights file is not there"),
+        ([str(root), str(tmp_path / "o"), "--splits", "test"], "no folder FER2013Test"),
+    ]
+    for (source, out, *more), message in cases:
+        assert main(["prepare", "ferplus", "--source", source, "--out", out, "--quiet", *more]) == 1
+        printed = capsys.readouterr().err
+        assert message in printed and printed.startswith("ferlib prepare: ") and "Traceback" not in printed
+    assert not (tmp_path / "o").exists()
+
+
+def test_nothing_usable_is_an_error_with_reasons(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 2})
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"not one of 2 faces can be used:\n +2  the file is empty"):
+        prepare("ferplus", root, tmp_path / "out", progress=False)
+
+
+def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 2})
+    with locked(tmp_path / "out" / WORK), pytest.raises(DataError, match="another process is preparing it"):
+        prepare("ferplus", root, tmp_path / "out", progress=False)
+
+
+def test_a_full_disk_is_told_before_writing(tmp_path: Path, monkeypatch) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 2})
+    usage = module.shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(DataError, match=r"are needed and 0.0 GB are free"):
+        prepare("ferplus", root, tmp_path / "out", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda out: (out / "train.images.npy").write_bytes(b""), "train.images.npy: 0 bytes"),
+        (lambda out: (out / "train.votes.npy").unlink(), "train.votes.npy: No such file"),
+        (lambda out: (out / "cache.json").write_text("{"), "cache.json: damaged"),
+        (lambda out: (out / "cache.json").write_text("[]"), "not the description"),
+        (lambda out: (out / "train.names.txt").write_text("x" * 135), "train.names.txt: "),
+        (lambda out: relabel(out, format=2), "format 2, this version reads 1"),
+    ],
+)
+def test_a_damaged_cache_is_refused_when_it_is_opened(tmp_path: Path, damage, message: str) -> None:
+    prepare("ferplus", data_files.microsoft(tmp_path / "in", COUNTS), tmp_path / "out", progress=False)
+    damage(tmp_path / "out")
+    with pytest.raises(DataError, match=message) as error:
+        FERPlus(tmp_path / "out", "train")
+    assert "ferlib prepare" in str(error.value)
+
+
+def relabel(out: Path, **changes: object) -> None:
+    manifest = json.loads((out / "cache.json").read_text())
+    (out / "cache.json").write_text(json.dumps(manifest | changes))
+
+
+def test_checksums_cover_every_block(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(bytes(BLOCK + 10))
+    before = block_checksums(path)
+    with path.open("r+b") as file:
+        file.seek(BLOCK + 5)
+        file.write(b"1")
+    after = block_checksums(path)
+    assert len(before) == 2 and before[0] == after[0] and before[1] != after[1]
+    assert block_checksums(path, [1]) == [after[1]]

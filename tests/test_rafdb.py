@@ -1,0 +1,95 @@
+"""RAF-DB in both layouts: labels 1-7 become 0-6 in its own order; faults are told and counted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ferlib.data.base import DataError
+from ferlib.data.labels import EMOTIONS_RAFDB
+from ferlib.data.rafdb import RAFDB, available_splits, find_layout
+from tests import data_files
+from tests.data_files import picture
+
+LABELS = [str(k) for k in range(1, 8)]
+
+
+def test_the_official_release(tmp_path: Path) -> None:
+    root = data_files.rafdb_official(tmp_path / "RAF DB", {"train": 9, "test": 4})
+    assert find_layout(root) == "official" and available_splits(root) == ["train", "test"]
+    train, test = RAFDB(root, "train"), RAFDB(root, "test")
+    assert train.classes == EMOTIONS_RAFDB and train.votes is None
+    assert train.labels.tolist() == [i % 7 for i in range(9)] and test.labels.tolist() == [0, 1, 2, 3]
+    item = train[8]
+    assert item["image"].shape == (3, 100, 100) and item["path"] == "train_00009_aligned.jpg"
+    # the label of file 1 is written "1", RAF-DB's surprise
+    assert train.classes[train[0]["label"]] == "surprise"
+    with Image.open(root / "basic" / "Image" / "aligned" / item["path"]) as image:
+        assert np.array_equal(item["image"].numpy().transpose(1, 2, 0), np.asarray(image))
+    assert train.class_counts().tolist() == [2, 2, 1, 1, 1, 1, 1]
+
+
+def test_the_class_folders_of_the_batch_transformers_readme(tmp_path: Path) -> None:
+    root = data_files.class_folders(tmp_path, {"train": 2, "test": 1}, LABELS)
+    assert find_layout(root) == "class-folders"
+    faces = RAFDB(root, "train")
+    assert faces.labels.tolist() == [k for k in range(7) for _ in range(2)]
+    assert faces[3]["path"] == "2/train_1_1.jpg" and faces.classes[faces[3]["label"]] == "fear"
+    assert len(RAFDB(root, "test")) == 7 and RAFDB(root, "test", size=48)[0]["image"].shape == (3, 48, 48)
+
+
+def test_a_folder_called_valid_holds_the_test_faces(tmp_path: Path) -> None:
+    root = data_files.class_folders(tmp_path, {"train": 1, "valid": 1}, LABELS)
+    assert available_splits(root) == ["train", "test"] and len(RAFDB(root, "test")) == 7
+    with pytest.raises(DataError, match="RAF-DB has no validation split"):
+        RAFDB(root, "valid")
+
+
+def test_faults_of_the_official_list(tmp_path: Path) -> None:
+    root = data_files.rafdb_official(tmp_path, {"train": 3, "test": 1})
+    images = root / "basic" / "Image" / "aligned"
+    Image.fromarray(picture(0, 100, 3)).save(images / "train_00099_aligned.jpg")
+    with (root / "basic" / "EmoLabel" / "list_patition_label.txt").open("a") as file:
+        file.write("train_00001.jpg 4\ntrain_00050.jpg 2\ntrain_00002.jpg 9\ntrain_x.jpg\n../train.jpg 1\n")
+        file.write("train_../../../x.jpg 1\n")
+    faces = RAFDB(root, "train")
+    assert faces.labels.tolist() == [0, 1, 2]
+    assert sorted((s.name, s.reason) for s in faces.skipped) == [
+        ("../train.jpg", "the name says neither train nor test"),
+        ("train_../../../x_aligned.jpg", "the name leaves the data folder or is no file name"),
+        ("train_00001_aligned.jpg", "named again in the label file (the first row counts)"),
+        ("train_00002.jpg", "label is not 1 to 7"),
+        ("train_00050_aligned.jpg", "file is not there"),
+        ("train_00099_aligned.jpg", "no row in list_patition_label.txt"),
+        ("train_x.jpg", "row has not two columns (name, label)"),
+    ]
+
+
+def test_faults_of_class_folders(tmp_path: Path) -> None:
+    root = data_files.class_folders(tmp_path, {"train": 1}, [*LABELS, "8", "happy"])
+    (root / "train" / "1" / "notes.txt").write_text("x")
+    (root / "train" / "loose.jpg").write_bytes(b"")
+    (root / "train" / "3" / "train_2_0.jpg").write_bytes(b"")
+    faces = RAFDB(root, "train")
+    assert len(faces) == 7
+    assert {s.name: s.reason for s in faces.skipped} == {
+        "1/notes.txt": "not an image by its ending",
+        "8/train_7_0.jpg": "its folder is no class (1 to 7)",
+        "happy/train_8_0.jpg": "its folder is no class (1 to 7)",
+        "loose.jpg": "lies beside the class folders, so it has no label",
+    }
+    with pytest.raises(DataError, match=r"train_2_0\.jpg: the file is empty"):
+        faces[2]
+    with pytest.raises(DataError, match="no folder 'test' with class folders 1 to 7"):
+        RAFDB(root, "test")
+
+
+def test_nothing_there_is_one_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no RAF-DB found\. Expected one of"):
+        RAFDB(tmp_path)
+    root = data_files.rafdb_official(tmp_path / "a", {"train": 2})
+    with pytest.raises(DataError, match="none of the 0 'test' faces"):
+        RAFDB(root, "test")
