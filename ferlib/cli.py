@@ -8,51 +8,52 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ferlib import __version__
-from ferlib.data.base import DataError
 
-#: Subcommands in the order `ferlib --help` lists them: name -> module with ``SUMMARY``, ``add_arguments``,
-# ``run``.
+#: Subcommands in the order `ferlib --help` lists them, and what each does. ``ferlib.commands.<name>`` holds
+#: its ``add_arguments(parser)`` and ``run(options)``, and is imported only when it is called.
 COMMANDS = {
-    "prepare": "ferlib.commands.prepare",
-    "train": "ferlib.commands.train",
-    "evaluate": "ferlib.commands.evaluate",
-    "doctor": "ferlib.commands.doctor",
+    "prepare": "turn a downloaded data set into one compact, checked folder",
+    "train": "train a network as a recipe says",
+    "evaluate": "measure a trained network, with confidence intervals",
+    "doctor": "say what is here, what is missing, and what to do about it",
 }
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser with all subcommands. Shape: nothing in, ``argparse.ArgumentParser`` out."""
+def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
+    """The parser; only the chosen subcommand knows its options. Shape: name ->
+    ``argparse.ArgumentParser``.
+    """
     parser = argparse.ArgumentParser(
         prog="ferlib",
         description="Facial expression recognition with transformers: data, training, measuring.",
     )
     parser.add_argument("--version", action="version", version=f"ferlib {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        command = import_module(module)
-        sub = commands.add_parser(
-            name,
-            help=command.SUMMARY,
-            description=command.__doc__,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_arguments(sub)
-        sub.set_defaults(run=command.run)
+    for name, summary in COMMANDS.items():
+        sub = commands.add_parser(name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == chosen:
+            module = import_module(f"ferlib.commands.{name}")
+            sub.description = module.__doc__
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
     return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    Errors about data or values are one line on standard error and exit code 1; a wrong command line gives
-    2; Ctrl-C 130.
+    What cannot be done is one line on standard error and exit code 1 (``ferlib`` tells it by its own kinds of
+    ``ValueError``, whose messages are meant for people); a wrong command line gives 2; Ctrl-C 130.
 
     Shape: list of words (default: the command line) -> exit code.
     """
-    options = build_parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser(words[0] if words else None).parse_args(words)
     try:
         return options.run(options)
-    except DataError as error:
+    except ValueError as error:
+        if not type(error).__module__.startswith("ferlib."):
+            raise  # not one of ours: a defect, and its traceback is wanted
         print(f"ferlib {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

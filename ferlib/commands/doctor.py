@@ -13,8 +13,6 @@ import argparse
 
 from ferlib.doctor import examine, render
 
-SUMMARY = "say what is here, what is missing, and what to do about it"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib doctor``. Shape: parser in, nothing out."""

@@ -17,8 +17,6 @@ from ferlib.data.base import DataError
 from ferlib.evaluation import RecordError, evaluate
 from ferlib.training import Recipe, RecipeError, build_model, checkpoints
 
-SUMMARY = "measure a trained network, with confidence intervals"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib evaluate``. Shape: parser in, nothing out."""

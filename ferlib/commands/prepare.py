@@ -15,8 +15,6 @@ import argparse
 from ferlib.data.prepare import DATASETS, prepare
 from ferlib.data.superresolution import METHODS
 
-SUMMARY = "turn a downloaded data set into one compact, checked folder"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib prepare``. Shape: parser in, nothing out."""

@@ -27,8 +27,6 @@ from ferlib.training import (
 )
 from ferlib.training.checkpoints import CheckpointError
 
-SUMMARY = "train a network as a recipe says"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib train``. Shape: parser in, nothing out."""
