@@ -42,8 +42,8 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
-    What cannot be done is one line on standard error and exit code 1 (``ferlib`` tells it by its own kinds of
-    ``ValueError``, whose messages are meant for people); a wrong command line gives 2; Ctrl-C 130.
+    What cannot be done is one line on standard error and exit code 1 (``ferlib`` tells it by its own kinds
+    of error, whose messages are meant for people); a wrong command line gives 2; Ctrl-C 130.
 
     Shape: list of words (default: the command line) -> exit code.
     """
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser(words[0] if words else None).parse_args(words)
     try:
         return options.run(options)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         if not type(error).__module__.startswith("ferlib."):
             raise  # not one of ours: a defect, and its traceback is wanted
         print(f"ferlib {options.command}: {error}", file=sys.stderr)

@@ -1,3 +1,3 @@
-"""One module per subcommand of ``ferlib``: SUMMARY, ``add_arguments(parser)``, ``run(options) -> exit
+"""One module per subcommand of ``ferlib``: ``add_arguments(parser)``, ``run(options) -> exit
 code``.
 """

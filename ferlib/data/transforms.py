@@ -195,11 +195,13 @@ def _warp(images: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
     # inverse of (flip, rotate, zoom, shift): un-shift, un-zoom, un-rotate, un-flip; aspect keeps circles
     # round
     aspect = height / width
-    theta = torch.stack([
-        torch.stack([sign * c, -sign * s * aspect, sign * (-c * x + s * aspect * y)], 1),
-        torch.stack([s / aspect, c, -s / aspect * x - c * y], 1),
-    ], 1).to(images.dtype)  # fmt: skip
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    a, b, tx = sign * c, -sign * s * aspect, sign * (-c * x + s * aspect * y)
+    d, e, ty = s / aspect, c, -s / aspect * x - c * y
+    # affine_grid written out: its matrix product with 3 columns takes four times as long on a CPU
+    u = (2 * torch.arange(width, device=images.device) + 1) / width - 1
+    v = ((2 * torch.arange(height, device=images.device) + 1) / height - 1)[:, None]
+    a, b, tx, d, e, ty = (k[:, None, None] for k in (a, b, tx, d, e, ty))
+    grid = torch.stack([a * u + (b * v + tx), d * u + (e * v + ty)], 3).to(images.dtype)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -215,6 +217,7 @@ def _jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) ->
     1].
     """
     f = factors.to(images.dtype)[:, :, None, None, None]
+    images = images.clone()
     for step in range(3):
         kind = order[:, step]
         for k in range(2 if images.shape[1] == 1 else 3):  # saturation does nothing to grey
@@ -228,7 +231,7 @@ def _jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) ->
                 base = _luma(x)
                 base = base.mean((1, 2, 3), keepdim=True) if k == 1 else base
                 x = base + factor * (x - base)
-            images = images.index_copy(0, rows, x.clamp_(0, 1))
+            images[rows] = x.clamp_(0, 1)
     return images
 
 
