@@ -65,6 +65,12 @@ def test_the_exchanged_names_of_the_neural_resizers_csv_are_put_right(tmp_path: 
     assert "are Microsoft's" in FERPlus(root, "test").source.notes[0]
 
 
+def test_the_csv_may_lie_above_the_images(tmp_path: Path) -> None:
+    root = data_files.neural_resizer(tmp_path, {"train": 2, "test": 2})
+    (root / "data" / "fer2013new_jin2.csv").rename(root / "fer2013new_jin2.csv")
+    assert find_layout(root) == "neural-resizer" and len(FERPlus(root, "test")) == 2
+
+
 def test_super_resolved_names_are_found(tmp_path: Path) -> None:
     root = data_files.neural_resizer(tmp_path, {"train": 3}, suffix="_x8_SR", side=96)
     assert FERPlus(root, "train")[2]["image"].shape == (1, 96, 96)

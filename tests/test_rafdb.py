@@ -41,6 +41,15 @@ def test_the_class_folders_of_the_batch_transformers_readme(tmp_path: Path) -> N
     assert len(RAFDB(root, "test")) == 7 and RAFDB(root, "test", size=48)[0]["image"].shape == (3, 48, 48)
 
 
+def test_class_folders_may_lie_in_a_folder_called_label(tmp_path: Path) -> None:
+    data_files.class_folders(tmp_path, {"train": 2, "test": 1}, LABELS)
+    for split in ("train", "test"):
+        (tmp_path / split).rename(tmp_path / "label")
+        (tmp_path / split).mkdir()
+        (tmp_path / "label").rename(tmp_path / split / "label")
+    assert RAFDB(tmp_path, "train").labels.tolist() == [k for k in range(7) for _ in range(2)]
+
+
 def test_a_folder_called_valid_holds_the_test_faces(tmp_path: Path) -> None:
     root = data_files.class_folders(tmp_path, {"train": 1, "valid": 1}, LABELS)
     assert available_splits(root) == ["train", "test"] and len(RAFDB(root, "test")) == 7

@@ -45,19 +45,20 @@ def kaggle_files(root: Path) -> tuple[Path | None, Path | None]:
     return _find_file(root, KAGGLE_FILES), _find_file(root, ("fer2013new.csv",))
 
 
-def neural_resizer_csv(root: Path) -> Path | None:
-    """The Neural Resizer's label csv (decided labels, columns "Image Name" and "emotion"). Shape: path ->
-    path or None.
+def neural_resizer_csv(root: Path) -> tuple[Path, Path] | None:
+    """The Neural Resizer's label csv (columns "Image Name" and "emotion") and the folder of train/ and test/.
+
+    Shape: path -> two paths, or None.
     """
-    for place in ("", "data"):
-        folder = root / place
-        if not ((folder / "train").is_dir() or (folder / "test").is_dir() or (folder / "valid").is_dir()):
-            continue
+    for folder in (root, root / "data"):
         for path in sorted(folder.glob("*.csv"), key=lambda p: (p.name != "fer2013new_jin2.csv", p.name)):
             with path.open("rb") as file:
                 header = file.readline(500).lower()
-            if b"image name" in header and b"emotion" in header:
-                return path
+            if b"image name" not in header or b"emotion" not in header:
+                continue
+            for base in (folder, folder / "data"):
+                if any((base / split).is_dir() for split in SPLITS):
+                    return path, base
     return None
 
 
@@ -172,9 +173,10 @@ def neural_resizer(root: Path, split: str) -> Source:
 
     Shape: path, text -> Source (grey, labels given, no votes). Raises DataError as :func:`microsoft`.
     """
-    path = neural_resizer_csv(root)
-    if path is None:
+    found = neural_resizer_csv(root)
+    if found is None:
         raise DataError(f"{root}: no csv with columns 'Image Name' and 'emotion' beside train/ and test/")
+    path, base = found
     header, *table = read_table(path)
     cells = [cell.lower() for cell in header]
     if "usage" not in cells:
@@ -185,7 +187,7 @@ def neural_resizer(root: Path, split: str) -> Source:
     skipped = [Skip(",".join(row)[:40], f"row has not {len(header)} columns") for row in torn]
     meaning, note = _usage_names(whole, usage, name)
     rows = [row for row in whole if row[usage] == meaning[split]]
-    folder = next((f for s in (split, "train", "test") if (f := path.parent / s).is_dir()), path.parent)
+    folder = next((f for s in (split, "train", "test") if (f := base / s).is_dir()), base)
     present = set(list_folder(folder))
     kept, labels, paths, seen = [], [], [], set()
     for row in rows:

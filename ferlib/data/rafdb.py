@@ -41,9 +41,9 @@ def _official(root: Path) -> tuple[Path, Path] | None:
 
 
 def _split_folder(root: Path, split: str) -> Path | None:
-    # POSTER V2 keeps RAF-DB's test images in a folder called valid
+    # POSTER V2 keeps RAF-DB's test images in a folder called valid; some copies have train/label/1
     names = {"train": ("train",), "test": ("test", "valid")}[split]
-    found = (root / name for name in names)
+    found = (root / name / inner for name in names for inner in ("", "label"))
     return next((f for f in found if any((f / label).is_dir() for label in FOLDER_LABELS)), None)
 
 
