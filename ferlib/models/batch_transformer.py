@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ferlib.models.attention import attention_weights
 
 ENCODINGS = ("sinusoidal", "learned", "none")
-EXPLICIT_BATCH = 256  # up to here the (C, B, B) weights are small and writing them down is fastest
+EXPLICIT_BATCH = 512  # up to here the (C, B, B) weights are small and writing them down is fastest
 
 
 def class_batch_attention(
@@ -33,7 +33,7 @@ def class_batch_attention(
     Shape: query and key (B, C, E), value (B, C) -> (B, C); with ``return_weights`` also A (C, B, B), whose
     rows sum to one (axes: class, asking image, answering image).
 
-    Without weights the memory grows with B, not with B squared, beyond a batch of 256 images.
+    Without weights the memory grows with B, not with B squared, beyond a batch of 512 images.
 
     Raises: ``ValueError`` where the three shapes do not fit together.
     Source: BTN README, ``ClassBatchAttention``; arXiv 2407.04218. Chapter 4.
@@ -54,9 +54,12 @@ def class_batch_attention(
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-    """(C, B, E), (C, B, E), (C, B, 1) -> (C, B); fused kernels want equal sizes: pad with zeros."""
-    size = query.shape[-1] if query.device.type == "cpu" else -(-query.shape[-1] // 8) * 8
-    padded = [F.pad(t, (0, size - t.shape[-1])).unsqueeze(0) for t in (query, key, value)]
+    """(C, B, E), (C, B, E), (C, B, 1) -> (C, B) in memory that grows with B.
+
+    Fused kernels want values as wide as keys, those for GPUs in steps of 8: pad with zeros, which add nothing.
+    """
+    width = query.shape[-1] if query.device.type == "cpu" else -(-query.shape[-1] // 8) * 8
+    padded = [F.pad(t, (0, width - t.shape[-1])).unsqueeze(0) for t in (query, key, value)]
     return F.scaled_dot_product_attention(*padded, scale=scale)[0, :, :, 0]
 
 
@@ -76,7 +79,8 @@ class ChannelPositionalEncoding(nn.Module):
     N(0, 0.02)) or "none".
 
     What it can do, by algebra: q'_i . k'_j = q_i . k_j + P . k_j + (terms that do not depend on j), and the
-    softmax over j forgets the latter. Only P . k_j stays: some images become louder for all who ask.
+    softmax over j forgets the latter, so the key's encoding has no effect. The query's leaves P . k_j: for
+    each class, some images become louder to all who ask.
 
     Shape: query and key (B, C, E) -> the same. Raises: ``ValueError`` for an unknown kind or other shapes.
     Source: the BTN README calls it with the number of channels and does not show it; the default is ours.

@@ -47,10 +47,10 @@ class ResidualPyramid(nn.Module):
 
     Shape: (B, 3, H, W) -> tokens (B, 147, dim), levels one after the other from fine to coarse. ``maps``
     gives the levels before pooling: (B, widths[0], S/2, S/2), (B, widths[1], S/4, S/4) and
-    (B, widths[2], S/8, S/8).
-    Images of any size are first resized to S x S, as the large network resizes everything to 112.
+    (B, widths[2], S/8, S/8). Images of any size are first resized to S x S, as the large network resizes
+    everything to 112.
 
-    Parameters: ``widths`` and ``blocks`` per level; ``size`` is S, a multiple of 56 (28, 14 and 7 cells for 56).
+    Parameters: ``widths`` and ``blocks`` per level; ``size`` is S, a multiple of 56 (which gives 28, 14, 7).
     Raises: ``ValueError`` for another S. Chapter 5.
     """
 
