@@ -16,8 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlib.models.attention import attention_weights
-
 ENCODINGS = ("sinusoidal", "learned", "none")
 EXPLICIT_BATCH = 512  # up to here the (C, B, B) weights are small and writing them down is fastest
 
@@ -41,22 +39,18 @@ def class_batch_attention(
     _check(query, key, value)
     batch, classes, _ = query.shape
     scale = 1 / math.sqrt(classes) if scale is None else scale
-    by_class = (
-        query.transpose(0, 1),
-        key.transpose(0, 1),
-        value.t().unsqueeze(-1),
-    )  # (C, B, E), ..., (C, B, 1)
-    if return_weights or batch <= EXPLICIT_BATCH:
-        weights = attention_weights(by_class[0], by_class[1], scale=scale)
-        mixed = (weights @ by_class[2]).squeeze(-1).t()
-        return (mixed, weights) if return_weights else mixed
-    return _fused(*by_class, scale).t()
+    heads = query.transpose(0, 1), key.transpose(0, 1), value.t().unsqueeze(-1)  # (C, B, E), ..., (C, B, 1)
+    if batch > EXPLICIT_BATCH and not return_weights:
+        return _fused(*heads, scale).t()
+    weights = torch.softmax(torch.bmm(heads[0] * scale, heads[1].transpose(1, 2)), dim=-1)
+    mixed = torch.bmm(weights, heads[2]).squeeze(-1).t()
+    return (mixed, weights) if return_weights else mixed
 
 
 def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     """(C, B, E), (C, B, E), (C, B, 1) -> (C, B) in memory that grows with B.
 
-    Fused kernels want values as wide as keys, those for GPUs in steps of 8: pad with zeros, which add nothing.
+    Fused kernels want values as wide as keys, on GPUs in steps of 8: pad with zeros, which add nothing.
     """
     width = query.shape[-1] if query.device.type == "cpu" else -(-query.shape[-1] // 8) * 8
     padded = [F.pad(t, (0, width - t.shape[-1])).unsqueeze(0) for t in (query, key, value)]
