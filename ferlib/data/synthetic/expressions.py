@@ -82,6 +82,31 @@ def _displacements() -> tuple[torch.Tensor, torch.Tensor]:
 
 DISPLACE_LEFT, DISPLACE_RIGHT = _displacements()
 
+# Inner brow raised and brows drawn together at once (1 + 4 without 2) make more than the sum: the brows
+# slant and the upper lids become triangles.
+_OBLIQUE = {
+    17: (0, 1), 18: (0, 2.5), 19: (1, 2), 20: (2, -2.5), 21: (0, -4), 36: (-0.5, 1.5), 37: (0.5, 1.8),
+    38: (0, -1.2), 39: (0.5, -2.5), 40: (0, -1.2), 41: (0, -0.5),
+}  # fmt: skip
+
+
+def _oblique() -> torch.Tensor:
+    out = torch.zeros(68, 2)
+    for point, (dx, dy) in _OBLIQUE.items():
+        out[point] = torch.tensor([dx, dy]) / 100
+        out[MIRROR[point]] = torch.tensor([-dx, dy]) / 100
+    return out
+
+
+OBLIQUE = _oblique()
+
+
+def oblique(units: torch.Tensor) -> torch.Tensor:
+    """How far action units 1 and 4 act together without 2: ``(B, n_au) -> (B,)`` in [0, 1]."""
+    one, two, four = (units[:, AU_INDEX[a]].clamp(0, 1) for a in ("AU1", "AU2", "AU4"))
+    return torch.minimum(one, 1.5 * four) * (1 - two)
+
+
 # Prototypes: (weight, {action unit: (lowest, highest) intensity}).
 _Prototype = tuple[float, dict[str, tuple[float, float]]]
 PROTOTYPES: dict[str, list[_Prototype]] = {
@@ -96,9 +121,11 @@ PROTOTYPES: dict[str, list[_Prototype]] = {
         (0.6, {"AU1": (0.7, 1), "AU2": (0.7, 1), "AU5": (0.6, 1), "AU25": (0.5, 1), "AU27": (0.5, 1), "AU22": (0, 0.5)}),
     ],
     "sadness": [
-        (1.0, {"AU1": (0.6, 1), "AU4": (0.3, 0.7), "AU15": (0.6, 1), "AU17": (0.3, 0.9), "AU43": (0.2, 0.6)}),
-        (0.5, {"AU1": (0.5, 1), "AU4": (0.3, 0.8), "AU15": (0.5, 1), "AU43": (0.4, 0.8)}),
-        (0.3, {"AU1": (0.6, 1), "AU4": (0.4, 0.8), "AU15": (0.6, 1), "AU20": (0.2, 0.6), "AU25": (0.4, 0.8), "AU7": (0.3, 0.8)}),
+        (1.0, {"AU1": (0.8, 1.1), "AU4": (0.5, 0.8), "AU15": (0.9, 1.3), "AU17": (0.2, 0.7), "AU43": (0.5, 0.9), "AU7": (0.3, 0.7),
+               "AU20": (0.3, 0.8)}),
+        (0.5, {"AU1": (0.8, 1.1), "AU4": (0.5, 0.8), "AU15": (0.9, 1.3), "AU43": (0.7, 1.0), "AU7": (0.2, 0.6), "AU20": (0.4, 0.9)}),
+        (0.4, {"AU1": (0.8, 1.1), "AU4": (0.5, 0.9), "AU15": (0.8, 1.2), "AU20": (0.7, 1.2), "AU25": (0.3, 0.7), "AU7": (0.5, 0.9),
+               "AU43": (0.4, 0.8)}),
     ],
     "anger": [
         (1.0, {"AU4": (0.8, 1.1), "AU5": (0.1, 0.5), "AU7": (0.5, 0.9), "AU23": (0.5, 1), "AU24": (0.5, 1), "AU17": (0.2, 0.7)}),

@@ -10,8 +10,9 @@ import math
 
 import torch
 
-from ferlib.data.synthetic.expressions import DISPLACE_LEFT, DISPLACE_RIGHT, MIRROR
+from ferlib.data.synthetic.expressions import DISPLACE_LEFT, DISPLACE_RIGHT, MIRROR, OBLIQUE, oblique
 from ferlib.data.synthetic.identity import FaceParameters, sided
+from ferlib.data.synthetic.paint import bell
 
 # The average neutral shape, viewer's left half and midline; from the frontal neutral faces of FER+'s training split (means
 # of a landmark network's points after alignment by the outer eye corners; numbers only).
@@ -92,7 +93,7 @@ def face_landmarks(p: FaceParameters) -> torch.Tensor:
     points = MEAN_SHAPE + torch.einsum("bk,kpd->bpd", p.shape, SHAPE_BASIS)
     points = points + torch.einsum("bk,kpd->bpd", left, DISPLACE_LEFT)
     points = points + torch.einsum("bk,kpd->bpd", right, DISPLACE_RIGHT)
-    points = points.clone()
+    points = points + oblique(p.action_units)[:, None, None] * OBLIQUE
     # lids and lips may touch but never cross
     for up, lo in ((37, 41), (38, 40), (43, 47), (44, 46)):
         gap = 0.012
@@ -167,7 +168,7 @@ def depth(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Coarse height of the face towards the viewer, used for pose: same shape as x and y."""
     xx = x * x
     d = y - 0.2
-    nose = torch.exp(-(xx * 20 + (y - 0.40) ** 2 * 9))
+    nose = bell(xx * 40 + (y - 0.40) ** 2 * 18)
     return -0.42 * xx.clamp(max=1.0) - 0.20 * (d * d).clamp(max=1.6) + 0.17 * nose
 
 

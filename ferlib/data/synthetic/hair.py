@@ -6,7 +6,7 @@ import torch
 
 from ferlib.data.synthetic.head import Head
 from ferlib.data.synthetic.identity import FaceParameters
-from ferlib.data.synthetic.paint import Canvas, Curve, below, blob, noise, smooth, wide
+from ferlib.data.synthetic.paint import Canvas, Curve, below, blob, line, noise, smooth, wide
 
 
 def _style(p: FaceParameters) -> dict[str, torch.Tensor]:
@@ -75,13 +75,15 @@ def front(c: Canvas, p: FaceParameters, head: Head) -> None:
     """Hairline, parting, fringe and sides over the forehead; stubble of a shaved head."""
     st = _style(p)
     age, fem = p.get("age"), p.get("femininity")
+    half = (c.point(16)[0] - c.point(0)[0]) / 2
     recede = wide(smooth((age - 0.35) / 0.6) * (1 - fem) * 0.16)
     wave = noise(c.x * 0.55, c.y * 0.55, p.phase[:, 2:4], 1)
-    width, top = 0.700 + 0.01 * wave, 0.70 + recede
+    width, top = 0.94 * half + 0.01 * wave, 0.70 + recede
     xx = c.x - st["part"] * 0.12
     # a superellipse leaves the face open; hair is what lies outside it but on the head
     oval = ((xx.abs() / width) ** 2.6 + ((0.06 - c.y).clamp(min=0) / top) ** 2.6 + 1e-6) ** (1 / 2.6)
-    hairline = (1 - oval) * 0.5 + 0.010 * wave * (1 + 2 * st["curl"])
+    ragged = smooth((-0.05 - c.y) / 0.3)
+    hairline = (1 - oval) * 0.5 + 0.010 * wave * (1 + 2 * st["curl"]) * ragged
     peak = 0.05 * blob(c.x, c.y + 0.66, 0.10, 0.12)
     hairline = hairline - peak * (1 - st["fringe"])
     sides = smooth((0.22 + 0.55 * st["long"] - c.y) / 0.18)
@@ -107,18 +109,21 @@ def front(c: Canvas, p: FaceParameters, head: Head) -> None:
     c.dim(shadow, 0.30)
     angle = torch.atan2(c.x - st["part"] * 0.5, 0.15 - c.y)
     distance = ((c.x - st["part"] * 0.5) ** 2 + (c.y - 0.1) ** 2).sqrt()
-    curls = st["curl"] * 0.25
+    curls = st["curl"] * 0.06
     along = distance + curls * noise(c.x * 0.7, c.y * 0.7, p.phase[:, 4:6], 1)
     across = angle * 0.6 + curls * noise(c.x * 0.7, c.y * 0.7, p.phase[:, 6:8], 1)
-    gloss = (
-        torch.exp(-(((head.distance + 0.16 + 0.03 * wave) / 0.09) ** 2)) * smooth((-0.2 - c.y) / 0.5) * 0.55
-    )
+    gloss = line(head.distance + 0.16 + 0.03 * wave, 0.09) * smooth((-0.2 - c.y) / 0.5) * 0.55
     c.paint(mask * (1 - st["bald"]), _colour(c, p, head, along, across, gloss))
     shaved = below(hairline - 0.02, 0.12) * head.mask * sides * st["bald"]
     c.paint(
         shaved * wide(0.30 * (p.get("hair_style") < 0.11).float()),
         c.colour(head.hair * 0.6 + head.skin * 0.3),
     )
+
+
+def bearded(p: FaceParameters) -> torch.Tensor:
+    """Which of the B faces have any beard or stubble: row numbers."""
+    return ((p.get("femininity") < 0.45) & (p.get("beard") > 0.55)).nonzero()[:, 0]
 
 
 def beard(c: Canvas, p: FaceParameters, head: Head) -> None:

@@ -8,18 +8,9 @@ import torch
 
 from ferlib.data.synthetic.expressions import AU_INDEX
 from ferlib.data.synthetic.geometry import CENTRE, outline_radius
-from ferlib.data.synthetic.identity import FaceParameters
-from ferlib.data.synthetic.paint import Canvas, below, blob, noise, smooth, table, wide
+from ferlib.data.synthetic.identity import FaceParameters, skin_colour
+from ferlib.data.synthetic.paint import Canvas, bell, below, blob, noise, smooth, table, wide
 
-SKIN = [
-    (244, 211, 192),
-    (234, 190, 163),
-    (216, 168, 136),
-    (190, 138, 102),
-    (152, 104, 74),
-    (112, 74, 52),
-    (84, 55, 40),
-]
 HAIR = [
     (24, 20, 20),
     (38, 28, 24),
@@ -30,13 +21,6 @@ HAIR = [
     (140, 68, 36),
 ]
 GREY = torch.tensor([186.0, 184.0, 182.0]) / 255
-
-
-def skin_colour(p: FaceParameters) -> torch.Tensor:
-    """Skin tone ``(B, 3)``, light to dark, a little redder or yellower."""
-    tone = table(SKIN, p.get("skin") ** 1.3)
-    tint = (p.get("redness") - 0.5)[:, None] * torch.tensor([0.03, -0.02, -0.03])
-    return (tone * (1 + tint)).clamp(0, 1)
 
 
 def hair_colour(p: FaceParameters) -> torch.Tensor:
@@ -83,7 +67,7 @@ class Head:
             for t in (azimuth.sin() * elevation.cos(), -elevation.sin(), azimuth.cos() * elevation.cos())
         ]
         self.ambient = wide(p.light[:, 2])
-        self.skin = skin_colour(p)
+        self.skin = skin_colour(p.get("skin"), p.get("redness"))
         self.hair = hair_colour(p)
 
     def rows(self, index: torch.Tensor) -> Head:
@@ -146,7 +130,7 @@ def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
     x, y = c.x, c.y
     sx, sy = x / 0.93, (y - 0.05) / 1.32
     nz = (1 - sx * sx - sy * sy).clamp(min=0.03).sqrt()
-    nx, ny = sx, sy * 0.85
+    nx, ny = sx, sy * 0.5
     lx, ly = [c.points[:, i, 0] for i in range(68)], [c.points[:, i, 1] for i in range(68)]
     one = torch.ones(len(p))
     zero = one * 0
@@ -174,12 +158,17 @@ def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
         ]
     for bx, by, w, h, a in bumps:
         dx, dy = (x - wide(bx)) / w, (y - wide(by)) / h
-        g = torch.exp(-0.5 * (dx * dx + dy * dy)) * wide(a)
+        g = bell(torch.addcmul(dx * dx, dy, dy)) * wide(a)
         nx = torch.addcmul(nx, g, dx, value=1 / w)
         ny = torch.addcmul(ny, g, dy, value=1 / h)
     shade = head.lit(nx, ny, nz)
     occlusion = 1 - 0.30 * blob(x, y - wide(ly[33]) - 0.035, 0.12, 0.035)
     occlusion = occlusion - 0.10 * smooth((head.distance + 0.16) / 0.16)
+    sockets = blob(x - wide(eyes[0]), y - wide((ly[19] + ly[37]) / 2) - 0.05, 0.15, 0.085)
+    sockets = sockets + blob(x - wide(eyes[1]), y - wide((ly[24] + ly[44]) / 2) - 0.05, 0.15, 0.085)
+    inner = blob(x.abs() - 0.13, y + 0.03, 0.055, 0.075)
+    root = blob(x, y - wide(ly[27]), 0.10, 0.07)
+    occlusion = occlusion - 0.17 * sockets - 0.16 * inner - 0.10 * root
     shade = shade * occlusion
     lx_, ly_, lz_ = head.light
     hz = lz_ + 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ferlib.data.synthetic.expressions import LATERAL, draw_action_units
+from ferlib.data.synthetic.paint import LUMINANCE, table
 
 #: Proportions of a person, each a standard normal number (0 is the average face).
 SHAPE = (
@@ -84,6 +85,23 @@ def _normal(u: torch.Tensor, limit: float = 2.2) -> torch.Tensor:
     return torch.special.ndtri(u.clamp(1e-4, 1 - 1e-4)).clamp(-limit, limit)
 
 
+SKIN = [
+    (244, 211, 192),
+    (234, 190, 163),
+    (216, 168, 136),
+    (190, 138, 102),
+    (152, 104, 74),
+    (112, 74, 52),
+    (84, 55, 40),
+]
+
+
+def skin_colour(skin: torch.Tensor, redness: torch.Tensor) -> torch.Tensor:
+    """Skin tone from two looks: ``(B,), (B,) -> (B, 3)``, light to dark, a little redder or yellower."""
+    tint = (redness - 0.5)[:, None] * torch.tensor([0.03, -0.02, -0.03])
+    return (table(SKIN, skin**1.5) * (1 + tint)).clamp(0, 1)
+
+
 def uniforms(seed: int, indices: list[int]) -> torch.Tensor:
     """The random numbers that belong to faces: ``(n, DRAWS)``, a function of seed and index only."""
     rows = []
@@ -119,7 +137,7 @@ def draw_parameters(
     ferplus = framing == "ferplus"
     pose = angle * torch.tensor([8.0, 4.0, 5.0])
     pose[:, 2] += (labels == 3) * (u[:, 66] - 0.5) * 10 * variation
-    pose[:, 1] += (labels == 3) * 3 * variation
+    pose[:, 1] -= (labels == 3) * 5 * variation
     gaze = _normal(u[:, 67:69]) * torch.tensor([0.012, 0.006]) * variation
     light = torch.stack(
         [
@@ -134,10 +152,14 @@ def draw_parameters(
     if ferplus:  # framing measured on FER+ (frontal training faces): (0.520, 0.394), outer eye distance 0.552
         centre, spread = torch.tensor([0.512, 0.394, 0.55]), torch.tensor([0.02, 0.025, 0.03])
     else:
-        centre, spread = torch.tensor([0.5, 0.43, 0.325]), torch.tensor([0.015, 0.015, 0.012])
+        centre, spread = torch.tensor([0.5, 0.455, 0.37]), torch.tensor([0.012, 0.012, 0.010])
     camera = centre + jitter * spread
     tone = torch.stack([0.9 + 0.3 * u[:, 78], 0.9 + 0.3 * u[:, 79], 0.004 + 0.012 * u[:, 80]], 1)
     tone = torch.lerp(torch.tensor([1.05, 1.0, 0.004]), tone, min(variation, 1.0))
+    if ferplus:  # those photographs are exposed for the face: dark skin is lit longer, contrast is high
+        bright = (skin_colour(look[:, _L["skin"]], look[:, _L["redness"]]) * LUMINANCE).sum(1)
+        tone[:, 0] *= 1.08 * (0.66 / bright) ** 0.6
+        tone[:, 1] *= 1.15
     if isinstance(occlusion, str):
         kind = torch.full((len(u),), OCCLUSIONS.index(occlusion))
     else:

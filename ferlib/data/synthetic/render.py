@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 
 from ferlib.data.base import DataError
-from ferlib.data.synthetic import features, hair, wear
+from ferlib.data.synthetic import creases, features, hair, mouth, wear
 from ferlib.data.synthetic.geometry import face_landmarks, outline, project, snap_jaw, unproject
 from ferlib.data.synthetic.head import Head, background, body, ears, skin
 from ferlib.data.synthetic.identity import FaceParameters
 from ferlib.data.synthetic.paint import GRAIN, Canvas
 from ferlib.data.synthetic.regions import region_masks
+from ferlib.data.synthetic.window import middle, paint_within
 
 #: Faces painted together: small enough to stay in the processor's cache.
-CHUNK = 16
+CHUNK = 8
 
 
 @dataclass
@@ -66,12 +68,7 @@ def _render(p: FaceParameters, size: int, channels: int, masks: bool) -> Renderi
     body(canvas, p, head)
     ears(canvas, p, head)
     shade = skin(canvas, p, head)
-    features.creases(canvas, p)
-    features.nose(canvas, p, head)
-    hair.beard(canvas, p, head)
-    features.mouth(canvas, p, head, shade)
-    features.eyes(canvas, p, head, shade)
-    features.brows(canvas, p, head)
+    _features(canvas, p, head, shade)
     hair.front(canvas, p, head)
     cover = wear.occlude(canvas, p, head)
     image = _camera(canvas.image, p)
@@ -79,9 +76,37 @@ def _render(p: FaceParameters, size: int, channels: int, masks: bool) -> Renderi
     return Rendering(image, project(p, points, size), found)
 
 
+def _features(canvas: Canvas, p: FaceParameters, head: Head, shade: torch.Tensor) -> None:
+    pt = canvas.points
+    sides = ((-1, list(range(36, 42)), list(range(17, 22))), (1, list(range(42, 48)), list(range(22, 27))))
+
+    def within(
+        which: list[int], half: tuple[float, float], draw: Callable, dx: float = 0.0, dy: float = 0.0
+    ) -> None:
+        paint_within(canvas, p, middle(pt, which, dx, dy), half, draw, (shade,))
+
+    within([19, 24], (0.66, 0.36), lambda c, m: creases.forehead(c, p), dy=-0.22)
+    within([21, 22], (0.36, 0.30), lambda c, m: creases.frown(c, p), dy=0.04)
+    within([31, 33, 35], (0.34, 0.40), lambda c, m: features.nose(c, p, head), dy=-0.12)
+    for side, _, _ in sides:
+        ends = [31, 48] if side < 0 else [35, 54]
+        within(ends, (0.40, 0.32), lambda c, m, s=side: creases.cheek_fold(c, p, s), dx=side * 0.07)
+    within([57, 8], (0.44, 0.32), lambda c, m: creases.chin(c, p))
+    rows = hair.bearded(p)
+    if len(rows):
+        part = canvas.rows(rows)
+        hair.beard(part, p[rows], head.rows(rows))
+        canvas.image = canvas.image.index_copy(0, rows, part.image)
+    within([48, 51, 54, 57], (0.56, 0.44), lambda c, m: mouth.mouth(c, p, head, m[0]), dy=0.04)
+    for side, eye, brow in sides:
+        within(eye, (0.36, 0.26), lambda c, m, s=side: features.eye(c, p, head, m[0], s))
+        within(eye, (0.30, 0.20), lambda c, m, s=side: creases.crows_feet(c, p, s), dx=side * 0.22)
+        within(brow, (0.36, 0.22), lambda c, m, s=side: features.brow(c, p, head, s))
+
+
 def _camera(image: torch.Tensor, p: FaceParameters) -> torch.Tensor:
     gain, contrast, grain = (t[:, None, None, None] for t in p.tone.unbind(1))
-    image = ((image - 0.5) * contrast + 0.5) * gain
+    image = (image * gain - 0.5) * contrast + 0.5
     size = image.shape[-1]
     if bool((p.resolution > 0).any()):
         image = torch.stack([_reduce(im, float(r)) for im, r in zip(image, p.resolution, strict=True)])

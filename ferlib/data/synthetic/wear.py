@@ -143,9 +143,7 @@ def occlude(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
     for name, draw in (("glasses", glasses), ("hand", hand), ("mask", mask), ("scarf", scarf)):
         rows = (p.occlusion == OCCLUSIONS.index(name)).nonzero()[:, 0]
         if len(rows):
-            part = Canvas(
-                c.image[rows], c.x[rows], c.y[rows], c.u[rows], c.v[rows], c.pixel[rows], c.points[rows]
-            )
+            part = c.rows(rows)
             cover[rows] = draw(part, p[rows], head.rows(rows))
             c.image = c.image.index_copy(0, rows, part.image)
     return cover
