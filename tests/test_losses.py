@@ -212,3 +212,10 @@ def test_the_fast_form_is_the_plain_form(batch):
     fast = criterion(logits, target)
     torch.testing.assert_close(fast, plain, rtol=1e-12, atol=0)
     torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (fast, plain)))
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_each_loss_is_one_graph_to_the_compiler(batch, loss):
+    logits, target = batch
+    compiled = torch.compile(loss(), backend="eager", fullgraph=True)
+    torch.testing.assert_close(compiled(logits, target), loss()(logits, target))
