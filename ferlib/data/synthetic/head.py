@@ -168,7 +168,7 @@ def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
     sockets = sockets + blob(x - wide(eyes[1]), y - wide((ly[24] + ly[44]) / 2) - 0.05, 0.15, 0.085)
     inner = blob(x.abs() - 0.13, y + 0.03, 0.055, 0.075)
     root = blob(x, y - wide(ly[27]), 0.10, 0.07)
-    occlusion = occlusion - 0.17 * sockets - 0.16 * inner - 0.10 * root
+    occlusion = occlusion - wide(0.16 + 0.14 * corr.clamp(0, 1)) * sockets - 0.16 * inner - 0.10 * root
     shade = shade * occlusion
     lx_, ly_, lz_ = head.light
     hz = lz_ + 1
