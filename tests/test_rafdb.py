@@ -68,8 +68,8 @@ def test_faults_of_the_official_list(tmp_path: Path) -> None:
     assert faces.labels.tolist() == [0, 1, 2]
     assert sorted((s.name, s.reason) for s in faces.skipped) == [
         ("../train.jpg", "the name says neither train nor test"),
-        ("train_../../../x_aligned.jpg", "the name leaves the data folder or is no file name"),
-        ("train_00001_aligned.jpg", "named again in the label file (the first row counts)"),
+        ("train_../../../x_aligned.jpg", "not a name inside the folder"),
+        ("train_00001_aligned.jpg", "named again (the first row counts)"),
         ("train_00002.jpg", "label is not 1 to 7"),
         ("train_00050_aligned.jpg", "file is not there"),
         ("train_00099_aligned.jpg", "no row in list_patition_label.txt"),

@@ -199,7 +199,7 @@ def neural_resizer(root: Path, split: str) -> Source:
         except DataError as error:
             reason = str(error)
         if row[name] in seen:
-            reason = "named again in the label file (the first row counts)"
+            reason = "named again (the first row counts)"
         elif not reason and row[emotion] not in {str(k) for k in range(len(EMOTIONS_FERPLUS))}:
             reason = "emotion is not one of 0 to 7"
         seen.add(row[name])

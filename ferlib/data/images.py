@@ -99,7 +99,7 @@ def read_image(
     except MemoryError:
         raise
     except Exception as error:  # decoders fail in many ways on damaged bytes: all mean the same to a reader
-        reason = f"damaged or truncated image ({error})"
+        reason = f"damaged image ({error})"
     raise refusal(path, reason)
 
 

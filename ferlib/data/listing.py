@@ -80,7 +80,7 @@ def safe_name(name: str) -> str:
         or ".." in path.parts
     )
     if bad:
-        raise DataError("the name leaves the data folder or is no file name")
+        raise DataError("not a name inside the folder")
     return name
 
 
@@ -128,7 +128,7 @@ def usable_files(folder: Path, wanted: Iterable[str], skipped: list[Skip]) -> li
         try:
             safe_name(name)
             if name in seen:
-                reason = "named again in the label file (the first row counts)"
+                reason = "named again (the first row counts)"
             elif name not in solid and not os.path.exists(folder / name):  # links may lead nowhere
                 reason = "file is not there"
         except DataError as error:
