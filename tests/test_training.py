@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+import ferlib.models
 from ferlib.training import (
     Recipe,
     TrainingError,
@@ -22,7 +23,8 @@ from ferlib.training import (
     make_progress,
 )
 from ferlib.training.loop import Batches
-from tests.tiny import Spots, net
+from ferlib.training.trained import load_or_fit, runs_folder
+from tests.tiny import Net, Spots, net
 
 RECIPE = Recipe(
     name="tiny", loss="cross-entropy", epochs=4, batch_size=16, lr=1e-2, warmup=0.5, augment="light", ema=0.9
@@ -227,3 +229,23 @@ def test_the_notebooks_picture_ends_with_the_whole_story(monkeypatch):
     assert f"{100 * history[-1]['valid_accuracy']:.1f} %" in last["text/plain"]
     assert last["text/html"].count("<polyline") == 5 and "<script" not in last["text/html"]
     assert "epoch 4 of 4" in last["text/plain"] and last["text/plain"].endswith("done")
+
+
+def test_a_chapter_loads_the_run_it_finds_and_trains_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
+    recipe = RECIPE.but(model="tiny_net")
+    trained = build_model(recipe, 4)
+    history = fit(
+        trained, nn.CrossEntropyLoss(), TRAIN, VALID, recipe, run_dir=tmp_path / "run", progress=None
+    )
+    model, note = load_or_fit(recipe, TRAIN, VALID, tmp_path / "run", progress=None)
+    best = best_epoch(history, recipe)
+    assert note["loaded"] and note["epoch"] == best and not model.training
+    assert best != 4 or _same(model, trained)
+    for folder, other in ((tmp_path / "none", recipe), (tmp_path / "run", recipe.but(lr=2e-2))):
+        model, note = load_or_fit(other, TRAIN, VALID, folder, progress=None, epochs=1)
+        assert not note["loaded"] and note["epoch"] == 1
+    (tmp_path / "run" / "best.safetensors").write_bytes(b"damaged")
+    assert not load_or_fit(recipe, TRAIN, VALID, tmp_path / "run", progress=None, epochs=1)[1]["loaded"]
+    monkeypatch.setenv("FERLIB_RUNS", str(tmp_path))
+    assert runs_folder() == tmp_path
