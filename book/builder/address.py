@@ -21,7 +21,7 @@ def main() -> int:
     config = (ROOT / "_config.yml").read_text(encoding="utf-8")
     found = re.search(r"^  url: https://github\.com/([\w.-]+/[\w.-]+)$", config, re.M)
     if not found:
-        print("_config.yml must hold a line like `  url: https://github.com/OWNER/fer-book`.")
+        print("_config.yml must hold a line like `  url: https://github.com/OWNER/NAME`.")
         return 1
     for pattern in NAMED_IN:
         for path in sorted(ROOT.glob(pattern)):
