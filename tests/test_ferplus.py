@@ -222,6 +222,11 @@ def test_csv_files_that_do_not_belong_together_are_one_error(tmp_path: Path) -> 
     (root / "fer2013new.csv").unlink()
     with pytest.raises(DataError, match=r"fer2013new.csv .* is not there"):
         FERPlus(root, "train")
+    (tmp_path / "d2").mkdir()
+    data_files.kaggle(tmp_path / "d2", COUNTS)
+    (tmp_path / "d2" / "fer2013.csv").write_bytes(b"\xff\xfe" + "emotion".encode("utf-16"))
+    with pytest.raises(DataError, match="not a text file in UTF-8"):
+        FERPlus(tmp_path / "d2", "train")
     root = data_files.kaggle(tmp_path / "e", COUNTS)
     text = (root / "fer2013new.csv").read_text().replace("disgust", "boredom", 1)
     (root / "fer2013new.csv").write_text(text)
@@ -266,8 +271,8 @@ def test_faults_in_the_neural_resizers_table(tmp_path: Path) -> None:
         "emotion is not one of 0 to 7",
         "file is not there",
         "named again (the first row counts)",
-        "row has not 13 columns",
         "not a name inside the folder",
+        "row has not 13 columns",
     ]
     path.write_text(path.read_text().replace("Usage", "Set"))
     with pytest.raises(DataError, match="columns are Set"):

@@ -11,6 +11,7 @@ and listed with their reasons in OUT/skipped.csv.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from ferlib.data.prepare import DATASETS, prepare
 from ferlib.data.superresolution import METHODS
@@ -42,17 +43,21 @@ def run(options: argparse.Namespace) -> int:
     """Prepare, and print what was done and what was left out. Shape: parsed options -> exit code. Raises
     DataError.
     """
-    report = prepare(
-        options.dataset,
-        options.source,
-        options.out,
-        splits=options.splits,
-        size=options.size,
-        upscale=options.upscale,
-        method=options.method,
-        weights=options.weights,
-        workers=options.workers,
-        progress=not options.quiet,
-    )
+    try:
+        report = prepare(
+            options.dataset,
+            options.source,
+            options.out,
+            splits=options.splits,
+            size=options.size,
+            upscale=options.upscale,
+            method=options.method,
+            weights=options.weights,
+            workers=options.workers,
+            progress=not options.quiet,
+        )
+    except KeyboardInterrupt:
+        print("\nThe same command goes on where this one stopped.", file=sys.stderr)
+        raise
     print(report)
     return 0

@@ -87,13 +87,13 @@ class PixelRows:
         self.path, self.starts, self.column, self.names = path, starts, column, names
 
     def __call__(self, index: int) -> np.ndarray:
-        with self.path.open("rb") as file:
-            file.seek(self.starts[index])
-            line = file.readline()
         try:
+            with self.path.open("rb") as file:
+                file.seek(self.starts[index])
+                line = file.readline()
             row = next(csv.reader([line.decode("utf-8")]))
             return read_pixels(row[self.column])
-        except (DataError, UnicodeDecodeError, IndexError, csv.Error) as error:
+        except (DataError, UnicodeDecodeError, IndexError, csv.Error, OSError) as error:
             reason = "the row is cut short" if isinstance(error, IndexError) else str(error)
         raise refusal(f"{self.path} ({self.names[index]})", reason)
 
@@ -109,12 +109,17 @@ def scan_lines(path: Path) -> tuple[list[str], list[int], list[bytes]]:
     ends.
     """
     starts, ends = [], []
-    with path.open("rb") as file:
-        header = [cell.strip().strip('"') for cell in file.readline().decode("utf-8-sig").split(",")]
-        place = file.tell()
-        for line in file:
-            if line.strip():
-                starts.append(place)
-                ends.append(line[:24] + b" | " + line[-24:])
-            place += len(line)
+    try:
+        with path.open("rb") as file:
+            header = [cell.strip().strip('"') for cell in file.readline().decode("utf-8-sig").split(",")]
+            place = file.tell()
+            for line in file:
+                if line.strip():
+                    starts.append(place)
+                    ends.append(line[:24] + b" | " + line[-24:])
+                place += len(line)
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not a text file in UTF-8: take the csv anew") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     return header, starts, ends

@@ -45,6 +45,14 @@ def kaggle_files(root: Path) -> tuple[Path | None, Path | None]:
     return _find_file(root, KAGGLE_FILES), _find_file(root, ("fer2013new.csv",))
 
 
+def _first_line(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.readline(500).lower()
+    except OSError:
+        return b""  # a csv that cannot be opened is not the one that is looked for
+
+
 def neural_resizer_csv(root: Path) -> tuple[Path, Path] | None:
     """The Neural Resizer's label csv (columns "Image Name" and "emotion") and the folder of train/ and test/.
 
@@ -52,8 +60,7 @@ def neural_resizer_csv(root: Path) -> tuple[Path, Path] | None:
     """
     for folder in (root, root / "data"):
         for path in sorted(folder.glob("*.csv"), key=lambda p: (p.name != "fer2013new_jin2.csv", p.name)):
-            with path.open("rb") as file:
-                header = file.readline(500).lower()
+            header = _first_line(path)
             if b"image name" not in header or b"emotion" not in header:
                 continue
             for base in (folder, folder / "data"):

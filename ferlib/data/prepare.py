@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ DATASETS = {
     "rafdb": "ferlib.data.rafdb",
     "affectnet": "ferlib.data.affectnet",
 }
-PIECE_BYTES = 16 << 20  # what is decoded, enlarged and written at once, and so what a kill can lose
+PIECE_BYTES = 4 << 20  # what is decoded, enlarged and written at once, and so what a kill can lose
 
 
 @dataclass
@@ -207,6 +208,8 @@ def _prepare_split(
     _check_room(out, (len(source) - writer.next) * per_face)
     piece = max(1, PIECE_BYTES // per_face)
     bar = tqdm(total=len(source), initial=writer.next, desc=source.split, unit="face", disable=not progress)
+    if writer.next and progress:
+        bar.write(f"{source.split}: going on at face {writer.next:,} of {len(source):,}", file=sys.stderr)
     with bar, ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool:
         while writer.next < len(source):
             indices = range(writer.next, min(writer.next + piece, len(source)))

@@ -21,7 +21,7 @@ def brow(c: Canvas, p: FaceParameters, head: Head, side: int) -> None:
         s = curve.place(c.x)
         t = s * sign  # -1 outer end, 1 inner end
         width = thick * (0.45 + 0.75 * smooth((t + 1.1) / 1.3)) * (1 - 0.25 * smooth((t - 0.6) / 0.5))
-        d = (c.y - curve.at(s) - 0.012) / width
+        d = (c.y - curve.at(s) - 0.018) / width
         ends = smooth((1.06 - t) / 0.22) * smooth((1.10 + t) / 0.30)
         hairs = noise(c.x * 1.6 - c.y * 0.9 * sign, c.y * 0.5 + c.x * 0.8 * sign, p.phase[:, 4:6], 2)
         mask = bell(2 * d * d * (1.0 - 0.12 * hairs)) * ends * (0.86 + 0.10 * hairs)

@@ -152,7 +152,7 @@ def draw_parameters(
     if ferplus:  # framing measured on FER+ (frontal training faces): (0.520, 0.394), outer eye distance 0.552
         centre, spread = torch.tensor([0.512, 0.394, 0.55]), torch.tensor([0.02, 0.025, 0.03])
     else:
-        centre, spread = torch.tensor([0.5, 0.455, 0.37]), torch.tensor([0.012, 0.012, 0.010])
+        centre, spread = torch.tensor([0.5, 0.435, 0.415]), torch.tensor([0.012, 0.012, 0.010])
     camera = centre + jitter * spread
     tone = torch.stack([0.9 + 0.3 * u[:, 78], 0.9 + 0.3 * u[:, 79], 0.004 + 0.012 * u[:, 80]], 1)
     tone = torch.lerp(torch.tensor([1.05, 1.0, 0.004]), tone, min(variation, 1.0))
