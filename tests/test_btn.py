@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from ferlib.models import BatchTransformerNetwork, BTNOutput, MultiLevelAttention, btn_small
+from ferlib.models import (
+    BatchTransformerNetwork,
+    BTNOutput,
+    MultiLevelAttention,
+    PosterV2,
+    PosterV2Encoder,
+    btn_small,
+)
 from ferlib.models.attention import ScaledDotProduct, attention_weights
 from ferlib.models.small import ResidualPyramid
 from ferlib.models.token_transformer import SelfAttention, TokenTransformer
@@ -95,6 +102,24 @@ def test_multi_level_attention_fits_the_papers_budget():
     with FlopCounterMode(display=False) as counter:
         levels(torch.zeros(1, 147, 768))
     assert abs(counter.get_total_flops() / 2 - 0.18e9) < 0.03e9
+
+
+def test_the_large_network_is_poster_v2_and_the_budget():
+    with torch.device("meta"):
+        net, baseline = BatchTransformerNetwork(7), PosterV2(7)
+    assert count(baseline) == 43_753_941
+    assert abs(count(net) - count(baseline) - 1.3e6) < 0.15e6
+    inside = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in baseline.state_dict().items()}.items() <= inside.items()
+    with FlopCounterMode(display=False) as counter:
+        net.eval()(torch.empty(1, 3, 224, 224, device="meta"))
+    assert abs(counter.get_total_flops() / 2e9 - (8.6 + 0.2)) < 0.1
+
+
+def test_the_landmark_branch_is_frozen_for_real():
+    encoder = PosterV2Encoder().train()
+    assert not encoder.landmarks.training and encoder.face.training
+    assert not any(p.requires_grad for p in encoder.landmarks.parameters())
 
 
 def test_multi_level_attention_by_hand_and_without_gain():

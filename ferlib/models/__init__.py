@@ -2,6 +2,7 @@
 
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
+from ferlib.models.iresnet import IResNet50
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
 from ferlib.models.multi_level_attention import MultiLevelAttention
 from ferlib.models.official import (
@@ -11,6 +12,7 @@ from ferlib.models.official import (
     from_official,
     register,
 )
+from ferlib.models.poster_v2 import PosterV2, PosterV2Encoder
 from ferlib.models.resized_transformer import (
     ResizedTransformer,
     classification_head,
@@ -33,10 +35,13 @@ __all__ = [
     "BatchTransformerNetwork",
     "CheckpointError",
     "FixedResizer",
+    "IResNet50",
     "MobileFaceNet",
     "MobileFaceNetOutput",
     "MultiLevelAttention",
     "NeuralResizer",
+    "PosterV2",
+    "PosterV2Encoder",
     "ResidualBlock",
     "ResizedTransformer",
     "SpatialTransformer",

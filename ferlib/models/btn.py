@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ferlib.models.batch_transformer import BatchTransformer
 from ferlib.models.multi_level_attention import MultiLevelAttention
+from ferlib.models.poster_v2 import PosterV2Encoder
 from ferlib.models.token_transformer import TokenTransformer
 
 OUTPUTS = ("vit", "bt", "cba")
@@ -40,21 +41,22 @@ class BatchTransformerNetwork(nn.Module):
     "bt" and "cba" do, and for a single image they give the same class as "vit". ``outputs`` gives all three
     in either mode.
 
-    Parameters: ``encoder`` maps images to tokens (B, 147, dim); the other settings are the widths of the
-    parts behind it. Raises: ``ValueError`` for an unknown ``inference``.
+    Parameters: ``encoder`` maps images to tokens (B, 147, dim), by default POSTER V2's two backbones; the
+    other settings are the widths of the parts behind it, by default POSTER V2's.
+    Raises: ``ValueError`` for an unknown ``inference``.
     Source: arXiv 2407.04218. Which output the paper uses at test time is not stated. Chapter 5.
     """
 
     def __init__(
-        self, num_classes: int = 7, inference: str = "bt", *, encoder: nn.Module, dim: int = 768,
-        depth: int = 2, heads: int = 8, mlp_ratio: float = 4.0, dropout: float = 0.0,
+        self, num_classes: int = 7, inference: str = "bt", *, encoder: nn.Module | None = None,
+        dim: int = 768, depth: int = 2, heads: int = 8, mlp_ratio: float = 4.0, dropout: float = 0.0,
         encoding: str = "sinusoidal",
     ) -> None:  # fmt: skip
         super().__init__()
         if inference not in OUTPUTS:
             raise ValueError(f"inference is one of {OUTPUTS}, got {inference!r}")
         self.num_classes, self.inference = num_classes, inference
-        self.encoder = encoder
+        self.encoder = PosterV2Encoder() if encoder is None else encoder
         self.levels = MultiLevelAttention(num_classes, dim=dim, heads=heads)
         self.vit = TokenTransformer(
             num_classes, dim=dim, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout

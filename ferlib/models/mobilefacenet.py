@@ -106,7 +106,8 @@ class MobileFaceNet(nn.Module):
 
     Shape: RGB floats (B, 3, 112, 112) in [0, 1], without any normalisation -> :class:`MobileFaceNetOutput`.
     Faces should fill the picture, brows to chin with some room. ``features`` gives the three maps alone
-    and leaves the landmark head out (POSTER V2 computes it and throws it away).
+    and leaves the landmark head out; ``head=False`` does not even build it (POSTER V2 builds it, computes it
+    and throws the result away).
 
     Raises: ``ValueError`` for any other size: the head's 7x7 filter needs a 7x7 map.
 
@@ -114,7 +115,7 @@ class MobileFaceNet(nn.Module):
     1,007,248 parameters with the head. Chapter 5.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, head: bool = True) -> None:
         super().__init__()
         self.conv1 = ConvUnit(3, 64, 3, stride=2, padding=1)
         self.conv2_dw = ConvUnit(64, 64, 3, padding=1, groups=64)
@@ -125,7 +126,8 @@ class MobileFaceNet(nn.Module):
         self.conv_45 = Bottleneck(128, 128, 512, stride=2)
         self.conv_5 = _Stage(128, 256, blocks=2)
         self.conv_6_sep = ConvUnit(128, 512)
-        self.output_layer = _LandmarkHead(512, 2 * LANDMARKS)
+        if head:
+            self.output_layer = _LandmarkHead(512, 2 * LANDMARKS)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Three maps from fine to coarse: (B, 64, 28, 28), (B, 128, 14, 14), (B, 512, 7, 7)."""

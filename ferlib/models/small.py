@@ -107,7 +107,7 @@ def btn_small(
     Shape: images (B, 3, H, W), RGB, ImageNet-normalised, any size -> as
     :class:`ferlib.models.btn.BatchTransformerNetwork`. ``in_size`` is the size of face it is meant for; the
     pyramid works at the next multiple of 56 (48-pixel faces at 56, where its maps have POSTER V2's 28, 14 and
-    7 cells). The other settings are widths; the defaults are ours and come from measuring on FER+. Chapter 5.
+    7 cells). The other settings are widths; the defaults are ours. Chapter 5.
     """
     size = 8 * GRID * max(1, -(-in_size // (8 * GRID)))
     return BatchTransformerNetwork(
