@@ -108,7 +108,8 @@ def official_name(name: str) -> str:
     for ours, theirs in {
         "conv": f"conv{number}", "norm2": f"ffn{number}.norm", "norm": f"window{number}.norm",
         "attn.bias_table": f"attn{number}.relative_position_bias_table",
-        "attn.key_value": f"attn{number}.qkv", "attn.proj": f"attn{number}.proj", "gain1": f"ffn{number}.gamma1", "gain2": f"ffn{number}.gamma2",
+        "attn.key_value": f"attn{number}.qkv", "attn.proj": f"attn{number}.proj",
+        "gain1": f"ffn{number}.gamma1", "gain2": f"ffn{number}.gamma2",
         "mlp": f"ffn{number}.mlp",
     }.items():  # fmt: skip
         if rest == ours or rest.startswith(ours + "."):
