@@ -24,7 +24,9 @@ def cheek_fold(c: Canvas, p: FaceParameters, side: int) -> None:
     mx, my = c.point(48 if side < 0 else 54)
     depth = 0.06 + 0.30 * _old(p) + 0.30 * unit(p, "AU12") + 0.36 * unit(p, "AU10") + 0.32 * unit(p, "AU9")
     depth = (depth + 0.15 * unit(p, "AU15") + 0.12 * unit(p, "AU20")).clamp(0, 0.5)
-    rise = wide((0.5 * (unit(p, "AU15") + unit(p, "AU9") + unit(p, "AU10") + 0.4 * unit(p, "AU4"))).clamp(0, 1))
+    rise = wide(
+        (0.5 * (unit(p, "AU15") + unit(p, "AU9") + unit(p, "AU10") + 0.4 * unit(p, "AU4"))).clamp(0, 1)
+    )
     groove = blob(c.x - ax + side * -0.02 - side * 0.05, c.y - ay + 0.15, 0.055, 0.10)
     c.dim(groove, 0.06 + 0.15 * rise[:, 0, 0])
     q = (c.y - (ay - 0.05)) / (my + 0.05 - ay)
