@@ -93,7 +93,7 @@ def body(c: Canvas, p: FaceParameters, head: Head) -> None:
     flare = 0.25 * smooth((v - 1.2) / 0.7) ** 2
     neck = below(u.abs() - half - flare, c.pixel.clamp(min=0.015))
     shade = (1 - 0.45 * (u / 0.55).abs().clamp(max=1.3) ** 2 + 0.25 * u * head.light[0]) * (
-        0.62 + 0.30 * smooth((v - chin - 0.02) / 0.45)
+        0.50 + 0.40 * smooth((v - chin + 0.02) / 0.42)
     )
     c.paint(
         neck * smooth((v - 0.5) * 8), c.colour(head.skin)[:, :, None, None] * shade[:, None].clamp(0.2, 1.1)

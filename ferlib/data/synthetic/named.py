@@ -7,10 +7,16 @@ from typing import Any
 import torch
 
 from ferlib.data.synthetic.expressions import ACTION_UNITS, AU_INDEX, EXPRESSIONS_8
-from ferlib.data.synthetic.identity import FaceParameters, draw_parameters, uniforms
+from ferlib.data.synthetic.identity import LOOK, FaceParameters, draw_parameters, uniforms
 from ferlib.data.synthetic.render import render_faces
 
-_SEED = 41  # the person
+_SEED = 41
+# The person: looks that leave brows and mouth in plain sight.
+_PERSON = {
+    "skin": 0.30, "redness": 0.6, "age": 0.25, "femininity": 0.9, "beard": 0.0, "hair_style": 0.6, "hair_colour": 0.26,
+    "hair_length": 0.62, "curl": 0.2, "fringe": 0.1, "parting": 0.75, "brow_thickness": 0.8, "iris": 0.15,
+    "lip_colour": 0.45, "freckles": 0.2, "cloth": 0.5, "cloth_hue": 0.55, "volume": 0.55,
+}  # fmt: skip
 _FACES: dict[str, tuple[str, dict[str, float], dict[str, int], tuple[float, float, float]]] = {
     "the hard face": (
         "fear",
@@ -62,6 +68,10 @@ def named_parameters(name: str) -> FaceParameters:
     vector = torch.zeros(1, len(ACTION_UNITS))
     for unit, value in units.items():
         vector[0, AU_INDEX[unit]] = value
+    look = torch.tensor([[_PERSON[name] for name in LOOK]])
+    light = torch.tensor([[-28.0, 38.0, 0.55, 0.5]])
+    backdrop = torch.tensor([[0.45, 0.35, 0.6, 0.1]])
+    p = p.replace(look=look, shape=p.shape * 0.5, light=light, background=backdrop)
     return p.replace(action_units=vector, pose=torch.tensor([pose]), side=torch.zeros(1))
 
 
