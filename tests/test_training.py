@@ -126,7 +126,7 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_move(tmp_path
         def forward(self, output, target):
             calls.append(1)
             loss = nn.functional.cross_entropy(output, target)
-            return loss * math.nan if len(calls) == 3 else loss
+            return loss * math.nan if len(calls) == 5 else loss  # two calls a step: to learn, to show
 
     with pytest.raises(TrainingError, match=r"nan \(epoch 1, step 3 of 4"):
         fit(model, Broken(), TRAIN, VALID, RECIPE, progress=None, device="cpu", run_dir=tmp_path)

@@ -109,6 +109,8 @@ def train_epoch(
 ) -> dict[str, Any]:
     """One pass over the training data.
 
+    Loss and accuracy are those of the answer that validation judges too, before each step, and so comparable.
+
     Shape: returns ``{epoch, lr, train_loss, train_accuracy}``. Chapter 6.
     """
     model.train()
@@ -118,7 +120,7 @@ def train_epoch(
         for group in optimiser.param_groups:
             group["lr"] = lr
         try:
-            loss, logits = train_step(model, criterion, optimiser, images, target, clip=recipe.clip)
+            _, logits = train_step(model, criterion, optimiser, images, target, clip=recipe.clip)
         except TrainingError as error:
             where = f"epoch {epoch}, step {step + 1} of {len(batches)}, learning rate {lr:.3g}"
             raise TrainingError(
@@ -126,6 +128,8 @@ def train_epoch(
             ) from None
         if average is not None:
             average.update_parameters(model)
+        with torch.no_grad():  # what is shown: the loss of the judged answer, as in validation
+            loss = float(criterion(logits, target))
         labels = target if target.ndim == 1 else target.argmax(1)
         total, seen = total + loss * len(labels), seen + len(labels)
         right += int((logits.argmax(1) == labels).sum())
