@@ -28,7 +28,7 @@ def test_item_has_what_the_contract_says() -> None:
     assert item["path"] == "synthetic:3:5"
     assert faces.classes == EMOTIONS_FERPLUS
     for mask in item["masks"].values():
-        assert mask.shape == (48, 48) and 0 <= mask.min() and mask.max() <= 1
+        assert mask.shape == (48, 48) and mask.min() >= 0 and mask.max() <= 1
     assert "masks" not in SyntheticFaces(2, 48)[0]
 
 

@@ -1,4 +1,4 @@
-"""The renderer itself: expressions change the right parts, poses and landmarks agree, the three named faces stay."""
+"""The renderer: expressions change the right parts, landmarks follow, the three named faces stay."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Draw the contact sheet: eight expressions down, twelve people across.
 
-    python book/records/contact_sheet.py [--size 96] [--seed 0] [--out book/static/contact_sheet.webp]
+    python book/records/contact_sheet.py [--size 96] [--seed 0] [--out book/static/contact_sheet.png]
 
 Every column is one person. Drawn faces only, so the picture may be shown anywhere.
 """
@@ -38,9 +38,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--size", type=int, default=96, help="pixels of one face")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=ROOT / "book" / "static" / "contact_sheet.webp")
+    parser.add_argument("--out", type=Path, default=ROOT / "book" / "static" / "contact_sheet.png")
     options = parser.parse_args()
-    sheet(options.size, options.seed).save(options.out, quality=88, method=6)
+    sheet(options.size, options.seed).quantize(256, method=Image.Quantize.FASTOCTREE).save(options.out, optimize=True)
     print(f"{options.out} written: {options.out.stat().st_size / 1024:.0f} kB")
 
 

@@ -1,4 +1,4 @@
-"""Do drawn expressions read as expressions? Train on real faces and test on drawn ones, and the other way round.
+"""Do drawn expressions read as expressions? Train on real faces, test on drawn ones, and the other way.
 
     python book/records/synthetic_transfer.py --data /path/to/FERPlus [--weights runs/.../best.safetensors]
 

@@ -1,4 +1,4 @@
-"""Folds of skin that action units make and age deepens: nasolabial, crow's feet, frown, forehead, nose root, chin."""
+"""Folds of skin that action units make and age deepens, from the forehead to the chin."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def frown(c: Canvas, p: FaceParameters) -> None:
 
 
 def forehead(c: Canvas, p: FaceParameters) -> None:
-    """Lines across the forehead: level when the whole brow rises, arched and short when only its inner end does."""
+    """Lines across the forehead: level when the whole brow rises, short when only its inner end does."""
     lift = (c.points[:, 19, 1] + c.points[:, 24, 1]) / 2
     inner = wide(unit(p, "AU1") - unit(p, "AU2")).clamp(min=0)
     lines = torch.zeros_like(c.x)

@@ -41,8 +41,10 @@ class SyntheticFaces(FaceDataset):
     frequencies: ``None`` all expressions equally often; ``"ferplus"``; or K weights.
     masks: also give ``masks``, region name -> float ``(H, W)``.
 
-    Shape: item ``dict(image uint8 (C, H, W), label int, votes float (K,) summing to 10, landmarks float (68, 2) in
-    pixels from the top left corner of the picture in 300-W order, action_units float (21,), path str, [masks])``.
+    Shape: item ``dict(image uint8 (C, H, W), label int, votes float (K,) summing to 10, landmarks float
+    (68, 2) in
+    pixels from the top left corner of the picture in 300-W order, action_units float (21,), path str,
+    [masks])``.
     Raises ``DataError`` for arguments out of range. Chapter 1.
     """
 

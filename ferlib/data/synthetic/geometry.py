@@ -1,6 +1,7 @@
-"""The geometry of a face: 68 landmarks moved by action units, the outline of the head, pose, and their inverses.
+"""The geometry of a face: 68 landmarks moved by action units, the outline of the head, pose.
 
-Face coordinates: origin between the eyes, x to the viewer's right, y down, the outer eye corners of the average
+Face coordinates: origin between the eyes, x to the viewer's right, y down, the outer eye corners of the
+average
 face one unit apart.
 """
 
@@ -14,15 +15,18 @@ from ferlib.data.synthetic.expressions import DISPLACE_LEFT, DISPLACE_RIGHT, MIR
 from ferlib.data.synthetic.identity import FaceParameters, sided
 from ferlib.data.synthetic.paint import bell
 
-# The average neutral shape, viewer's left half and midline; from the frontal neutral faces of FER+'s training split (means
+# The average neutral shape, viewer's left half and midline; from the frontal neutral faces of FER+'s
+# training split (means
 # of a landmark network's points after alignment by the outer eye corners; numbers only).
 _HALF = {
     0: (-0.751, -0.019), 1: (-0.744, 0.176), 2: (-0.716, 0.372), 3: (-0.669, 0.565), 4: (-0.595, 0.742),
     5: (-0.482, 0.890), 6: (-0.340, 1.007), 7: (-0.178, 1.088), 8: (0.0, 1.115),
-    17: (-0.619, -0.182), 18: (-0.522, -0.245), 19: (-0.396, -0.257), 20: (-0.268, -0.235), 21: (-0.153, -0.194),
+    17: (-0.619, -0.182), 18: (-0.522, -0.245), 19: (-0.396, -0.257), 20: (-0.268, -0.235), 21: (-0.153,
+    -0.194),
     27: (0.0, -0.022), 28: (0.0, 0.113), 29: (0.0, 0.242), 30: (0.0, 0.369),
     31: (-0.160, 0.488), 32: (-0.083, 0.512), 33: (0.0, 0.527),
-    36: (-0.500, -0.004), 37: (-0.401, -0.050), 38: (-0.299, -0.048), 39: (-0.205, 0.017), 40: (-0.303, 0.044),
+    36: (-0.500, -0.004), 37: (-0.401, -0.050), 38: (-0.299, -0.048), 39: (-0.205, 0.017), 40: (-0.303,
+    0.044),
     41: (-0.405, 0.042),
     48: (-0.277, 0.729), 49: (-0.175, 0.682), 50: (-0.069, 0.652), 51: (0.0, 0.669),
     57: (0.0, 0.853), 58: (-0.082, 0.844), 59: (-0.182, 0.799),
@@ -118,7 +122,7 @@ def face_landmarks(p: FaceParameters) -> torch.Tensor:
 
 
 def outline(points: torch.Tensor) -> torch.Tensor:
-    """Fourier coefficients a_k of the head's outline R(phi) = sum_k a_k cos(k phi), phi from straight down: ``(B, ORDER)``.
+    """Coefficients a_k ``(B, ORDER)`` of the head's outline R(phi) = sum_k a_k cos(k phi), phi from below.
 
     The lower part passes through the 17 jaw points, the upper part is the skull.
     """
@@ -146,7 +150,7 @@ def outline(points: torch.Tensor) -> torch.Tensor:
 
 
 def outline_radius(coefficients: torch.Tensor, cosine: torch.Tensor) -> torch.Tensor:
-    """R at points given by cos(phi): coefficients ``(B, ORDER)``, cosine ``(B, ...)`` -> ``(B, ...)`` (Clenshaw)."""
+    """R at cos(phi): coefficients ``(B, ORDER)``, cosine ``(B, ...)`` -> ``(B, ...)`` (Clenshaw)."""
     shape = (-1,) + (1,) * (cosine.dim() - 1)
     b1, b2 = torch.zeros_like(cosine), torch.zeros_like(cosine)
     twice = 2 * cosine
@@ -178,7 +182,7 @@ def _pose(p: FaceParameters) -> tuple[torch.Tensor, ...]:
 
 
 def project(p: FaceParameters, points: torch.Tensor, size: int) -> torch.Tensor:
-    """Face coordinates ``(B, n, 2)`` -> pixels ``(B, n, 2)``, x from the left and y from the top edge of the picture."""
+    """Face coordinates ``(B, n, 2)`` -> pixels ``(B, n, 2)`` from the left and top edge of the picture."""
     cy, sy, cp, sp, cr, sr = (t[:, None] for t in _pose(p))
     x, y = points.unbind(-1)
     z = depth(x, y)
@@ -189,7 +193,7 @@ def project(p: FaceParameters, points: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def unproject(p: FaceParameters, size: int) -> tuple[torch.Tensor, ...]:
-    """Face coordinates of every pixel: x, y ``(B, H, W)``, and the unposed plane (u, v) for neck and background."""
+    """Face coordinates x, y ``(B, H, W)`` of every pixel, and the unposed plane u, v behind the face."""
     grid = (torch.arange(size, dtype=torch.float32) + 0.5) / size
     gy, gx = torch.meshgrid(grid, grid, indexing="ij")
     cam = p.camera[:, :, None, None]

@@ -51,7 +51,8 @@ def background(c: Canvas, p: FaceParameters) -> None:
 class Head:
     """Outline, distances and light that several layers need, computed once per batch.
 
-    Shape: takes a ``Canvas``, ``FaceParameters`` and outline coefficients ``(B, ORDER)``; keeps ``(B, H, W)`` maps.
+    Shape: takes a ``Canvas``, ``FaceParameters`` and outline coefficients ``(B, ORDER)``; keeps ``(B, H,
+    W)`` maps.
     """
 
     def __init__(self, c: Canvas, p: FaceParameters, coefficients: torch.Tensor):
@@ -78,7 +79,7 @@ class Head:
         return part
 
     def lit(self, nx: torch.Tensor, ny: torch.Tensor, nz: torch.Tensor) -> torch.Tensor:
-        """Brightness of a surface with normal (nx, ny, nz): ambient plus Lambert, 1 for a face turned to the light."""
+        """Brightness of a surface with normal (nx, ny, nz): ambient plus Lambert, 1 towards the light."""
         lx, ly, lz = self.light
         norm = torch.rsqrt(nx * nx + ny * ny + nz * nz)
         return self.ambient + (1 - self.ambient) * ((nx * lx + ny * ly + nz * lz) * norm * 1.12).clamp(min=0)
@@ -121,7 +122,7 @@ def ears(c: Canvas, p: FaceParameters, head: Head) -> None:
 
 
 def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
-    """The lit skin of the face; returns its shade map ``(B, H, W)`` so that lips and lids can share the light."""
+    """The lit skin of the face; returns its shade ``(B, H, W)`` so that lips and eyes share the light."""
     au = p.action_units
     smile = (au[:, AU_INDEX["AU12"]] + 0.6 * au[:, AU_INDEX["AU6"]]).clamp(0, 1.4)
     boss = au[:, AU_INDEX["AU17"]]

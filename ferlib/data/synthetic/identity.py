@@ -13,7 +13,8 @@ from ferlib.data.synthetic.paint import LUMINANCE, table
 #: Proportions of a person, each a standard normal number (0 is the average face).
 SHAPE = (
     "face_width", "jaw_width", "chin_length", "face_length", "eye_size", "eye_tilt", "eye_gap", "brow_height",
-    "brow_arch", "nose_length", "nose_width", "mouth_width", "mouth_height", "upper_lip", "lower_lip", "cheeks",
+    "brow_arch", "nose_length", "nose_width", "mouth_width", "mouth_height", "upper_lip", "lower_lip",
+    "cheeks",
 )  # fmt: skip
 #: Looks of a person, each in [0, 1].
 LOOK = (
@@ -31,12 +32,16 @@ DRAWS = 128
 class FaceParameters:
     """All parameters of B faces; change a field and render again to see what it does.
 
-    Shape: every field has B rows. ``shape (B, 16)`` standard normal proportions (``SHAPE``); ``look (B, 18)`` in
-    [0, 1] (``LOOK``); ``action_units (B, 21)`` in about [0, 1] (``ACTION_UNITS``); ``side (B,)`` in [-1, 1], how
+    Shape: every field has B rows. ``shape (B, 16)`` standard normal proportions (``SHAPE``); ``look (B,
+    18)`` in
+    [0, 1] (``LOOK``); ``action_units (B, 21)`` in about [0, 1] (``ACTION_UNITS``); ``side (B,)`` in [-1,
+    1], how
     one-sided the face moves; ``pose (B, 3)`` yaw, pitch, roll in degrees; ``gaze (B, 2)``; ``light (B, 4)``
-    azimuth and elevation in degrees, ambient share, hardness; ``camera (B, 3)`` place of the point between the eyes and
+    azimuth and elevation in degrees, ambient share, hardness; ``camera (B, 3)`` place of the point between
+    the eyes and
     distance of the outer eye corners as shares of the picture; ``tone (B, 3)`` gain, contrast, grain;
-    ``background (B, 4)`` in [0, 1]; ``occlusion (B,)`` index into ``OCCLUSIONS``; ``occlusion_place (B, 4)`` in [0, 1];
+    ``background (B, 4)`` in [0, 1]; ``occlusion (B,)`` index into ``OCCLUSIONS``; ``occlusion_place (B,
+    4)`` in [0, 1];
     ``resolution (B,)`` effective pixels across, 0 for full; ``phase (B, 8)`` where noise is read. Chapter 1.
     """
 
@@ -121,7 +126,7 @@ def draw_parameters(
     occlusion: float | str,
     resolution: tuple[float, float] | None,
 ) -> FaceParameters:
-    """Turn uniform numbers ``(B, DRAWS)`` and labels ``(B,)`` into B faces; see ``SyntheticFaces`` for the arguments."""
+    """Turn uniform numbers ``(B, DRAWS)`` and labels ``(B,)`` into B faces; options as in SyntheticFaces."""
     look = u[:, 16:34].clone()
     shape = _normal(u[:, :16]) * min(variation, 1.5)
     woman = look[:, _L["femininity"]]

@@ -1,4 +1,4 @@
-"""Three fixed faces that the reader meets in every chapter: one person, afraid (hard to tell), afraid, surprised."""
+"""Three fixed faces that the reader meets in every chapter: one person, afraid twice, surprised once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ferlib.data.synthetic.render import render_faces
 _SEED = 41
 # The person: looks that leave brows and mouth in plain sight.
 _PERSON = {
-    "skin": 0.30, "redness": 0.6, "age": 0.25, "femininity": 0.9, "beard": 0.0, "hair_style": 0.6, "hair_colour": 0.26,
+    "skin": 0.30, "redness": 0.6, "age": 0.25, "femininity": 0.9, "beard": 0.0, "hair_style": 0.6,
+    "hair_colour": 0.26,
     "hair_length": 0.62, "curl": 0.2, "fringe": 0.1, "parting": 0.75, "brow_thickness": 0.8, "iris": 0.15,
     "lip_colour": 0.45, "freckles": 0.2, "cloth": 0.5, "cloth_hue": 0.55, "volume": 0.55,
 }  # fmt: skip
@@ -52,7 +53,8 @@ _FACES: dict[str, tuple[str, dict[str, float], dict[str, int], tuple[float, floa
 def named_parameters(name: str) -> FaceParameters:
     """Parameters of one of the three faces, to be varied: light, pose, size, action units.
 
-    Shape: ``"the hard face"``, ``"the easy twin"`` or ``"the false friend"`` in, ``FaceParameters`` of one row out. Chapter 1.
+    Shape: ``"the hard face"``, ``"the easy twin"`` or ``"the false friend"`` in, ``FaceParameters`` of one
+    row out. Chapter 1.
     """
     expression, units, _, pose = _FACES[name]
     label = torch.tensor([EXPRESSIONS_8.index(expression)])
@@ -94,7 +96,8 @@ def _named(name: str, size: int) -> dict[str, Any]:
 def the_hard_face(size: int = 96) -> dict[str, Any]:
     """The face this book follows: fear that three of ten annotators call surprise.
 
-    Shape: an item as of ``SyntheticFaces(channels=3, masks=True)``, image uint8 ``(3, size, size)``. Every chapter.
+    Shape: an item as of ``SyntheticFaces(channels=3, masks=True)``, image uint8 ``(3, size, size)``. Every
+    chapter.
     """
     return _named("the hard face", size)
 

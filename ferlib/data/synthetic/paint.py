@@ -1,6 +1,7 @@
 """Soft shapes: the few operations with which every part of a face is painted, on B pictures at once.
 
-All shapes are functions of continuous face coordinates, so one face is the same at every size; an edge is never
+All shapes are functions of continuous face coordinates, so one face is the same at every size; an edge is
+never
 sharper than one pixel, which antialiases it.
 """
 
@@ -19,7 +20,8 @@ class Canvas:
     """B pictures in the making.
 
     Shape: ``image (B, C, H, W)`` in [0, 1]; face coordinates ``x, y (B, H, W)``; unposed coordinates
-    ``u, v (B, H, W)``; ``pixel (B, 1, 1)`` width of a pixel in face units; ``points (B, 68, 2)`` landmarks in face coordinates.
+    ``u, v (B, H, W)``; ``pixel (B, 1, 1)`` width of a pixel in face units; ``points (B, 68, 2)`` landmarks
+    in face coordinates.
     """
 
     image: torch.Tensor
@@ -104,9 +106,10 @@ def table(rows: list[tuple[float, float, float]], t: torch.Tensor) -> torch.Tens
 
 
 class Curve:
-    """A curve y(x) through landmarks between two ends: the chord plus ``(1 - s^2)`` times a polynomial in s in [-1, 1].
+    """A curve y(x) through landmarks: the chord plus ``(1 - s^2)`` times a polynomial, s in [-1, 1].
 
-    Shape: ``points (B, n, 2)`` from one end to the other; polynomial of degree ``n - 3``, so that all are met.
+    Shape: ``points (B, n, 2)`` from one end to the other; polynomial of degree ``n - 3``, so that all are
+    met.
     """
 
     def __init__(self, points: torch.Tensor):

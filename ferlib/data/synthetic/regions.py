@@ -11,10 +11,14 @@ from ferlib.data.synthetic.paint import Canvas, blob, wide
 REGIONS = ("forehead", "brows", "glabella", "eyes", "nose", "cheeks", "mouth", "chin")
 #: Where each action unit shows.
 SHOWS: dict[str, dict[str, float]] = {
-    "AU1": {"brows": 1, "forehead": 0.7}, "AU2": {"brows": 1, "forehead": 0.7}, "AU4": {"brows": 1, "glabella": 1},
-    "AU5": {"eyes": 1}, "AU6": {"eyes": 0.7, "cheeks": 0.8}, "AU7": {"eyes": 1}, "AU9": {"nose": 1, "glabella": 0.6},
-    "AU10": {"mouth": 0.8, "cheeks": 0.4, "nose": 0.3}, "AU12": {"mouth": 1, "cheeks": 0.6}, "AU14": {"mouth": 1},
-    "AU15": {"mouth": 1, "chin": 0.3}, "AU16": {"mouth": 1}, "AU17": {"chin": 1, "mouth": 0.5}, "AU20": {"mouth": 1},
+    "AU1": {"brows": 1, "forehead": 0.7}, "AU2": {"brows": 1, "forehead": 0.7}, "AU4": {"brows": 1,
+    "glabella": 1},
+    "AU5": {"eyes": 1}, "AU6": {"eyes": 0.7, "cheeks": 0.8}, "AU7": {"eyes": 1}, "AU9": {"nose": 1,
+    "glabella": 0.6},
+    "AU10": {"mouth": 0.8, "cheeks": 0.4, "nose": 0.3}, "AU12": {"mouth": 1, "cheeks": 0.6}, "AU14":
+    {"mouth": 1},
+    "AU15": {"mouth": 1, "chin": 0.3}, "AU16": {"mouth": 1}, "AU17": {"chin": 1, "mouth": 0.5}, "AU20":
+    {"mouth": 1},
     "AU22": {"mouth": 1}, "AU23": {"mouth": 1}, "AU24": {"mouth": 1}, "AU25": {"mouth": 0.8},
     "AU26": {"mouth": 1, "chin": 0.4}, "AU27": {"mouth": 1, "chin": 0.5}, "AU43": {"eyes": 1},
 }  # fmt: skip
@@ -34,8 +38,10 @@ WEIGHTS = _weights()
 def region_masks(c: Canvas, p: FaceParameters, cover: torch.Tensor) -> dict[str, torch.Tensor]:
     """Masks in [0, 1] of eight regions, of what is hidden, and of what carries the expression.
 
-    Shape: each ``(B, H, W)``. ``"expression"`` is the regions weighted by how strongly the face's action units move
-    them (its maximum is 1 unless nothing moves: a neutral face has zeros), seen only where nothing covers the face;
+    Shape: each ``(B, H, W)``. ``"expression"`` is the regions weighted by how strongly the face's action
+    units move
+    them (its maximum is 1 unless nothing moves: a neutral face has zeros), seen only where nothing covers
+    the face;
     ``"occluded"`` is what covers it. Chapters 1 and 8.
     """
     pt = c.points

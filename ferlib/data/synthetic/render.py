@@ -25,8 +25,10 @@ CHUNK = 8
 class Rendering:
     """What rendering B faces gives.
 
-    Shape: ``image`` uint8 ``(B, C, size, size)``; ``landmarks (B, 68, 2)`` in pixels, 300-W order, (0, 0) being the
-    top left corner of the picture and (size, size) its bottom right one; ``masks`` region name -> ``(B, size, size)``
+    Shape: ``image`` uint8 ``(B, C, size, size)``; ``landmarks (B, 68, 2)`` in pixels, 300-W order, (0, 0)
+    being the
+    top left corner of the picture and (size, size) its bottom right one; ``masks`` region name -> ``(B,
+    size, size)``
     in [0, 1], empty unless asked for. Chapter 1.
     """
 

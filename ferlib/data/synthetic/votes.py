@@ -26,10 +26,12 @@ def vote_probabilities(noise: float, confusion: torch.Tensor | None = None, clas
 
     .. math:: Q_{yc} = \nu P_{yc} \;(c \ne y), \qquad Q_{yy} = 1 - \sum_{c \ne y} Q_{yc}
 
-    with the confusion prior P and the noise level nu: 0 makes every annotator right, 1 gives P, and above 1 more
+    with the confusion prior P and the noise level nu: 0 makes every annotator right, 1 gives P, and above
+    1 more
     confusion, the share of right votes never falling below a tenth.
 
-    Shape: confusion ``(K, K)`` with rows summing to 1 -> ``(classes, classes)``. Raises ``DataError``. Chapter 1.
+    Shape: confusion ``(K, K)`` with rows summing to 1 -> ``(classes, classes)``. Raises ``DataError``.
+    Chapter 1.
     """
     prior = (
         torch.tensor(CONFUSION_8, dtype=torch.float64)
@@ -41,7 +43,8 @@ def vote_probabilities(noise: float, confusion: torch.Tensor | None = None, clas
         prior = prior / prior.sum(1, keepdim=True)
     if prior.shape != (classes, classes) or (prior < 0).any() or ((prior.sum(1) - 1).abs() > 1e-3).any():
         raise DataError(
-            f"confusion has shape {tuple(prior.shape)}: expected ({classes}, {classes}) with rows of shares that sum to 1"
+            f"confusion has shape {tuple(prior.shape)}: expected ({classes}, {classes}) "
+            "with rows of shares that sum to 1"
         )
     if not noise >= 0:
         raise DataError(
@@ -56,7 +59,8 @@ def vote_probabilities(noise: float, confusion: torch.Tensor | None = None, clas
 def draw_votes(labels: torch.Tensor, probabilities: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Count the votes of the annotators.
 
-    Shape: labels ``(B,)``, probabilities ``(K, K)``, u uniform ``(B, 10)`` -> votes ``(B, K)`` that sum to 10. Chapter 1.
+    Shape: labels ``(B,)``, probabilities ``(K, K)``, u uniform ``(B, 10)`` -> votes ``(B, K)`` that sum to
+    10. Chapter 1.
     """
     cumulative = probabilities.double().cumsum(1)[labels]
     choice = (u.double()[:, :, None] > cumulative[:, None, :-1]).sum(2)

@@ -23,9 +23,11 @@ def paint_within(
 ) -> None:
     """Run ``draw`` on the pixels around a point of the face and put the result back.
 
-    The window of each face is a box of face coordinates; one picture's result does not depend on the others in the batch.
+    The window of each face is a box of face coordinates; one picture's result does not depend on the
+    others in the batch.
 
-    Shape: centre ``(B, 2)`` and half width and height in face units; ``draw`` gets a ``Canvas`` of ``(B, C, h, w)`` pixels and
+    Shape: centre ``(B, 2)`` and half width and height in face units; ``draw`` gets a ``Canvas`` of ``(B,
+    C, h, w)`` pixels and
     the given ``maps (B, H, W)`` cut in the same way. Chapter 1.
     """
     size = canvas.image.shape[-1]
