@@ -29,7 +29,7 @@ def _colour(
     c: Canvas, p: FaceParameters, head: Head, along: torch.Tensor, across: torch.Tensor, gloss: torch.Tensor
 ) -> torch.Tensor:
     strands = (
-        noise(along * 0.35, across * 1.1, p.phase[:, 6:8], 2) * 0.6
+        noise(along * 0.35, across * 1.1, p.phase[:, 6:8], 2) * 0.35
         + noise(along * 0.2, across * 0.45, p.phase[:, 6:8], 1) * 0.5
     )
     lx, ly, _ = head.light
