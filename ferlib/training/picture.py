@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-TRAIN, VALID = "#0072B2", "#D55E00"
+TRAIN, VALID = "#2F86C9", "#D55E00"  # of middle lightness: seen on white and on black
 _WIDTH, _HEIGHT = 640, 200
 _PANELS = ((44, 232), (384, 232))  # left edge and width of the loss and the accuracy panel
 _TOP, _BOTTOM = 26, 168
