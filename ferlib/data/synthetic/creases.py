@@ -63,7 +63,7 @@ def frown(c: Canvas, p: FaceParameters) -> None:
     c.dim(blob(c.x, c.y - c.point(27)[1] + 0.02, 0.08, 0.06), 0.26 * lowered)
     y27 = c.point(27)[1]
     root = line(c.y - y27 + 0.02, 0.014) + line(c.y - y27 - 0.03, 0.014)
-    c.dim(root * smooth((0.11 - c.x.abs()) / 0.06), 0.34 * unit(p, "AU9"))
+    c.dim(root * smooth((0.11 - c.x.abs()) / 0.06), 0.34 * unit(p, "AU9") * (1 - 0.7 * lowered).clamp(min=0))
 
 
 def forehead(c: Canvas, p: FaceParameters) -> None:

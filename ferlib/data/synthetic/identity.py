@@ -140,7 +140,7 @@ def draw_parameters(
     side = torch.where(contempt, (u[:, 60] - 0.5).sign() * (0.8 + 0.2 * u[:, 61]), side)
     angle = _normal(u[:, 62:65]) * variation
     ferplus = framing == "ferplus"
-    pose = angle * torch.tensor([8.0, 4.0, 5.0])
+    pose = angle * torch.tensor([11.0, 5.0, 7.0] if ferplus else [8.0, 4.0, 5.0])
     pose[:, 2] += (labels == 3) * (u[:, 66] - 0.5) * 10 * variation
     pose[:, 1] -= (labels == 3) * 5 * variation
     gaze = _normal(u[:, 67:69]) * torch.tensor([0.012, 0.006]) * variation
@@ -163,6 +163,8 @@ def draw_parameters(
     tone = torch.lerp(torch.tensor([1.05, 1.0, 0.004]), tone, min(variation, 1.0))
     if ferplus:  # those photographs are exposed for the face: dark skin is lit longer, contrast is high
         bright = (skin_colour(look[:, _L["skin"]], look[:, _L["redness"]]) * LUMINANCE).sum(1)
+        tone[:, 0] = 1 + (tone[:, 0] - 1.05) * 1.6
+        tone[:, 1] = 1 + (tone[:, 1] - 1.05) * 1.8
         tone[:, 0] *= 1.08 * (0.66 / bright) ** 0.6
         tone[:, 1] *= 1.15
     if isinstance(occlusion, str):
