@@ -101,9 +101,9 @@ def interval(values: list[float]) -> Interval:
 def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
-    parser.add_argument("--faces", type=int, default=4096)
-    parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--faces", type=int, default=1024)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--seeds", type=int, default=4)
     options = parser.parse_args()
     start = time.perf_counter()
     data = {"train": open_faces("train", length=options.faces), "valid": open_faces("valid")}
