@@ -54,6 +54,7 @@ def main() -> None:
     history = fit(
         model, build_criterion(recipe), train, valid, recipe, run_dir=options.runs, resume=options.resume
     )
+    processor = time.process_time()  # of this process: what a resumed run did before is not in it
     best = checkpoints.load(options.runs / "best.safetensors", model)
     record = evaluate(
         model,
@@ -70,6 +71,7 @@ def main() -> None:
     record.seed = recipe.seed
     record.extra |= {
         "training minutes": seconds / 60,
+        "processor minutes": processor / 60,
         "epochs": recipe.epochs,
         "by output": answers(model, valid),
     }

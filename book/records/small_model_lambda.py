@@ -1,4 +1,4 @@
-"""What the weight of the image's own answer does: the small network with four values of lambda.
+"""What the weight of the image's own answer does: the small network with three values of lambda.
 
     python book/records/small_model_lambda.py
 
@@ -18,7 +18,7 @@ from ferlib.evaluation import ResultRecord, accuracy_interval, fingerprint, pred
 from ferlib.training import build_criterion, build_model, fit, load_recipe, versions
 
 NAME = "small_model_lambda"
-LAMBDAS = (1.0, 2.0, 5.0, 10.0)
+LAMBDAS = (1.0, 2.0, 5.0)
 
 
 def main() -> None:
