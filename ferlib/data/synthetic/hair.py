@@ -65,9 +65,7 @@ def behind(c: Canvas, p: FaceParameters, head: Head) -> None:
     )
     mask = torch.maximum(mask, long)
     inner = smooth((c.x.abs() - 0.45) / 0.4)
-    paint = (
-        _colour(c, p, head, c.y, c.x + 0.05 * torch.sin(5 * c.y), 0.0 * c.x) * (0.55 + 0.35 * inner)[:, None]
-    )
+    paint = _colour(c, p, head, c.y, c.x + 0.3 * wave, torch.zeros_like(c.x)) * (0.55 + 0.35 * inner)[:, None]
     c.paint(mask, paint)
 
 
@@ -81,22 +79,16 @@ def front(c: Canvas, p: FaceParameters, head: Head) -> None:
     width, top = 0.94 * half + 0.01 * wave, 0.70 + recede
     xx = c.x - st["part"] * 0.12
     # a superellipse leaves the face open; hair is what lies outside it but on the head
-    oval = ((xx.abs() / width) ** 2.6 + ((0.06 - c.y).clamp(min=0) / top) ** 2.6 + 1e-6) ** (1 / 2.6)
+    a, b = xx.abs() / width, (0.06 - c.y).clamp(min=0) / top
+    oval = a * a * a + b * b * b
     ragged = smooth((-0.05 - c.y) / 0.3)
-    hairline = (1 - oval) * 0.5 + 0.010 * wave * (1 + 2 * st["curl"]) * ragged
+    hairline = (1 - oval) * 0.19 + 0.010 * wave * (1 + 2 * st["curl"]) * ragged
     peak = 0.05 * blob(c.x, c.y + 0.66, 0.10, 0.12)
     hairline = hairline - peak * (1 - st["fringe"])
     sides = smooth((0.22 + 0.55 * st["long"] - c.y) / 0.18)
-    line_y = (
-        -0.36
-        - 0.10 * (xx / 0.6) ** 2
-        + 0.03 * noise(c.x * 0.9, 0 * c.y, p.phase[:, 2:4], 1)
-        + 0.10 * (c.x * st["part"].sign()).clamp(-0.5, 0.5)
-    )
+    line_y = -0.36 - 0.10 * (xx / 0.6) ** 2 + 0.03 * wave + 0.10 * (c.x * st["part"].sign()).clamp(-0.5, 0.5)
     fringe = (c.y - line_y) * 0.8
-    hairline = torch.where(
-        st["fringe"] > 0.5, torch.minimum(hairline, torch.maximum(fringe, -0.3 + c.x.abs() * 0)), hairline
-    )
+    hairline = torch.where(st["fringe"] > 0.5, torch.minimum(hairline, fringe.clamp(min=-0.3)), hairline)
     cap = (
         head.distance
         - st["volume"] * (0.3 + 0.7 * smooth((0.25 - c.y) / 0.9))
@@ -109,9 +101,8 @@ def front(c: Canvas, p: FaceParameters, head: Head) -> None:
     c.dim(shadow, 0.30)
     angle = torch.atan2(c.x - st["part"] * 0.5, 0.15 - c.y)
     distance = ((c.x - st["part"] * 0.5) ** 2 + (c.y - 0.1) ** 2).sqrt()
-    curls = st["curl"] * 0.06
-    along = distance + curls * noise(c.x * 0.7, c.y * 0.7, p.phase[:, 4:6], 1)
-    across = angle * 0.6 + curls * noise(c.x * 0.7, c.y * 0.7, p.phase[:, 6:8], 1)
+    curls = st["curl"] * 0.06 * wave
+    along, across = distance + curls, angle * 0.6 - curls
     gloss = line(head.distance + 0.16 + 0.03 * wave, 0.09) * smooth((-0.2 - c.y) / 0.5) * 0.55
     c.paint(mask * (1 - st["bald"]), _colour(c, p, head, along, across, gloss))
     shaved = below(hairline - 0.02, 0.12) * head.mask * sides * st["bald"]

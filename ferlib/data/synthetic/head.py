@@ -121,6 +121,18 @@ def ears(c: Canvas, p: FaceParameters, head: Head) -> None:
         c.paint(ear, c.colour(head.skin * torch.tensor([1.0, 0.94, 0.92]))[:, :, None, None] * shade[:, None])
 
 
+def _add_bumps(
+    nx: torch.Tensor, ny: torch.Tensor, x: torch.Tensor, y: torch.Tensor, bumps: list
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tilt normals ``(B, H, W)`` by the slopes of bumps ``(x, y, width, height, amplitude)``."""
+    for bx, by, width, height, amplitude in bumps:
+        dx, dy = (x - wide(bx)).mul_(1 / width), (y - wide(by)).mul_(1 / height)
+        g = bell(torch.addcmul(dx * dx, dy, dy)).mul_(wide(amplitude))
+        nx = torch.addcmul(nx, g, dx, value=1 / width)
+        ny = torch.addcmul(ny, g, dy, value=1 / height)
+    return nx, ny
+
+
 def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
     """The lit skin of the face; returns its shade ``(B, H, W)`` so that lips and eyes share the light."""
     au = p.action_units
@@ -135,7 +147,6 @@ def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
     lx, ly = [c.points[:, i, 0] for i in range(68)], [c.points[:, i, 1] for i in range(68)]
     one = torch.ones(len(p))
     zero = one * 0
-    eyes = [(lx[36] + lx[39]) / 2, (lx[42] + lx[45]) / 2]
     bumps = [  # x, y, width, height, amplitude
         (zero, ly[27] * 0.4 + ly[30] * 0.6 - 0.05, 0.070, 0.20, 0.085 * one),
         (zero, ly[30] + 0.045, 0.080, 0.070, 0.060 * one),
@@ -147,27 +158,29 @@ def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
         (zero, (ly[33] + ly[51]) / 2 + 0.01, 0.030, 0.06, -0.010 * one),
         (zero, -0.62 * one, 0.40, 0.20, 0.05 * one),
     ]
-    for side, eye, brow, mouth in ((-1, 0, 19, 48), (1, 1, 24, 54)):
-        bumps += [
-            (eyes[eye] + side * -0.02, (ly[brow] + ly[37]) / 2 + 0.03, 0.16, 0.075, -0.052 * one),
-            (lx[brow] + side * 0.02, ly[brow] + 0.005, 0.19, 0.055, 0.022 * one),
-            (side * (0.44 + 0.02 * smile), 0.36 - 0.05 * smile, 0.17, 0.14, 0.045 + 0.050 * smile),
-            (side * 0.66 * one, -0.20 * one, 0.14, 0.20, -0.035 * one),
-            (lx[mouth] + side * 0.11, ly[mouth] + 0.02, 0.09, 0.14, -0.012 - 0.02 * age),
-            (eyes[eye], ly[41] + 0.10, 0.13, 0.040, -0.010 - 0.010 * age),
-            (side * 0.075 * one, ly[21] + 0.02, 0.045, 0.05, 0.016 * corr),
-        ]
-    for bx, by, w, h, a in bumps:
-        dx, dy = (x - wide(bx)) / w, (y - wide(by)) / h
-        g = bell(torch.addcmul(dx * dx, dy, dy)) * wide(a)
-        nx = torch.addcmul(nx, g, dx, value=1 / w)
-        ny = torch.addcmul(ny, g, dy, value=1 / h)
+    for side, mouth in ((-1, 48), (1, 54)):
+        bumps.append((lx[mouth] + side * 0.11, ly[mouth] + 0.02, 0.09, 0.14, -0.012 - 0.02 * age))
+    # what both halves share is computed once, on |x|
+    eye = (lx[42] + lx[45] - lx[36] - lx[39]) / 4
+    brow_x, brow_y = (lx[24] - lx[19]) / 2, (ly[19] + ly[24]) / 2
+    lid, low = (ly[37] + ly[44]) / 2, (ly[41] + ly[46]) / 2
+    paired = [
+        (eye + 0.02, (brow_y + lid) / 2 + 0.03, 0.16, 0.075, -0.052 * one),
+        (brow_x + 0.02, brow_y + 0.005, 0.19, 0.055, 0.022 * one),
+        (0.44 + 0.02 * smile, 0.36 - 0.05 * smile, 0.17, 0.14, 0.045 + 0.050 * smile),
+        (0.66 * one, -0.20 * one, 0.14, 0.20, -0.035 * one),
+        (eye, low + 0.10, 0.13, 0.040, -0.010 - 0.010 * age),
+        (0.075 * one, (ly[21] + ly[22]) / 2 + 0.02, 0.045, 0.05, 0.016 * corr),
+    ]
+    half = x.abs()
+    nx, ny = _add_bumps(nx, ny, x, y, bumps)
+    across, ny = _add_bumps(torch.zeros_like(x), ny, half, y, paired)
+    nx = torch.addcmul(nx, across, x.sign())
     shade = head.lit(nx, ny, nz)
     occlusion = 1 - 0.30 * blob(x, y - wide(ly[33]) - 0.035, 0.12, 0.035)
     occlusion = occlusion - 0.10 * smooth((head.distance + 0.16) / 0.16)
-    sockets = blob(x - wide(eyes[0]), y - wide((ly[19] + ly[37]) / 2) - 0.05, 0.15, 0.085)
-    sockets = sockets + blob(x - wide(eyes[1]), y - wide((ly[24] + ly[44]) / 2) - 0.05, 0.15, 0.085)
-    inner = blob(x.abs() - 0.13, y + 0.03, 0.055, 0.075)
+    sockets = blob(half - wide(eye), y - wide((brow_y + lid) / 2) - 0.05, 0.15, 0.085)
+    inner = blob(half - 0.13, y + 0.03, 0.055, 0.075)
     root = blob(x, y - wide(ly[27]), 0.10, 0.07)
     occlusion = occlusion - wide(0.16 + 0.14 * corr.clamp(0, 1)) * sockets - 0.16 * inner - 0.10 * root
     shade = shade * occlusion
@@ -176,9 +189,13 @@ def skin(c: Canvas, p: FaceParameters, head: Head) -> torch.Tensor:
     spec = torch.rsqrt((nx * nx + ny * ny + nz * nz) * (lx_**2 + ly_**2 + hz**2)) * (
         nx * lx_ + ny * ly_ + nz * hz
     )
-    spec = spec.clamp(min=0) ** 24
+    spec = spec.clamp(min=0)
+    spec = spec * spec * spec
+    spec = spec * spec
+    spec = spec * spec
+    spec = spec * spec
     texture = (
-        noise(x * 1.1, y * 1.1, p.phase[:, 4:6], 2) * 0.012 + noise(x / 2, y / 2, p.phase[:, 4:6], 1) * 0.015
+        noise(x * 1.1, y * 1.1, p.phase[:, 4:6], 2) * 0.007 + noise(x / 2, y / 2, p.phase[:, 4:6], 1) * 0.012
     )
     tone = c.colour(head.skin)[:, :, None, None] * (shade * (1 + texture))[:, None]
     if c.image.shape[1] == 3:  # blood near the surface: cheeks, nose, ears

@@ -77,10 +77,10 @@ def smooth(t: torch.Tensor) -> torch.Tensor:
 
 def bell(q: torch.Tensor) -> torch.Tensor:
     """Nearly exp(-q / 2), but exactly 0 from q = 16 on and several times faster: (1 - q / 16)^8."""
-    t = torch.relu(torch.add(1.0, q, alpha=-1 / 16))
-    t = t * t
-    t = t * t
-    return t * t
+    t = torch.add(1.0, q, alpha=-1 / 16).clamp_(min=0)
+    for _ in range(3):
+        t = t.mul_(t)
+    return t
 
 
 def blob(
@@ -168,8 +168,7 @@ GRAIN = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(7))
 
 def noise(x: torch.Tensor, y: torch.Tensor, phase: torch.Tensor, layer: int) -> torch.Tensor:
     """Noise at coordinates (period 1), shifted by ``phase (B, 2)``: ``(B, H, W)``."""
-    gx = torch.remainder(x + phase[:, 0, None, None], 1.0)
-    gy = torch.remainder(y + phase[:, 1, None, None], 1.0)
-    grid = torch.stack([gx, gy], -1) * 2 - 1
+    grid = torch.stack([x + phase[:, 0, None, None], y + phase[:, 1, None, None]], -1)
+    grid = grid.frac_().add_(1.0).frac_().mul_(2.0).sub_(1.0)
     source = NOISE[:, layer : layer + 1].expand(len(x), -1, -1, -1)
     return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]

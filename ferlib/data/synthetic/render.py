@@ -17,8 +17,8 @@ from ferlib.data.synthetic.paint import GRAIN, Canvas
 from ferlib.data.synthetic.regions import region_masks
 from ferlib.data.synthetic.window import middle, paint_within
 
-#: Faces painted together: small enough to stay in the processor's cache.
-CHUNK = 8
+#: Faces of 64 pixels painted together: enough to make the cost of calling operations small.
+CHUNK = 64
 
 
 @dataclass
