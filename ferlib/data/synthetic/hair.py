@@ -129,21 +129,17 @@ def beard(c: Canvas, p: FaceParameters, head: Head) -> None:
     lip = upper.at(s)
     y33 = c.point(33)[1]
     grain = noise(c.x * 1.5, c.y * 1.5, p.phase[:, 6:8], 2)
-    jaw = smooth((c.y - 0.28 - 0.55 * smooth((0.62 - c.x.abs()) / 0.45)) / 0.14) * smooth(
-        (-head.distance + 0.03) / 0.08
-    )
-    under = smooth((c.y - lip - 0.02) / 0.1)
-    cheek = smooth((c.x.abs() - 0.30) / 0.12)
-    area = jaw * torch.maximum(under, cheek)
-    bare = blob(c.x, c.y - c.point(57)[1] - 0.04, 0.16, 0.05)
-    area = area * (1 - 0.6 * bare)
+    corner = (c.point(48)[1] + c.point(54)[1]) / 2
+    cheek = corner - 0.04 - 1.0 * (c.x.abs() - 0.27).clamp(min=0) + 0.02 * grain
+    area = smooth((c.y - cheek) / 0.13) * smooth((-head.distance + 0.03) / 0.08)
+    area = area * (1 - 0.5 * blob(c.x, c.y - c.point(57)[1] - 0.05, 0.10, 0.04))
     strip = (
         smooth((c.y - y33 - 0.015) / 0.05)
         * smooth((lip + 0.01 - c.y) / 0.03)
         * smooth((1.2 - s.abs()) / 0.35)
     )
     area = torch.maximum(area, strip)
-    colour = c.colour(head.hair * 0.9)[:, :, None, None] * (1 + 0.22 * grain)[:, None].clamp(0.3, 1.7)
+    colour = c.colour(head.hair * 0.85)[:, :, None, None] * (1 + 0.15 * grain)[:, None].clamp(0.3, 1.7)
     amount_map = (area * (full * 0.86 + (1 - full) * stubble) + strip * tash * 0.9 * (1 - full)).clamp(
         0, 0.92
     )
