@@ -1,4 +1,4 @@
-"""What the weight of the image's own answer does: the small network with lambda 1 and 5.
+"""What the weight of the image's own answer does: the small network with three values of lambda.
 
     python book/records/small_model_lambda.py
 
