@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,19 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ferplus_real() -> Path:
-    """Real FER+ faces: $FERLIB_FERPLUS names the folder that holds fer2013new.csv and data/."""
+def ferplus_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real FER+ faces: $FERLIB_FERPLUS, data/FERPlus, or the archive among the reference material.
+
+    The archive is unpacked into pytest's temporary folder, outside the repository.
+    """
     path = Path(os.environ.get("FERLIB_FERPLUS", ROOT / "data" / "FERPlus"))
-    if not (path / "fer2013new.csv").is_file():
-        pytest.skip(f"no real FER+ at {path}: set FERLIB_FERPLUS to the folder that holds fer2013new.csv")
-    return path
+    if (path / "fer2013new.csv").is_file():
+        return path
+    folder = Path(os.environ.get("FERLIB_SHARED", ROOT.parent / "shared")) / "data"
+    archive = folder / "ferplus_train_valid.tar.xz"
+    if not archive.is_file():
+        pytest.skip(f"no real FER+ at {path} and no {archive}: set FERLIB_FERPLUS to its folder")
+    unpacked = tmp_path_factory.mktemp("ferplus")
+    with tarfile.open(archive) as tar:
+        tar.extractall(unpacked, filter="data")
+    return unpacked / "FERPlus"

@@ -13,34 +13,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from ferlib.data import FERPlus, SyntheticFaces
-from ferlib.data.base import FaceDataset
+from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import ResultRecord, evaluate
 from ferlib.training import build_criterion, build_model, checkpoints, fit, load_recipe
 
 FIVE = ("neutral", "happiness", "surprise", "sadness", "anger")
 
 
-class Kept(FaceDataset):
-    """Faces drawn once and kept in memory, since an epoch needs them again."""
-
-    def __init__(self, faces: SyntheticFaces):
-        self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
-        parts = [faces.batch(rows)["image"] for rows in torch.arange(len(faces)).split(256)]
-        self.images = torch.cat(parts)
-
-    def batch(self, indices: torch.Tensor) -> dict[str, torch.Tensor]:
-        rows = torch.as_tensor(indices)
-        return dict(image=self.images[rows], label=self.labels[rows], votes=self.votes[rows])
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {key: value[0] for key, value in self.batch([index]).items()}
-
-
-def drawn(length: int, seed: int, **options: object) -> Kept:
-    return Kept(SyntheticFaces(length, 48, seed, framing="ferplus", **options))
+def drawn(length: int, seed: int, **options: object) -> KeptFaces:
+    return KeptFaces(SyntheticFaces(length, 48, seed, framing="ferplus", **options))
 
 
 def five(record: ResultRecord) -> float:
