@@ -2,6 +2,7 @@
 
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
+from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
 from ferlib.models.multi_level_attention import MultiLevelAttention
@@ -40,6 +41,7 @@ __all__ = [
     "MobileFaceNetOutput",
     "MultiLevelAttention",
     "NeuralResizer",
+    "PartCost",
     "PosterV2",
     "PosterV2Encoder",
     "ResidualBlock",
@@ -52,6 +54,7 @@ __all__ = [
     "classification_head",
     "from_official",
     "load_backbone",
+    "part_costs",
     "published_scale_factor",
     "register",
     "warp",
