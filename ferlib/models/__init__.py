@@ -3,6 +3,7 @@
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
 from ferlib.models.costs import PartCost, part_costs
+from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
 from ferlib.models.multi_level_attention import MultiLevelAttention
@@ -35,6 +36,8 @@ __all__ = [
     "BatchTransformer",
     "BatchTransformerNetwork",
     "CheckpointError",
+    "DlibFaceBranch",
+    "DlibFaceNet",
     "FixedResizer",
     "IResNet50",
     "MobileFaceNet",

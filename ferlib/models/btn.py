@@ -10,12 +10,13 @@ Source: arXiv 2407.04218; multi-level attention is our reconstruction (see its m
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ferlib.models.batch_transformer import BatchTransformer
-from ferlib.models.multi_level_attention import MultiLevelAttention
+from ferlib.models.multi_level_attention import LevelOutput, MultiLevelAttention
 from ferlib.models.poster_v2 import PosterV2Encoder
 from ferlib.models.token_transformer import TokenTransformer
 
@@ -41,14 +42,16 @@ class BatchTransformerNetwork(nn.Module):
     "bt" and "cba" do, and for a single image they give the same class as "vit". ``outputs`` gives all three
     in either mode.
 
-    Parameters: ``encoder`` maps images to tokens (B, 147, dim), by default POSTER V2's two backbones; the
-    other settings are the widths of the parts behind it, by default POSTER V2's.
+    Parameters: ``encoder`` maps images to tokens (B, 147, dim), by default POSTER V2's two backbones with
+    ``face_backbone`` and ``encoder_options`` (:class:`ferlib.models.PosterV2Encoder` says which); the other
+    settings are the widths of the parts behind it, by default POSTER V2's.
     Raises: ``ValueError`` for an unknown ``inference``.
     Source: arXiv 2407.04218. Which output the paper uses at test time is not stated. Chapter 5.
     """
 
     def __init__(
         self, num_classes: int = 7, inference: str = "bt", *, encoder: nn.Module | None = None,
+        face_backbone: str | nn.Module = "ir50", encoder_options: Mapping[str, Any] | None = None,
         dim: int = 768, depth: int = 2, heads: int = 8, mlp_ratio: float = 4.0, dropout: float = 0.0,
         encoding: str = "sinusoidal",
     ) -> None:  # fmt: skip
@@ -56,23 +59,36 @@ class BatchTransformerNetwork(nn.Module):
         if inference not in OUTPUTS:
             raise ValueError(f"inference is one of {OUTPUTS}, got {inference!r}")
         self.num_classes, self.inference = num_classes, inference
-        self.encoder = PosterV2Encoder() if encoder is None else encoder
+        if encoder is None:
+            encoder = PosterV2Encoder(face_backbone=face_backbone, **(encoder_options or {}))
+        self.encoder = encoder
         self.levels = MultiLevelAttention(num_classes, dim=dim, heads=heads)
         self.vit = TokenTransformer(
             num_classes, dim=dim, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout
         )
         self.batch_transformer = BatchTransformer(num_classes, encoding=encoding)
 
-    def outputs(self, images: Tensor) -> BTNOutput:
+    def frozen(self, images: Tensor) -> Any:
+        """What of the encoder does not learn (POSTER V2's landmark maps), computed without graph, or None
+        where all of it learns. ``outputs`` and ``forward`` take it, so that SAM's second pass over the same
+        images (B, 3, H, W) need not compute it again.
+        """
+        return self.encoder.frozen(images) if hasattr(self.encoder, "frozen") else None
+
+    def encode(self, images: Tensor, frozen: Any = None) -> LevelOutput:
+        """Tokens (B, 147, dim) after multi-level attention, and the class maps (B, C, 49)."""
+        return self.levels(self.encoder(images) if frozen is None else self.encoder(images, frozen))
+
+    def outputs(self, images: Tensor, frozen: Any = None) -> BTNOutput:
         """All three answers, whatever the mode: (B, 3, H, W) -> three of (B, C)."""
-        tokens, query, key = self.levels(self.encoder(images))
+        tokens, query, key = self.encode(images, frozen)
         vit = self.vit(tokens)
         cba, bt = self.batch_transformer(query, key, vit)
         return BTNOutput(vit, bt, cba)
 
-    def forward(self, images: Tensor) -> BTNOutput | Tensor:
+    def forward(self, images: Tensor, frozen: Any = None) -> BTNOutput | Tensor:
         if self.training:
-            return self.outputs(images)
+            return self.outputs(images, frozen)
         if self.inference == "vit":  # nothing of the batch is needed
-            return self.vit(self.levels(self.encoder(images)).tokens)
-        return getattr(self.outputs(images), self.inference)
+            return self.vit(self.encode(images, frozen).tokens)
+        return getattr(self.outputs(images, frozen), self.inference)

@@ -7,42 +7,81 @@ Source: arXiv 2301.12149; outputs equal to the released code's on equal weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from ferlib.models import iresnet
+from ferlib.models.dlib_face import DlibFaceBranch, to_unit
 from ferlib.models.iresnet import IResNet50, resize_to
 from ferlib.models.mobilefacenet import MobileFaceNet
 from ferlib.models.official import Architecture, register
 from ferlib.models.token_transformer import TokenTransformer
 from ferlib.models.window_attention import LevelFusion
 
-WIDTHS, HEADS, WINDOWS = (64, 128, 256), (2, 4, 8), (28, 14, 7)
+WIDTHS, HEADS, SIZES = (64, 128, 256), (2, 4, 8), (28, 14, 7)
 DIM = 768
+Maps = tuple[Tensor, Tensor, Tensor]
 
 
 class PosterV2Encoder(nn.Module):
     """Images to 147 tokens: two backbones, three levels of cross-attention, three embeddings.
 
     Shape: (B, 3, H, W), RGB, ImageNet-normalised -> tokens (B, 147, 768): 49 of the fine, 49 of the middle,
-    49 of the coarse level. Any H, W: both backbones resize to 112. ``levels`` gives the fused maps, channels
-    last: (B, 28, 28, 64), (B, 14, 14, 128), (B, 7, 7, 256).
+    49 of the coarse level. Any H, W: both backbones resize. ``levels`` gives the fused maps, channels last:
+    (B, 28, 28, 64), (B, 14, 14, 128), (B, 7, 7, 256). ``frozen`` gives the landmark maps, which may be given
+    back to ``forward`` and ``levels``: two passes over the same images (SAM's) then compute them once.
 
-    The landmark branch is frozen: no gradient, and its batch norms always use their stored statistics (in the
-    released code these drift during training). Load its weights, they are not learned.
-    ``resize`` is "nearest" as released, or "bilinear". Source: arXiv 2301.12149, section 3. Chapter 5.
+    ``face_backbone``: "ir50" as in the paper; "dlib", a face-recognition network whose weights anybody can
+    have (:class:`ferlib.models.dlib_face.DlibFaceBranch`); or any module that maps the images to (B, 64, 56,
+    56), (B, 128, 28, 28) and (B, 256, 14, 14).
+
+    Where the released code is odd, the default is as released, and the plainer choice has a name:
+
+    * ``resize``: "nearest", or "bilinear" with antialiasing.
+    * ``shortcut``: "normalised", or "input" (:class:`ferlib.models.window_attention.LevelFusion`).
+    * ``project_query``: False, or True (:class:`ferlib.models.window_attention.WindowCrossAttention`).
+    * ``windows``: sides of the three levels' windows, (28, 14, 7) as large as the maps, or smaller ones.
+    * ``landmark_input``: "normalised", the image as the face branch gets it; or "unit", in [0, 1], which is
+      what the published landmark weights were trained on.
+    * ``landmark_statistics``: "frozen", or "drifting". Here alone the default is not as released: the
+      landmark branch has no gradient in either, but in the released code its batch norms stay in training
+      mode, use the batch's statistics and move their stored ones. Evaluation is the same in both.
+
+    Raises: ``ValueError`` for an unknown choice, and for a face backbone whose maps have other shapes.
+    Source: arXiv 2301.12149, section 3. Chapter 5 measures each choice.
     """
 
-    def __init__(self, resize: str = "nearest") -> None:
+    def __init__(
+        self, resize: str = "nearest", *, face_backbone: str | nn.Module = "ir50",
+        shortcut: str = "normalised", project_query: bool = False,
+        windows: Sequence[int] = SIZES, landmark_input: str = "normalised",
+        landmark_statistics: str = "frozen",
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.resize = resize
+        for name, given, known in (
+            ("resize", resize, ("nearest", "bilinear")),
+            ("landmark_input", landmark_input, ("normalised", "unit")),
+            ("landmark_statistics", landmark_statistics, ("frozen", "drifting")),
+        ):
+            if given not in known:
+                raise ValueError(f"{name} is one of {known}, got {given!r}")
+        self.resize, self.landmark_input = resize, landmark_input
+        self.landmark_statistics = landmark_statistics
         self.landmarks = MobileFaceNet(head=False).requires_grad_(False)
         self.landmark_conv = nn.Conv2d(512, WIDTHS[2], 3, padding=1)
-        self.face = IResNet50(resize)
+        self.face = make_face_backbone(face_backbone, resize)
         self.fusion = nn.ModuleList(
-            LevelFusion(dim, heads, window, drop_path=0.125 * level)
-            for level, (dim, heads, window) in enumerate(zip(WIDTHS, HEADS, WINDOWS, strict=True))
-        )
+            LevelFusion(
+                dim, heads, size, window=window, shortcut=shortcut, project_query=project_query,
+                drop_path=0.125 * level,
+            )
+            for level, (dim, heads, size, window) in enumerate(
+                zip(WIDTHS, HEADS, SIZES, windows, strict=True)
+            )
+        )  # fmt: skip
         self.embed = nn.ModuleList(
             [
                 nn.Sequential(nn.Conv2d(WIDTHS[0], DIM, 3, 2, 1), nn.Conv2d(DIM, DIM, 3, 2, 1)),
@@ -54,39 +93,70 @@ class PosterV2Encoder(nn.Module):
 
     def train(self, mode: bool = True) -> PosterV2Encoder:
         super().train(mode)
-        self.landmarks.eval()
+        self.landmarks.train(mode and self.landmark_statistics == "drifting")
         return self
 
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """The three fused maps, channels last, from fine to coarse."""
-        with torch.no_grad():
-            fine, middle, coarse = self.landmarks.features(resize_to(images, 112, self.resize))
-        asking = fine, middle, self.landmark_conv(coarse)
-        return [
-            fuse(face, marks)
-            for fuse, face, marks in zip(self.fusion, self.face(images), asking, strict=True)
-        ]
+    @torch.no_grad()
+    def frozen(self, images: Tensor) -> Maps:
+        """What does not learn, without graph: the landmark maps (B, 64, 28, 28), (B, 128, 14, 14) and
+        (B, 512, 7, 7).
+        """
+        if self.landmark_input == "unit":
+            images = to_unit(images)
+        return self.landmarks.features(resize_to(images, 112, self.resize))
 
-    def forward(self, images: Tensor) -> Tensor:
-        maps = [level.permute(0, 3, 1, 2) for level in self.levels(images)]
+    def levels(self, images: Tensor, frozen: Maps | None = None) -> list[Tensor]:
+        """The three fused maps, channels last, from fine to coarse."""
+        fine, middle, coarse = self.frozen(images) if frozen is None else frozen
+        asking = fine, middle, self.landmark_conv(coarse)
+        faces = self.face(images)
+        shapes = [tuple(face.shape[1:]) for face in faces]
+        if shapes != [(width, 2 * size, 2 * size) for width, size in zip(WIDTHS, SIZES, strict=True)]:
+            raise ValueError(
+                f"a face backbone gives maps (B, 64, 56, 56), (B, 128, 28, 28) and (B, 256, 14, 14), "
+                f"{type(self.face).__name__} gave {', '.join(map(str, shapes))} for each image"
+            )
+        return [fuse(face, marks) for fuse, face, marks in zip(self.fusion, faces, asking, strict=True)]
+
+    def forward(self, images: Tensor, frozen: Maps | None = None) -> Tensor:
+        maps = [level.permute(0, 3, 1, 2) for level in self.levels(images, frozen)]
         tokens = [embed(m).flatten(2).transpose(1, 2) for embed, m in zip(self.embed, maps, strict=True)]
         return torch.cat(tokens, dim=1)
+
+
+def make_face_backbone(face_backbone: str | nn.Module, resize: str = "nearest") -> nn.Module:
+    """The face branch by its name, "ir50" or "dlib"; a module is its own. Shape: a name -> a module that
+    gives maps (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14). Raises ``ValueError`` for other names.
+    """
+    if isinstance(face_backbone, nn.Module):
+        return face_backbone
+    if face_backbone == "ir50":
+        return IResNet50(resize)
+    if face_backbone == "dlib":
+        return DlibFaceBranch()
+    raise ValueError(f"face_backbone is 'ir50', 'dlib' or a module, got {face_backbone!r}")
 
 
 class PosterV2(nn.Module):
     """Expression logits from one face: encoder, then a transformer of two blocks.
 
-    Shape: (B, 3, H, W), RGB, ImageNet-normalised -> (B, num_classes).
+    Shape: (B, 3, H, W), RGB, ImageNet-normalised -> (B, num_classes). ``frozen(images)`` gives the part that
+    does not learn, and ``forward(images, frozen)`` takes it. The other settings are those of
+    :class:`PosterV2Encoder`.
     Source: POSTER V2 (arXiv 2301.12149): 92.21 % on RAF-DB with pretrained backbones. Chapter 5.
     """
 
-    def __init__(self, num_classes: int = 7, resize: str = "nearest") -> None:
+    def __init__(self, num_classes: int = 7, resize: str = "nearest", **encoder_options: Any) -> None:
         super().__init__()
-        self.encoder = PosterV2Encoder(resize)
+        self.encoder = PosterV2Encoder(resize, **encoder_options)
         self.vit = TokenTransformer(num_classes, dim=DIM)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.vit(self.encoder(images))
+    def frozen(self, images: Tensor) -> Maps:
+        """The landmark maps, as :meth:`PosterV2Encoder.frozen` gives them."""
+        return self.encoder.frozen(images)
+
+    def forward(self, images: Tensor, frozen: Maps | None = None) -> Tensor:
+        return self.vit(self.encoder(images, frozen))
 
 
 def official_name(name: str) -> str:
