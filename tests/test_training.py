@@ -22,7 +22,7 @@ from ferlib.training import (
     load_recipe,
     make_progress,
 )
-from ferlib.training.loop import Batches
+from ferlib.training.batches import Batches
 from ferlib.training.trained import load_or_fit, runs_folder
 from tests.tiny import Net, Spots, net
 
@@ -96,6 +96,7 @@ def test_a_run_folder_can_be_read_and_run_again(tmp_path):
     assert names == [
         "best.safetensors",
         "environment.json",
+        "log.txt",
         "last.safetensors",
         "metrics.jsonl",
         "recipe.yaml",

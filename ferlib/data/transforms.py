@@ -108,9 +108,9 @@ class Augment:
     zoom: (lowest, highest) magnification, uniform.
     shift: largest shift in each direction, as a share of the side, uniform in +-value.
     brightness, contrast, saturation: half-width j of the factor's range.
-    erase: probability of erasing one rectangle (filled with 0.5) of ``erase_area`` = (lowest, highest)
-    share of
-        the picture, sides' ratio in [0.3, 3.3].
+    erase: probability of erasing one rectangle of ``erase_area`` = (lowest, highest) share of the picture,
+        sides' ratio in [0.3, 3.3].
+    erase_fill: what it is filled with, one grey or three channels' values in [0, 1].
 
     Shape: float ``(B, C, H, W)`` in [0, 1] -> the same. ``generator``: a ``torch.Generator`` on the CPU
     makes the result repeatable. Raises DataError for uint8 input. Source: Neural Resizer,
@@ -127,6 +127,7 @@ class Augment:
     saturation: float = 0.0
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.1)
+    erase_fill: float | tuple[float, float, float] = 0.5
 
     @classmethod
     def neural_resizer(cls) -> Augment:
@@ -143,6 +144,11 @@ class Augment:
         return cls(
             rotation=10, zoom=(0.9, 1.1), shift=0.06, brightness=0.2, contrast=0.2, saturation=0.2, erase=0.25
         )
+
+    @classmethod
+    def flip_erase(cls) -> Augment:
+        """POSTER V2's: flip, and half of the faces lose 2-10 % to the mean colour. Shape: -> Augment."""
+        return cls(erase=0.5, erase_area=(0.02, 0.1), erase_fill=IMAGENET_MEAN)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
         """Draw the parameters of ``count`` faces.
@@ -176,10 +182,13 @@ class Augment:
         """
         _check(images, floating=True)
         p = {key: value.to(images.device) for key, value in parameters.items()}
-        images = _warp(images, p)
+        if self.rotation or self.second_rotation or self.shift or self.zoom != (1.0, 1.0):
+            images = _warp(images, p)
+        else:  # a flip alone moves pixels as they are
+            images = torch.where(p["flip"][:, None, None, None], images.flip(3), images)
         if self.brightness or self.contrast or self.saturation:
             images = _jitter(images, p["factors"], p["order"])
-        return _erase(images, p["erase"]) if self.erase else images
+        return _erase(images, p["erase"], self.erase_fill) if self.erase else images
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         return self.apply(images, self.sample(len(images), generator))
@@ -235,10 +244,15 @@ def _jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) ->
     return images
 
 
-def _erase(images: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+def _erase(
+    images: torch.Tensor, boxes: torch.Tensor, fill: float | tuple[float, float, float]
+) -> torch.Tensor:
     height, width = images.shape[-2:]
     y = (torch.arange(height, device=images.device) + 0.5) / height
     x = (torch.arange(width, device=images.device) + 0.5) / width
     top, left, bottom, right = boxes[:, :, None].unbind(1)
     inside = ((y >= top) & (y < bottom))[:, None, :, None] & ((x >= left) & (x < right))[:, None, None, :]
-    return images.masked_fill(inside, 0.5)
+    colour = torch.tensor(fill, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
+    if len(colour) > images.shape[1]:
+        colour = colour.mean(0)  # a grey face has no colour to lose
+    return torch.where(inside, colour, images)

@@ -12,8 +12,8 @@ from ferlib.data.base import FaceDataset
 from ferlib.data.transforms import model_input
 from ferlib.evaluation import metrics
 from ferlib.evaluation.records import ResultRecord, fingerprint
-from ferlib.training.loop import logits_of
 from ferlib.training.runs import versions
+from ferlib.training.tally import logits_of
 
 
 @torch.no_grad()

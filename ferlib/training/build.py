@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
+
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
@@ -17,14 +19,19 @@ def build_model(recipe: Recipe, num_classes: int = 8) -> nn.Module:
     """The recipe's network with fresh weights, drawn from the recipe's seed.
 
     Shape: a recipe and the number of classes in, a module out. Raises ``RecipeError`` for a name that
-    ``ferlib.models`` does not have. Chapter 6.
+    ``ferlib.models`` does not have, and options that it does not take. Chapter 6.
     """
     maker = getattr(ferlib.models, recipe.model, None)
     if maker is None:
         raise RecipeError(f"recipe '{recipe.name}': ferlib.models has no '{recipe.model}'")
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        return maker(num_classes=num_classes, **recipe.model_options)
+        try:
+            return maker(num_classes=num_classes, **recipe.model_options)
+        except TypeError as error:
+            raise RecipeError(
+                f"recipe '{recipe.name}': model_options do not fit {recipe.model}: {error}"
+            ) from error
 
 
 def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module:
@@ -55,13 +62,29 @@ def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module
 
 
 def build_augment(recipe: Recipe) -> Augment | None:
-    """The recipe's augmentation, or None. Shape: a recipe in, a callable on (B, C, H, W) out. Chapter 6."""
-    makers = {"none": lambda: None, "light": Augment.light, "neural-resizer": Augment.neural_resizer}
-    return makers[recipe.augment]()
+    """The recipe's augmentation, or None.
+
+    Shape: a recipe in, a callable on (B, C, H, W) out. Raises ``RecipeError`` for options that
+    ``ferlib.data.transforms.Augment`` does not have. Chapter 6.
+    """
+    makers = {
+        "light": Augment.light,
+        "neural-resizer": Augment.neural_resizer,
+        "flip-erase": Augment.flip_erase,
+    }
+    known = [entry.name for entry in fields(Augment)]
+    for key in recipe.augment_options:
+        if recipe.augment == "none" or key not in known:
+            expected = "nothing where augment is none" if recipe.augment == "none" else ", ".join(known)
+            raise RecipeError(f"recipe '{recipe.name}': augment_options has {key!r}, expected {expected}")
+    if recipe.augment == "none":
+        return None
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.augment_options.items()}
+    return replace(makers[recipe.augment](), **options)
 
 
 def build_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam or AdamW over the trainable weights, inside SAM where the recipe asks for it.
+    """Adam, AdamW or gradient descent over the trainable weights, inside SAM where the recipe asks for it.
 
     Weight decay acts on matrices and kernels only: shrinking a bias or a normalisation's scale towards zero
     has no meaning.
@@ -73,7 +96,7 @@ def build_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    base = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe.optimiser]
+    base = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[recipe.optimiser]
     if recipe.sam_rho is None:
         return base(groups, lr=recipe.lr)
     return SAM(groups, base, rho=recipe.sam_rho, lr=recipe.lr)
@@ -85,7 +108,7 @@ def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
     .. math:: \bar w \leftarrow d_n \bar w + (1 - d_n) w, \qquad d_n = \min(d, (1 + n) / (10 + n))
 
     after step n: the ramp lets the average forget the random start quickly. Batch statistics are averaged
-        too.
+    too.
 
     Shape: a recipe and a module in, a module with the same call out. Polyak and Juditsky, 1992. Chapter 6.
     """

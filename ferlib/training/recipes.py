@@ -17,10 +17,13 @@ FOLDER = Path(__file__).parent / "recipes"
 _CHOICES = {
     "targets": ("label", "votes"),
     "loss": ("cross-entropy", "label-smoothing", "pdls", "f-pdls", "compensated-f-pdls"),
-    "augment": ("none", "light", "neural-resizer"),
-    "optimiser": ("adam", "adamw"),
+    "augment": ("none", "light", "neural-resizer", "flip-erase"),
+    "optimiser": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine", "step", "exponential"),
     "select": ("accuracy", "loss"),
+    "protocol": ("paper", "released"),
+    "precision": ("fp32", "bf16"),
+    "data": (None, "ferplus", "rafdb", "affectnet7", "affectnet8"),
 }
 
 
@@ -41,8 +44,14 @@ class Recipe:
 
     with w = ``warmup`` epochs and s one of: constant 1; cosine
     ``floor + (1 - floor) (1 + cos(pi (t - w) / (T - w))) / 2`` over the T ``epochs``; step
-    ``decay ** (floor(t) // step_size)``; exponential ``decay ** floor(t)`` (whole epochs, as PyTorch's
-    StepLR and ExponentialLR when stepped after each epoch).
+    ``decay ** (n // step_size)``; exponential ``decay ** n``, where n counts the finished epochs (as
+    PyTorch's StepLR and ExponentialLR when stepped after each epoch; stepped before, n is one more).
+
+    The protocol says how a run is judged. "paper": by the validation split, by untouched faces, by means over
+    faces; the test split is for the end. "released" is what the Neural Resizer's code does
+    (``utils/train_model.py``, ``utils/dataloaders.py``): the judged faces go through the training's random
+    augmentation in random order, the schedule is stepped before each epoch, losses and accuracies are means
+    of batch means; its caller judges by the test split and takes the lowest loss as best (:meth:`under`).
 
     Attributes
     ----------
@@ -51,18 +60,26 @@ class Recipe:
     loss, loss_options: cross-entropy, label-smoothing, pdls, f-pdls or compensated-f-pdls, and its arguments.
     vit_weight: the lambda of ``L = lambda L_VIT + L_BT + L_CBA``; used where a model has several outputs.
     targets: "label" (majority label) or "votes" (the annotators' vote distribution).
+    data: the kind of data set that it is for, or None for any.
+    balance: draw every class equally often (with replacement), instead of every face once.
+    weights: what the network starts from: part of the network -> name of a pretrained file.
     epochs, batch_size: passes over the data, faces per step.
     optimiser, lr, weight_decay: adam or adamw, learning rate > 0, weight decay >= 0.
     sam_rho: radius of SAM's ball, or None for none.
     schedule, warmup, decay, step_size, floor: see the equation.
     clip: largest norm of the gradient, or None.
     ema: decay of the averaged weights in [0, 1), or None for none; the average is what is evaluated and kept.
-    augment: none, light or neural-resizer (``ferlib.data.transforms``).
+    augment, augment_options: none, light, neural-resizer or flip-erase (``ferlib.data.transforms.Augment``),
+        and what of it is to be changed.
     image_size: side in pixels that faces are resized to before the network, or None for as they are.
     select: what "best" means on validation, highest accuracy or lowest loss.
+    protocol: "paper" or "released", see above.
+    precision: "fp32", or "bf16" for autocast (weights stay in 32 bits).
+    compile: translate the network with ``torch.compile`` where a compiler works.
+    channels_last: keep the channels of a pixel side by side; convolutions like it.
     seed: of the order of the data, augmentation and dropout.
 
-    Shape: scalars only. Raises ``RecipeError`` for a value outside its range. Chapter 6.
+    Shape: scalars, and dictionaries of scalars. Raises ``RecipeError`` for a value out of range. Chapter 6.
     """
 
     name: str = "untitled"
@@ -72,6 +89,9 @@ class Recipe:
     loss_options: dict[str, Any] = field(default_factory=dict)
     vit_weight: float = 1.0
     targets: str = "label"
+    data: str | None = None
+    balance: bool = False
+    weights: dict[str, str] = field(default_factory=dict)
     epochs: int = 20
     batch_size: int = 64
     optimiser: str = "adamw"
@@ -86,8 +106,13 @@ class Recipe:
     clip: float | None = 5.0
     ema: float | None = None
     augment: str = "light"
+    augment_options: dict[str, Any] = field(default_factory=dict)
     image_size: int | None = None
     select: str = "accuracy"
+    protocol: str = "paper"
+    precision: str = "fp32"
+    compile: bool = False
+    channels_last: bool = True
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -99,13 +124,15 @@ class Recipe:
         ranges = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
-            "lr": self.lr > 0,
+            "lr": 0 < self.lr < math.inf,
             "weight_decay": self.weight_decay >= 0,
+            "vit_weight": 0 <= self.vit_weight < math.inf,
             "warmup": self.warmup >= 0,
             "step_size": self.step_size >= 1,
             "sam_rho": self.sam_rho is None or self.sam_rho > 0,
             "ema": self.ema is None or 0 <= self.ema < 1,
             "clip": self.clip is None or self.clip > 0,
+            "image_size": self.image_size is None or self.image_size >= 8,
         }
         for key, fine in ranges.items():
             if not fine:
@@ -113,23 +140,37 @@ class Recipe:
                     f"recipe '{self.name}': {key} is {getattr(self, key)}, which is out of range"
                 )
 
-    def lr_at(self, time: float) -> float:
-        """Learning rate at ``time`` in epochs (0 is the first step). Shape: scalar in, scalar out."""
-        ramp = min(1.0, time / self.warmup) if self.warmup else 1.0
-        whole = math.floor(time + 1e-9)  # a time summed from steps may fall a hair short of a whole epoch
+    def lr_at(self, time: float, step: float = 0.0) -> float:
+        """Learning rate of a step that begins at ``time`` and takes ``step``, both in epochs.
+
+        Warm-up and cosine are read at the step's end, so that the first one moves; what changes from epoch to
+        epoch is read at its beginning.
+
+        Shape: scalars in, scalar out.
+        """
+        ramp = min(1.0, (time + step) / self.warmup) if self.warmup else 1.0
+        count = math.floor(time + 1e-9)  # a time summed from steps may fall a hair short of a whole epoch
+        count += self.protocol == "released"
         shapes = {
             "constant": lambda: 1.0,
             "cosine": lambda: (
-                self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * self._progress(time)))
+                self.floor + (1 - self.floor) * 0.5 * (1 + math.cos(math.pi * self._progress(time + step)))
             ),
-            "step": lambda: self.decay ** (whole // self.step_size),
-            "exponential": lambda: self.decay**whole,
+            "step": lambda: self.decay ** (count // self.step_size),
+            "exponential": lambda: self.decay**count,
         }
         return self.lr * ramp * shapes[self.schedule]()
 
     def _progress(self, time: float) -> float:
         rest = self.epochs - self.warmup
         return min(1.0, max(0.0, (time - self.warmup) / rest)) if rest > 0 else 0.0
+
+    def under(self, protocol: str) -> Recipe:
+        """The recipe under a protocol; the released one takes the lowest loss as best.
+
+        Shape: "paper" or "released" in, a recipe out. Raises ``RecipeError`` for another word.
+        """
+        return self.but(protocol=protocol, **({"select": "loss"} if protocol == "released" else {}))
 
     def but(self, **changes: Any) -> Recipe:
         """A copy with some choices changed. Shape: scalars. Raises ``RecipeError`` for an unknown key."""
@@ -143,8 +184,20 @@ class Recipe:
 
 def _check_keys(values: dict[str, Any], where: str) -> None:
     known = [entry.name for entry in fields(Recipe)]
-    if unknown := sorted(set(values) - set(known)):
+    if unknown := sorted(str(key) for key in values if key not in known):
         raise RecipeError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+
+
+def recipe_from(values: Any, where: str) -> Recipe:
+    """A recipe from what a YAML file or a checkpoint holds; missing keys take their defaults.
+
+    Shape: a dictionary in, a ``Recipe`` out. Raises ``RecipeError``, whose message begins with ``where``, for
+    an unknown key or a value of the wrong kind or out of range. Chapter 6.
+    """
+    if not isinstance(values, dict):
+        raise RecipeError(f"{where}: expected 'key: value' lines, found {type(values).__name__}")
+    _check_keys(values, where)
+    return Recipe(**{key: _value(where, key, value) for key, value in values.items()})
 
 
 def bundled() -> list[str]:
@@ -167,24 +220,22 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path.name} is not a YAML file: {error}") from error
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path.name}: expected 'key: value' lines, found {type(values).__name__}")
-    _check_keys(values, path.name)
-    for key, value in values.items():
-        values[key] = _number(path.name, key, value)
-    return Recipe(**values)
+    return recipe_from(values, path.name)
 
 
-def _number(where: str, key: str, value: Any) -> Any:
-    """YAML reads 1e-3 as text and 3.0 as a float: make numbers what the recipe says they are, or say so."""
+def _value(where: str, key: str, value: Any) -> Any:
+    """YAML reads 1e-3 as text and 3.0 as a float: make values what the recipe says they are, or say so."""
     annotation = str(Recipe.__dataclass_fields__[key].type)
     if value is None and "None" in annotation:
         return None
+    kind = annotation.split("[")[0].split(" ")[0]
     try:
-        if annotation.startswith("float") and not isinstance(value, bool):
+        if kind == "float" and not isinstance(value, bool):
             return float(value)
-        if annotation.startswith("int") and (isinstance(value, bool) or int(value) != float(value)):
-            raise ValueError
-        return int(value) if annotation.startswith("int") else value
-    except (TypeError, ValueError):
-        raise RecipeError(f"{where}: {key} is {value!r}, expected {annotation}") from None
+        if kind == "int" and not isinstance(value, bool) and int(value) == float(value):
+            return int(value)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    if isinstance(value, {"str": str, "bool": bool, "dict": dict}.get(kind, ())):
+        return value
+    raise RecipeError(f"{where}: {key} is {value!r}, expected {annotation}")

@@ -5,6 +5,7 @@
     runs/x/recipe.yaml          all choices; load_recipe reads it back
     runs/x/environment.json     versions of what computed it
     runs/x/metrics.jsonl        one line per epoch
+    runs/x/log.txt              the same for people, in the words of the Neural Resizer's log
     runs/x/last.safetensors     weights, optimiser, averaged weights, history: where to go on
     runs/x/best.safetensors     the weights that did best on validation
 """
@@ -24,7 +25,7 @@ import ferlib
 from ferlib.models.official import CheckpointError
 from ferlib.training import checkpoints
 from ferlib.training.files import write_text
-from ferlib.training.recipes import Recipe
+from ferlib.training.recipes import Recipe, recipe_from
 
 
 def versions() -> dict[str, str]:
@@ -78,7 +79,7 @@ class RunFolder:
             raise CheckpointError(
                 f"{Path(source).name} holds weights only: a run goes on from a 'last' checkpoint"
             )
-        self._same_run(state["recipe"], Path(source))
+        self._same_run(recipe_from(state["recipe"], Path(source).name), Path(source))
         optimiser.load_state_dict(state["optimiser"])
         if average is not None:
             average.load_state_dict(state["average"])
@@ -101,22 +102,23 @@ class RunFolder:
             checkpoints.save(self.path / "best.safetensors", judged, note)
         lines = "".join(json.dumps(record) + "\n" for record in history)
         self._write("metrics.jsonl", lines)
+        self._write("log.txt", log_text(history, self.recipe))
         state = {"recipe": asdict(self.recipe), "history": history, "optimiser": optimiser.state_dict()}
         if average is not None:
             state["average"] = average.state_dict()
         checkpoints.save(self.path / "last.safetensors", model, state)
 
-    def _same_run(self, before: dict[str, Any], source: Path) -> None:
-        now = asdict(self.recipe)
+    def _same_run(self, stored: Recipe, source: Path) -> None:
+        before, now = asdict(stored), asdict(self.recipe)
         changed = [
-            key for key, value in now.items() if before.get(key) != value and key not in ("name", "epochs")
+            key for key, value in now.items() if before[key] != value and key not in ("name", "epochs")
         ]
         if now["epochs"] != before["epochs"] and self.recipe.schedule == "cosine":
             changed.append("epochs")  # the whole cosine depends on it
         if changed:
             key = changed[0]
             raise CheckpointError(
-                f"{source.name} was trained with {key} {before.get(key)!r}, the recipe says {now[key]!r}: "
+                f"{source.name} was trained with {key} {before[key]!r}, the recipe says {now[key]!r}: "
                 "a run is resumed with the recipe it began with (recipe.yaml in its folder)"
             )
 
@@ -143,3 +145,27 @@ def best_epoch(history: list[dict[str, Any]], recipe: Recipe) -> int:
     if recipe.select == "loss":
         return min(history, key=lambda record: record["valid_loss"])["epoch"]
     return max(history, key=lambda record: record["valid_accuracy"])["epoch"]
+
+
+def log_text(history: list[dict[str, Any]], recipe: Recipe) -> str:
+    """A run as text, four lines an epoch, in the words of the Neural Resizer's log.
+
+    The released protocol judges by the test split and ends with the highest accuracy there; the paper
+    protocol's "Valid." is the validation split, and its last line names the epoch that was chosen.
+
+    Shape: E records in, a string out. Source: ``utils/train_model.py:99-110`` (which counts the epoch of its
+    last line from 0; here from 1).
+    """
+    released = recipe.protocol == "released"
+    text = ""
+    for record in history:
+        for word, key in (("Train", "train"), ("Test" if released else "Valid.", "valid")):
+            text += f"Epoch {record['epoch']}: Avg. {word} Loss: {record[f'{key}_loss']:.4f}\n"
+            text += f"Epoch {record['epoch']}: Avg. {word} Acc.: {record[f'{key}_accuracy']:.4f}\n"
+        text += "\n"
+    if released:
+        top = max(history, key=lambda record: record["valid_accuracy"])
+        return text + f"Best Test Accuracy at Epoch {top['epoch']}, {top['valid_accuracy']:.4f}\n"
+    chosen = best_epoch(history, recipe)
+    reached = next(record for record in history if record["epoch"] == chosen)
+    return text + f"Best Epoch on Validation: {chosen}, {reached['valid_accuracy']:.4f}\n"

@@ -1,0 +1,68 @@
+"""Where and how a network computes: device, order of its numbers in memory, their width, compiler."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
+
+import torch
+from torch import nn
+
+from ferlib.training.recipes import Recipe
+
+
+def choose_device(device: str | torch.device | None = None) -> torch.device:
+    """The named device, or the GPU where there is one. Shape: a name or None in, a device out. Chapter 6."""
+    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def memory_format(recipe: Recipe) -> torch.memory_format:
+    """How images lie in memory under a recipe; channels-last makes convolutions on a CPU some 10 % faster.
+
+    Shape: a recipe in, a ``torch.memory_format`` for (B, C, H, W) out.
+    """
+    return torch.channels_last if recipe.channels_last else torch.contiguous_format
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """The context a forward pass runs in: bf16 where the recipe says so, else as it is.
+
+    In bf16 matrix products and convolutions take 16-bit numbers with the range of 32-bit ones (so no loss is
+    scaled); weights, their gradients and the optimiser stay in 32 bits.
+
+    Shape: "fp32" or "bf16" and a device in, a context manager out. Chapter 6.
+    """
+    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def move(model: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
+    """Put a network on its device, in the recipe's memory format, compiled if the recipe asks for it.
+
+    Compiling is in place: names and class stay. Where no compiler works the network stays as it is, and one
+    line on standard error says so.
+
+    Shape: a module in, the same module out. Chapter 6.
+    """
+    model.to(device, memory_format=memory_format(recipe))
+    if recipe.compile:
+        if problem := compiler_problem(device.type):
+            print(f"not compiled, so somewhat slower: {problem}", file=sys.stderr)
+        else:
+            model.compile()
+    return model
+
+
+@cache
+def compiler_problem(device_type: str = "cpu") -> str | None:
+    """Why ``torch.compile`` cannot be used on a kind of device, found by trying it once; None if it can.
+
+    Shape: "cpu", "cuda", ... in, one line or None out.
+    """
+    try:
+        probe = torch.compile(lambda x: (x.sin() + 1).sum())
+        with torch.random.fork_rng(devices=[]):
+            probe(torch.ones(8, device=device_type))
+    except Exception as error:  # a missing compiler, an old Python, an unsupported system: each its own kind
+        return (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    return None
