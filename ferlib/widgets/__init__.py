@@ -1,0 +1,9 @@
+"""Figures to touch, alive with a kernel and in the built page alike. Numpy in, no torch.
+
+Each is displayed as the last expression of a cell. In JupyterLab, Colab or VS Code it is an anywidget; in the
+built book (``FERLIB_STATIC=1``) the same ES module runs from the page itself, offline.
+"""
+
+from ferlib.widgets.loss import LossExplorer
+
+__all__ = ["LossExplorer"]

@@ -1,0 +1,113 @@
+"""What a loss asks of a face and which way it pulls, as alpha, gamma, label and face move. Chapter 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import traitlets
+from numpy.typing import ArrayLike
+
+from ferlib.widgets.base import Explorer, module, table
+from ferlib.widgets.packing import as_array, class_colours
+
+__all__ = ["LOSSES", "LossExplorer"]
+
+LOSSES = ("cross-entropy", "label smoothing", "PDLS", "focal", "F-PDLS", "compensated")
+
+
+class LossExplorer(Explorer):
+    r"""Six losses to touch: the target q, the curve of the loss, and the pull on every logit.
+
+    All six are :math:`L = -\sum_c q_c\, w_c(p) \log p_c`; the page computes them, and the pull
+    :math:`-\partial L / \partial z`, by the equations of :mod:`ferlib.losses`. The traits ``loss``, ``label``,
+    ``alpha``, ``gamma`` and ``logits`` follow the reader's hand when a kernel is there.
+
+    Shape: ``prior`` (K, K), rows sum to 1; ``classes`` K names; ``logits`` (K,), the face to start from
+    (default: one that is torn between its label and its strongest rival). ``alpha`` in [0, 1], ``gamma`` in
+    [0, 5]; ``label`` a class name or number (default fear, where there is one); ``loss`` one of ``LOSSES``.
+
+    Raises: ``ValueError`` for shapes that disagree, a prior whose rows are no distributions, an unknown loss
+    or label, settings out of range. Chapter 3.
+
+    Example::
+
+        from ferlib.losses import FERPLUS_PRIOR
+        from ferlib.widgets import LossExplorer
+
+        LossExplorer(FERPLUS_PRIOR, EMOTIONS_FERPLUS, logits=model(hard_face)[0])   # last line of a cell
+    """
+
+    _source = module("loss.js")
+    loss = traitlets.Enum(LOSSES, "F-PDLS").tag(sync=True)
+    label = traitlets.Int(0).tag(sync=True)
+    alpha = traitlets.Float(0.8, min=0, max=1).tag(sync=True)
+    gamma = traitlets.Float(2.0, min=0, max=5).tag(sync=True)
+    logits = traitlets.List(traitlets.Float()).tag(sync=True)
+
+    def __init__(
+        self,
+        prior: ArrayLike,
+        classes: Sequence[str],
+        *,
+        alpha: float = 0.8,
+        gamma: float = 2.0,
+        logits: ArrayLike | None = None,
+        label: str | int | None = None,
+        loss: str = "F-PDLS",
+        name: str = "the hard face",
+    ) -> None:
+        classes = [str(c) for c in classes]
+        matrix = as_array(prior, "prior", 2).astype(np.float64)
+        if matrix.shape != (len(classes), len(classes)):
+            raise ValueError(
+                f"prior is ({len(classes)}, {len(classes)}), one row a class; got {matrix.shape}"
+            )
+        if (matrix < 0).any() or np.abs(matrix.sum(1) - 1).max() > 1e-4:
+            raise ValueError("every row of prior must be a distribution: entries at least 0, sum 1")
+        if loss not in LOSSES:
+            raise ValueError(f"loss={loss!r} is unknown; choose one of {', '.join(LOSSES)}")
+        if not 0 <= alpha <= 1 or not 0 <= gamma <= 5:
+            raise ValueError(f"alpha lies in [0, 1] and gamma in [0, 5], got {alpha} and {gamma}")
+        if label is None:
+            label = "fear" if "fear" in classes else 0
+        if isinstance(label, str) and label not in classes:
+            raise ValueError(f"label={label!r} is none of the classes {', '.join(classes)}")
+        index = classes.index(label) if isinstance(label, str) else int(label)
+        if not 0 <= index < len(classes):
+            raise ValueError(f"label {index} is outside 0 ... {len(classes) - 1}")
+        face = _torn(matrix, index) if logits is None else as_array(logits, "logits", 1).astype(np.float64)
+        if face.shape != (len(classes),):
+            raise ValueError(f"logits holds one number a class ({len(classes)}), got shape {face.shape}")
+        data = {
+            "classes": classes,
+            "colours": class_colours(classes),
+            "prior": matrix.tolist(),
+            "face": face.tolist(),
+            "facename": name,
+        }
+        super().__init__(
+            data, loss=loss, label=index, alpha=float(alpha), gamma=float(gamma), logits=face.tolist()
+        )
+
+    def fallback(self) -> str:
+        """The prior's row and the face's probabilities of each class as a table. Shape: text."""
+        logits = np.array(self.logits)
+        p = np.exp(logits - logits.max())
+        p /= p.sum()
+        y, classes = self.label, self.data["classes"]
+        row = np.array(self.data["prior"][y])
+        q = self.alpha * np.eye(len(classes))[y] + (1 - self.alpha) * row
+        rows = [[c, f"{p[i]:.2f}", f"{row[i]:.2f}", f"{q[i]:.2f}"] for i, c in enumerate(classes)]
+        head = ["class", "p: the network", "prior", "q: what the label asks"]
+        return table(f"{self.data['facename']}, labelled {classes[y]}, with alpha {self.alpha:g}", head, rows)
+
+
+def _torn(prior: np.ndarray, label: int) -> np.ndarray:
+    """Logits of a face between its label and the class it is most often taken for, slightly on the wrong side."""
+    others = prior[label].copy()
+    others[label] = -1
+    rival = int(others.argmax())
+    mixed = 0.4 * prior[label] + 0.6 * prior[rival]
+    logits = np.log(np.maximum(mixed, 1e-3))
+    return np.round(logits - logits.mean(), 2)

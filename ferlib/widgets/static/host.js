@@ -1,0 +1,28 @@
+// A page without a kernel: what anywidget would give render() is made from the data in the page.
+(async () => {
+  const root = document.getElementById(HOST_ID);
+  if (!root || root.dataset.ready) return;
+  root.dataset.ready = "loading";
+  const state = JSON.parse(root.querySelector("script[type='application/json']").textContent);
+  const listeners = {};
+  const model = {
+    get: (name) => state[name],
+    set(name, value) {
+      if (Object.is(state[name], value)) return;
+      state[name] = value;
+      (listeners[`change:${name}`] || []).slice().forEach((listener) => listener());
+    },
+    save_changes() {},
+    on(name, listener) { (listeners[name] ||= []).push(listener); },
+    off(name, listener) { listeners[name] = (listeners[name] || []).filter((other) => other !== listener); },
+  };
+  const place = document.createElement("div");
+  try {
+    await render({ model, el: place });
+    root.replaceChildren(place);
+    root.dataset.ready = "yes";
+  } catch (error) {
+    root.dataset.ready = "failed"; // the table or picture for readers without scripts stays
+    console.error("interactive figure:", error);
+  }
+})();
