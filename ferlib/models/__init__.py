@@ -5,6 +5,7 @@ from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
 from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
 from ferlib.models.iresnet import IResNet50
+from ferlib.models.load_report import LoadReport
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
 from ferlib.models.multi_level_attention import MultiLevelAttention
 from ferlib.models.official import (
@@ -12,6 +13,7 @@ from ferlib.models.official import (
     CheckpointError,
     architectures,
     from_official,
+    place_official,
     register,
 )
 from ferlib.models.poster_v2 import PosterV2, PosterV2Encoder
@@ -29,6 +31,7 @@ from ferlib.models.resizer import (
 )
 from ferlib.models.small import btn_small
 from ferlib.models.spatial_transformer import SpatialTransformer, warp
+from ferlib.models.vt_nr import vt_nr_small
 
 __all__ = [
     "Architecture",
@@ -40,6 +43,7 @@ __all__ = [
     "DlibFaceNet",
     "FixedResizer",
     "IResNet50",
+    "LoadReport",
     "MobileFaceNet",
     "MobileFaceNetOutput",
     "MultiLevelAttention",
@@ -58,7 +62,9 @@ __all__ = [
     "from_official",
     "load_backbone",
     "part_costs",
+    "place_official",
     "published_scale_factor",
     "register",
+    "vt_nr_small",
     "warp",
 ]

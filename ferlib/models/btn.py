@@ -11,12 +11,15 @@ Source: arXiv 2407.04218; multi-level attention is our reconstruction (see its m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from ferlib.models import poster_v2
 from ferlib.models.batch_transformer import BatchTransformer
 from ferlib.models.multi_level_attention import LevelOutput, MultiLevelAttention
+from ferlib.models.official import Architecture, register
 from ferlib.models.poster_v2 import PosterV2Encoder
 from ferlib.models.token_transformer import TokenTransformer
 
@@ -92,3 +95,19 @@ class BatchTransformerNetwork(nn.Module):
         if self.inference == "vit":  # nothing of the batch is needed
             return self.vit(self.encode(images, frozen).tokens)
         return getattr(self.outputs(images, frozen), self.inference)
+
+
+def official_name(name: str) -> str:
+    """POSTER V2's name for a tensor of its part; our own for the others, whose original names are not known
+    to us (a mapping places them: :func:`ferlib.models.place_official`). Shape: string to string.
+    """
+    return poster_v2.official_name(name) if name.startswith(("encoder.", "vit.")) else name
+
+
+for _classes in (7, 8):
+    register(
+        Architecture(
+            f"btn-{_classes}", partial(BatchTransformerNetwork, _classes), official_name,
+            unused=poster_v2.UNUSED, parts={"poster-v2": ("encoder.", "vit.")},
+        )
+    )  # fmt: skip

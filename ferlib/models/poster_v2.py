@@ -187,12 +187,12 @@ def official_name(name: str) -> str:
     raise KeyError(f"no original name is known for {name!r}")
 
 
-_UNUSED = (
+UNUSED = (
     "ir_back.output_layer.", "face_landback.output_layer.", "VIT.patch_embed.", "VIT.CON1.", "VIT.IRLinear1.",
     "VIT.IRLinear2.", "VIT.eca_block.", "VIT.blocks.0.conv.", "VIT.blocks.1.conv.",
     *(f"attn{number}.relative_position_index" for number in (1, 2, 3)),
 )  # fmt: skip
 
-register(Architecture("poster-v2-7", lambda: PosterV2(7), official_name, unused=_UNUSED))
-register(Architecture("poster-v2-8", lambda: PosterV2(8), official_name, unused=_UNUSED))
+register(Architecture("poster-v2-7", lambda: PosterV2(7), official_name, unused=UNUSED))
+register(Architecture("poster-v2-8", lambda: PosterV2(8), official_name, unused=UNUSED))
 register(Architecture("mobilefacenet", MobileFaceNet, lambda name: name))

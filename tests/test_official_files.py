@@ -1,0 +1,216 @@
+"""Weights files of every kind are read, and nothing in them is executed."""
+
+from __future__ import annotations
+
+import argparse
+import builtins
+import os
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ferlib.models.inert_pickle import InertError, InertReader
+from ferlib.models.official import CheckpointError
+from ferlib.models.official_files import read_inert, read_official
+
+FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+
+
+class RecorderMeter:
+    """Stands for the class that POSTER V2's training program keeps its curves in."""
+
+    def __init__(self) -> None:
+        self.epoch_losses = np.zeros((4, 2), dtype=np.float32)
+
+
+class Gadget:
+    """A pickled call: whoever unpickles this the usual way runs ``function(*arguments)``."""
+
+    def __init__(self, function, *arguments) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+def weights() -> OrderedDict:
+    torch.manual_seed(0)
+    base = torch.randn(24)
+    return OrderedDict(
+        {
+            "module.conv.weight": torch.randn(4, 3, 3, 3),
+            "module.conv.bias": torch.nn.Parameter(torch.randn(4)),
+            "module.bn.num_batches_tracked": torch.tensor(7),
+            "module.half": torch.randn(5).half(),
+            "module.view": base.view(4, 6).t()[2:],  # offset and strides
+            "module.same": base,
+            "module.empty": torch.zeros(0, 3),
+        }
+    )
+
+
+def check(found: dict) -> None:
+    expected = {name.removeprefix("module."): tensor for name, tensor in weights().items()}
+    assert set(found) == set(expected)
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor.data, rtol=0, atol=0)
+
+
+@FORMATS
+def test_a_training_record_with_objects_in_it(tmp_path, zipped):
+    path = tmp_path / "RAFDB.pth"
+    record = {
+        "epoch": 3, "best_acc": np.float64(92.5), "recorder": RecorderMeter(), "recorder1": RecorderMeter(),
+        "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-3}]},
+        "args": argparse.Namespace(lr=1e-3), "state_dict": weights(),
+    }  # fmt: skip
+    torch.save(record, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(path, weights_only=True)
+    found = read_official(path)
+    check(found)
+    assert f"{RecorderMeter.__module__}.RecorderMeter" in found.inert
+    assert "argparse.Namespace" in found.inert
+
+
+@FORMATS
+def test_the_two_readers_agree_on_plain_weights(tmp_path, zipped):
+    path = tmp_path / "plain.pth.tar"
+    torch.save({"state_dict": weights(), "epoch": 1}, path, _use_new_zipfile_serialization=zipped)
+    check(read_official(path))
+    content, inert = read_inert(path)
+    check({name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()})
+    assert not inert and content["epoch"] == 1
+
+
+@FORMATS
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_nothing_that_a_hostile_file_asks_for_is_run(tmp_path, zipped, protocol):
+    proof = tmp_path / "proof"
+    code = f"open({str(proof)!r}, 'w').close()"
+
+    def gadgets() -> list:
+        return [
+            Gadget(os.system, f"touch {proof}"),
+            Gadget(builtins.exec, code),
+            Gadget(builtins.eval, code),
+            Gadget(Path.touch, proof),
+            Gadget(getattr, Gadget(__import__, "os"), "system"),
+            Gadget(map, Gadget(getattr, Gadget(__import__, "builtins"), "exec"), [code]),
+        ]
+
+    gadgets()[1].call[0](*gadgets()[1].call[1])
+    assert proof.exists(), "the gadget works where somebody runs it"
+    proof.unlink()
+    record = {
+        "first": gadgets(), "nested": {"deep": [(gadgets(), {"x": gadgets()})]},
+        "state_dict": weights(), "last": gadgets(),
+    }  # fmt: skip
+    path = tmp_path / "hostile.pth"
+    torch.save(record, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
+    found = read_official(path)
+    check(found)
+    assert {f"{os.system.__module__}.system"} & set(found.inert)
+    assert {n.removeprefix("__builtin__.") for n in map(str, found.inert)} & {"builtins.exec", "exec"}
+    assert not proof.exists()
+
+
+@FORMATS
+def test_a_gadget_in_the_place_of_a_tensor_is_refused(tmp_path, zipped):
+    proof = tmp_path / "proof"
+    bad = {**weights(), "module.bad": Gadget(os.system, f"touch {proof}")}
+    torch.save({"state_dict": bad}, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"bad.pth: not a state dict.* module.bad"):
+        read_official(tmp_path / "bad.pth")
+    assert not proof.exists()
+
+
+def test_every_way_of_calling_is_inert(tmp_path):
+    proof = tmp_path / "proof"
+    command = f"touch {proof}".encode()
+    programs = {
+        "REDUCE": b"cos\nsystem\n(V" + command + b"\ntR.",
+        "INST": b"(S'" + command + b"'\nios\nsystem\n.",
+        "OBJ": b"(cos\nsystem\nS'" + command + b"'\no.",
+        "NEWOBJ": b"\x80\x02cos\nsystem\n(V" + command + b"\nt\x81.",
+        "NEWOBJ_EX": b"\x80\x04cos\nsystem\n(V" + command + b"\nt}\x92.",
+        "STACK_GLOBAL": b"\x80\x04\x8c\x02os\x8c\x06system\x93(V" + command + b"\ntR.",
+        "BUILD": b"cos\nsystem\n(V" + command + b"\ntR}(V__setstate__\ncos\nsystem\nub.",
+    }
+    for code, program in programs.items():
+        reader = InertReader(lambda name, arguments: NotImplemented, lambda key: key)
+        made = reader.read(__import__("io").BytesIO(program))
+        assert made.name == "os.system", code
+        assert made.arguments[0] in (command.decode(), command), code
+    assert not proof.exists()
+    with pytest.raises(InertError, match="EXT1"):
+        InertReader(None, None).read(__import__("io").BytesIO(b"\x80\x02\x82\x01."))
+
+
+@FORMATS
+@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
+def test_truncated_files_are_named(tmp_path, zipped, keep):
+    path = tmp_path / "cut.pth"
+    torch.save({"state_dict": weights(), "r": RecorderMeter()}, path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(keep * len(data))])
+    with pytest.raises(CheckpointError, match=r"cut.pth"):
+        read_official(path)
+
+
+def damaged_zip(path: Path, change) -> None:
+    """The same archive with its pickle changed."""
+    source = path.with_suffix(".source")
+    torch.save({"state_dict": weights(), "r": RecorderMeter()}, source)
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w") as new:
+        for entry in old.infolist():
+            data = old.read(entry)
+            new.writestr(entry.filename, change(data) if entry.filename.endswith("data.pkl") else data)
+
+
+def test_a_claim_beyond_the_file_is_refused(tmp_path):
+    path = tmp_path / "huge.pth"
+    # 108 numbers of the first tensor become two thousand million, in its storage and in its shape
+    damaged_zip(path, lambda data: data.replace(b"Kl", b"J" + struct.pack("<i", 2_000_000_000), 1))
+    with pytest.raises(CheckpointError, match=r"huge.pth: .*(fewer numbers than it claims|damaged)"):
+        read_official(path)
+    # a text of 2^60 bytes
+    damaged_zip(path, lambda data: b"\x80\x04\x8d" + struct.pack("<Q", 2**60) + b"x.")
+    with pytest.raises(CheckpointError, match=r"huge\.pth"):
+        read_official(path)
+    # a tuple that doubles forty times cannot be printed or hashed in a lifetime
+    bomb = b"\x80\x02}" + b"K\x01\x85" + b"2\x86" * 40 + b"}s."
+    damaged_zip(path, lambda data: bomb)
+    with pytest.raises(CheckpointError, match=r"huge\.pth"):
+        read_official(path)
+
+
+def test_files_of_other_kinds(tmp_path):
+    for name, data, word in (
+        ("page.pth", b"<html>quota exceeded</html>", "neither safetensors nor"),
+        ("empty.pth", b"", "neither safetensors nor"),
+        ("list.pth", pickle.dumps([1, 2, RecorderMeter()]), "torch did not write"),
+        ("bad.safetensors", b"\xff" * 64, "take the file anew"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(CheckpointError, match=f"{name}.*{word}"):
+            read_official(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "other.pth", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(CheckpointError, match=r"no data.pkl"):
+        read_official(tmp_path / "other.pth")
+    with pytest.raises(CheckpointError, match="no file"):
+        read_official(tmp_path / "absent.pth")
+    torch.save({"optimizer": {}, "epoch": 3}, tmp_path / "optimiser_only.pth")
+    with pytest.raises(CheckpointError, match=r"optimiser_only.pth: not a state dict"):
+        read_official(tmp_path / "optimiser_only.pth")
+    plain = {name: tensor.detach().clone().contiguous() for name, tensor in weights().items()}
+    save_file(plain, tmp_path / "good.safetensors")
+    check(read_official(tmp_path / "good.safetensors"))
