@@ -8,14 +8,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ferlib.data import EMOTIONS_AFFECTNET, EMOTIONS_FERPLUS, EMOTIONS_RAFDB
 from ferlib.losses import (
     FERPLUS_PRIOR,
+    PRIOR_CLASSES,
     BatchTransformerLoss,
     CompensatedFocalPDLSLoss,
     FocalPDLSLoss,
     LabelSmoothingLoss,
     PDLSLoss,
     check_prior,
+    prior_for,
     reorder_prior,
 )
 from ferlib.losses.focal import focal_terms
@@ -149,6 +152,7 @@ def test_a_target_of_another_shape_or_type_is_refused(loss, target):
     [
         (torch.ones(8, 7), "square"),
         (torch.ones(8), "square"),
+        (torch.ones(1, 1), "two classes at least"),
         (torch.ones(8, 8), "row 0 sums to 8"),
         (torch.eye(8) * float("nan"), "finite"),
         (2 * torch.eye(8) - torch.full((8, 8), 1 / 8), "at least 0"),
@@ -186,6 +190,37 @@ def test_a_prior_in_another_order():
             reorder_prior(FERPLUS_PRIOR, bad)
 
 
+def test_a_prior_by_the_names_of_the_classes():
+    assert PRIOR_CLASSES == EMOTIONS_FERPLUS
+    torch.testing.assert_close(prior_for(EMOTIONS_FERPLUS), FERPLUS_PRIOR, rtol=1e-5, atol=0)
+    for classes in (EMOTIONS_RAFDB, EMOTIONS_AFFECTNET, EMOTIONS_AFFECTNET[:7]):
+        prior = prior_for(classes)
+        assert FocalPDLSLoss(prior=prior)(torch.zeros(2, len(classes)), torch.tensor([0, 6])).isfinite()
+        torch.testing.assert_close(prior.sum(1), torch.ones(len(classes)))
+        fear, surprise = classes.index("fear"), classes.index("surprise")
+        others = [k for k, name in enumerate(classes) if name not in ("fear", "contempt")]
+        assert max(others, key=lambda k: float(prior[fear, k])) == surprise
+    with pytest.raises(ValueError, match="no class 'boredom'"):
+        prior_for(("neutral", "boredom"))
+    with pytest.raises(ValueError, match="different classes"):
+        prior_for(("fear", "fear"))
+
+
+@pytest.mark.parametrize("loss", ALL)
+@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
+def test_votes_that_are_no_distribution_are_named(loss, bad):
+    votes = torch.ones(3, 8)
+    votes[1] = torch.tensor([bad] + 7 * [0.0])
+    with pytest.raises(ValueError, match="row 1 of the target is no distribution"):
+        loss()(torch.zeros(3, 8), votes)
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_half_precision_votes_of_many_annotators_do_not_overflow(loss):
+    votes = torch.full((2, 8), 4e4, dtype=torch.float16)  # their sum is no float16
+    torch.testing.assert_close(loss()(torch.zeros(2, 8), votes), loss()(torch.zeros(2, 8), votes.double()))
+
+
 def test_check_prior_copies():
     prior = torch.eye(3)
     checked = check_prior(prior)
@@ -219,3 +254,10 @@ def test_each_loss_is_one_graph_to_the_compiler(batch, loss):
     logits, target = batch
     compiled = torch.compile(loss(), backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(logits, target), loss()(logits, target))
+
+
+@pytest.mark.parametrize("loss", ALL)
+def test_the_mean_over_no_face_is_no_number(loss):
+    none = torch.zeros(0, 8), torch.zeros(0, dtype=torch.long)
+    assert loss()(*none).isnan()
+    assert loss(reduction="sum")(*none) == 0

@@ -1,147 +1,173 @@
-"""Six ways to bring a 48 pixel face to a network that reads 24 pixels, each with several seeds.
+"""Resizer x spatial transformer: faces of 48 pixels before a pretrained transformer that reads 28, by seed.
 
-    python book/records/resizer_ablation.py                              # drawn faces
-    FERLIB_DATA=/path/to/FERPlus python book/records/resizer_ablation.py # real faces
+    python book/records/resizer_ablation.py                                                   # drawn faces
+    FERLIB_DATA=/path/to/FERPlus python book/records/resizer_ablation.py --pretraining 16384 --passes 5
 
-A small convolutional classifier is trained from nothing behind each front end, with the same faces in the
-same order for the same number of epochs, and measured on the validation faces after the last epoch (no
-epoch is picked). ``resizer at 24`` is the Neural Resizer applied after bilinear halving: as many
-parameters, but it never sees the 48 pixels, so it shows what mere depth is worth. ``48 px`` gives the
-classifier the face unreduced. Writes ``book/results/resizer_ablation_<synthetic|ferplus>.json``: mean
-accuracy over seeds with the 95 % t-interval, and differences, paired by seed.
+The paper's experiment, every size divided by eight: 48 to 28 pixels is 384 to 224, the same factor 0.584. A
+small transformer is first trained on upright faces of 28 pixels (once; it is the pretrained backbone of all
+runs). Then, with a new head, it is trained on other faces, turned by up to ``--tilt`` degrees either way,
+behind each of four resizers, with and without a spatial transformer before it. ``layers after bilinear`` is
+the Neural Resizer applied to the face bilinear has already reduced: as many layers, but it never sees the 48
+pixels, so it shows what mere depth is worth. All see the same faces in the same order, turned alike, and are
+measured on the validation faces, upright and turned, after the last epoch (no epoch is picked). Writes
+``book/results/resizer_ablation_<synthetic|ferplus>.json``: mean accuracy over seeds with the 95 %
+t-interval, and differences, paired by seed.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
+import copy
 import time
+from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
-from scipy import stats
+from ablation import (
+    SmallTransformer,
+    about,
+    difference,
+    interval,
+    load,
+    logits,
+    source,
+    train,
+    turned,
+    versions,
+)
 from torch import nn
 
-from ferlib.data import FaceDataset, open_faces
-from ferlib.data.transforms import to_float
-from ferlib.evaluation import Interval, ResultRecord, fingerprint
-from ferlib.models import FixedResizer, NeuralResizer
+from ferlib.data import open_faces
+from ferlib.evaluation import Interval, ResultRecord
+from ferlib.models import FixedResizer, NeuralResizer, SpatialTransformer
 
-FRONTS = {
-    "nearest": lambda: FixedResizer(24, "nearest"),
-    "bilinear": lambda: FixedResizer(24, "bilinear"),
-    "antialiased": lambda: FixedResizer(24, "antialiased"),
-    "resizer at 24": lambda: nn.Sequential(FixedResizer(24, "bilinear"), resizer(24)),
-    "neural resizer": lambda: resizer(48),
-    "48 px": nn.Identity,
-}
+LARGE, SMALL = 48, 28
+FIXED = ("bilinear", "bicubic", "antialiased")
+AFTER = "layers after bilinear"
+CASES = [(front, stn) for stn in (False, True) for front in (*FIXED, "neural resizer")] + [(AFTER, False)]
 
 
-def resizer(in_size: int) -> NeuralResizer:
-    return NeuralResizer(in_size, 24, channels=6, in_channels=1, start_bilinear=True)
+def resizer(front: str) -> nn.Module:
+    """(B, 1, 48, 48) -> (B, 1, 28, 28)."""
+    if front in FIXED:
+        return FixedResizer(SMALL, front)
+    options = {"channels": 6, "in_channels": 1, "start_bilinear": True}
+    if front == AFTER:
+        return nn.Sequential(FixedResizer(SMALL, "bilinear"), NeuralResizer(SMALL, SMALL, **options))
+    return NeuralResizer(LARGE, SMALL, **options)
 
 
-def classifier(classes: int) -> nn.Module:
-    layers: list[nn.Module] = []
-    for before, after in ((1, 16), (16, 32), (32, 48)):
-        layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
-    return nn.Sequential(
-        *layers, nn.AdaptiveAvgPool2d(3), nn.Flatten(), nn.Dropout(0.3), nn.Linear(432, classes)
-    )
+class System(nn.Module):
+    """Spatial transformer or nothing, resizer, backbone: (B, 1, 48, 48) -> (B, K)."""
+
+    def __init__(self, front: str, stn: bool, backbone: SmallTransformer, seed: int) -> None:
+        super().__init__()
+        torch.manual_seed(seed)
+        self.backbone = copy.deepcopy(backbone)
+        self.backbone.head.reset_parameters()  # the same new head behind every front of this seed
+        self.stn = SpatialTransformer(LARGE, in_channels=1) if stn else nn.Identity()
+        self.resizer = resizer(front)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.backbone(self.resizer(self.stn(x)))
+
+    def groups(self) -> list[dict]:
+        """Learning rates: the spatial transformer learns slowly, or it turns the faces out of the picture."""
+        rates = {"stn": 1e-3, "resizer": 2e-3, "backbone": 1e-3}
+        parts = {name: list(getattr(self, name).parameters()) for name in rates}
+        return [{"params": parts[name], "lr": rate} for name, rate in rates.items() if parts[name]]
 
 
-def load(faces: FaceDataset) -> tuple[torch.Tensor, torch.Tensor]:
-    batch = faces.batch(range(len(faces)))
-    x = to_float(batch["image"])
-    return (x - x.mean((1, 2, 3), keepdim=True)) / x.std((1, 2, 3), keepdim=True).clamp_min(1e-3), batch[
-        "label"
-    ]
-
-
-def train_and_measure(front: nn.Module, train, valid, seed: int, epochs: int, classes: int) -> float:
-    torch.manual_seed(seed)
-    model = nn.Sequential(front, classifier(classes))
-    (x, y), (vx, vy) = train, valid
-    if not list(front.parameters()):  # a fixed rule needs to be applied once
-        x, vx, model = front(x), front(vx), model[1]
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.01)
-    steps = epochs * -(-len(x) // 64)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps)
-    for _ in range(epochs):
-        for rows in torch.randperm(len(x), generator=generator).split(64):
-            flip = torch.rand(len(rows), 1, 1, 1, generator=generator) < 0.5
-            faces = torch.where(flip, x[rows].flip(3), x[rows])
-            loss = F.cross_entropy(model(faces), y[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    model.eval()
-    with torch.no_grad():
-        predicted = torch.cat([model(part).argmax(1) for part in vx.split(256)])
-    return (predicted == vy).float().mean().item()
-
-
-def interval(values: list[float]) -> Interval:
-    t = torch.tensor(values, dtype=torch.float64)
-    half = float(stats.t.ppf(0.975, len(t) - 1) * t.std() / len(t) ** 0.5) if len(t) > 1 else float("nan")
-    return Interval(float(t.mean()), float(t.mean()) - half, float(t.mean()) + half)
+def pairs(found: dict[str, list[float]]) -> Iterator[tuple[str, Interval]]:
+    """Differences that answer a question: rule by rule, spatial transformer or not, depth or resizing."""
+    for view in ("upright", "turned"):
+        for stn in ("off", "on"):
+            for front in ("bicubic", "antialiased", "neural resizer"):
+                one, other = f"{front} | {stn} | {view}", f"bilinear | {stn} | {view}"
+                yield f"{one} - bilinear", difference(found[one], found[other])
+        for front in (*FIXED, "neural resizer"):
+            one, other = (found[f"{front} | {stn} | {view}"] for stn in ("on", "off"))
+            yield f"{front} | on - off | {view}", difference(one, other)
+        neural, after, plain = (found[f"{f} | off | {view}"] for f in ("neural resizer", AFTER, "bilinear"))
+        yield f"{AFTER} | off | {view} - bilinear", difference(after, plain)
+        yield f"neural resizer | off | {view} - {AFTER}", difference(neural, after)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--faces", type=int, default=1024)
-    parser.add_argument("--epochs", type=int, default=6)
+    form = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser.add_argument("--pretraining", type=int, default=4096, help="faces of the backbone's own training")
+    parser.add_argument("--passes", type=int, default=8, help="epochs of the backbone's own training")
+    parser.add_argument("--faces", type=int, default=4096)
+    parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--tilt", type=float, default=30.0, help="degrees either way")
     options = parser.parse_args()
     start = time.perf_counter()
-    data = {"train": open_faces("train", length=options.faces), "valid": open_faces("valid")}
-    train, valid = (load(faces) for faces in data.values())
-    classes = data["train"].classes
+    faces, valid = open_faces("train", length=options.pretraining + options.faces), open_faces("valid")
+    classes = list(faces.classes)
+    x, y, _ = load(faces)
+    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    first, second = order[: options.pretraining], order[options.pretraining :]
+    vx, vy, _ = load(valid)
+    degrees = options.tilt * (2 * torch.rand(len(vx), generator=torch.Generator().manual_seed(1)) - 1)
+    views = {"upright": vx, "turned": turned(vx, degrees)}
+
+    torch.manual_seed(0)
+    backbone, shrink = SmallTransformer(len(classes)), FixedResizer(SMALL, "antialiased")
+    loss = nn.CrossEntropyLoss()
+    train(backbone, shrink(x[first]), y[first], loss, seed=0, epochs=options.passes, rate=2e-3)
+    alone = {view: (logits(backbone, shrink(v)).argmax(1) == vy).double().mean().item()
+             for view, v in views.items()}  # fmt: skip
+    print(
+        "the pretrained transformer:", alone, f"{(time.perf_counter() - start) / 60:.1f} minutes", flush=True
+    )
+
     found: dict[str, list[float]] = {}
-    for name, make in FRONTS.items():
-        found[name] = []
+    degrees_found: dict[str, list[float]] = {}
+    for front, stn in CASES:
         for seed in range(options.seeds):
-            torch.manual_seed(1000 + seed)
-            score = train_and_measure(make(), train, valid, seed, options.epochs, len(classes))
-            found[name].append(score)
-            print(f"{name:15s} seed {seed}: {100 * score:.2f} %", flush=True)
-    numbers = {name: interval(scores) for name, scores in found.items()}
-    pairs = [(name, "bilinear") for name in found if name != "bilinear"]
-    for one, other in [*pairs, ("neural resizer", "resizer at 24")]:
-        differences = [a - b for a, b in zip(found[one], found[other], strict=True)]
-        numbers[f"{one} - {other}"] = interval(differences)
-    kind = "ferplus" if os.environ.get("FERLIB_DATA") else "synthetic"
+            model = System(front, stn, backbone, seed)
+            train(model, x[second], y[second], loss, seed=seed, epochs=options.epochs, rate=model.groups(),
+                  tilt=options.tilt)  # fmt: skip
+            for view, v in views.items():
+                right = (logits(model, v).argmax(1) == vy).double().mean().item()
+                found.setdefault(f"{front} | {'on' if stn else 'off'} | {view}", []).append(right)
+            if stn:
+                degrees_found.setdefault(front, []).append(undone(model, views["turned"], degrees))
+        shown = {k: f"{100 * sum(v) / len(v):.2f}" for k, v in found.items() if k.startswith(f"{front} |")}
+        print(shown, degrees_found.get(front, "") if stn else "", flush=True)
+    numbers = {name: interval(scores) for name, scores in found.items()} | dict(pairs(found))
     record = ResultRecord(
-        name=f"resizer_ablation_{kind}",
-        what="Accuracy of a small classifier behind six front ends: mean over seeds, 95 % t-interval",
+        name=f"resizer_ablation_{source()}",
+        what="Accuracy of a small pretrained transformer behind four resizers, with and without a spatial "
+        "transformer, on upright and on turned faces: mean over seeds, 95 % t-interval",
         numbers=numbers,
-        data={
-            "name": "FER+" if kind == "ferplus" else "SyntheticFaces, framed as FER+",
-            "split": "valid",
-            "faces": len(valid[1]),
-            "train_faces": len(train[1]),
-            "fingerprint": fingerprint(data["valid"]),
-        },
-        classes=list(classes),
+        data=about(options.faces, valid),
+        classes=classes,
         settings=vars(options)
-        | {"optimizer": "AdamW 4e-3, one cycle, batch 64, flips", "seeds_scores": found},
+        | {"optimizer": "AdamW 1e-3 (resizer 2e-3, spatial transformer 1e-3), one cycle, batch 64, flips"},
         extra={
             "minutes": (time.perf_counter() - start) / 60,
-            "parameters": {
-                name: sum(p.numel() for p in make().parameters()) for name, make in FRONTS.items()
-            },
+            "scores": found,
+            "pretrained": alone,
+            "slope": degrees_found,
+            "parameters": {front: sum(p.numel() for p in resizer(front).parameters()) for front, _ in CASES}
+            | {"spatial transformer": sum(p.numel() for p in SpatialTransformer(LARGE, 1).parameters())},
         },
-        versions={"python": platform.python_version(), "torch": torch.__version__},
+        versions=versions(),
         command="python book/records/resizer_ablation.py",
     )
     print(record.save())
     for name, value in record.numbers.items():
-        print(f"{name:28s} {100 * value.value:6.2f} % [{100 * value.low:.2f}, {100 * value.high:.2f}]")
+        print(f"{name:55s} {100 * value.value:6.2f} % [{100 * value.low:.2f}, {100 * value.high:.2f}]")
+
+
+@torch.no_grad()
+def undone(model: System, faces: torch.Tensor, degrees: torch.Tensor) -> float:
+    """Slope of the tilt the spatial transformer takes back on the tilt there is: 1 is all of it, 0 none."""
+    theta = torch.cat([model.stn.theta(part) for part in faces.split(256)])
+    angle = torch.rad2deg(torch.atan2(theta[:, 1, 0] - theta[:, 0, 1], theta[:, 0, 0] + theta[:, 1, 1]))
+    return float(-(degrees * (angle - angle.mean())).sum() / (degrees * (degrees - degrees.mean())).sum())
 
 
 if __name__ == "__main__":

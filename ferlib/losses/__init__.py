@@ -14,16 +14,18 @@ ICASSP 2022, section 2.3. Chapter 3 derives them from cross-entropy, one change 
 
 from ferlib.losses.batch_transformer import BatchTransformerLoss
 from ferlib.losses.focal import CompensatedFocalPDLSLoss, FocalPDLSLoss
-from ferlib.losses.prior import FERPLUS_PRIOR, check_prior, reorder_prior
+from ferlib.losses.prior import FERPLUS_PRIOR, PRIOR_CLASSES, check_prior, prior_for, reorder_prior
 from ferlib.losses.smoothing import LabelSmoothingLoss, PDLSLoss
 
 __all__ = [
     "FERPLUS_PRIOR",
+    "PRIOR_CLASSES",
     "BatchTransformerLoss",
     "CompensatedFocalPDLSLoss",
     "FocalPDLSLoss",
     "LabelSmoothingLoss",
     "PDLSLoss",
     "check_prior",
+    "prior_for",
     "reorder_prior",
 ]

@@ -70,7 +70,9 @@ def focal_terms(logits: torch.Tensor, q: torch.Tensor, gamma: float) -> torch.Te
 def _focal(logits: torch.Tensor, q: torch.Tensor, gamma: float, reduction: str) -> torch.Tensor:
     if reduction == "none":
         return focal_terms(logits, q, gamma)
-    share = 1 / len(logits) if reduction == "mean" else 1.0
+    share = 1.0
+    if reduction == "mean":  # of no face: not a number, as everywhere in torch
+        share = 1 / len(logits) if len(logits) else float("nan")
     if torch.compiler.is_compiling() or q.requires_grad:  # a compiler fuses the plain form by itself
         return focal_terms(logits, q, gamma).sum() * share
     return _Focal.apply(logits, q, gamma, share)

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import torch
 
+#: The classes of the published prior, in its order.
+PRIOR_CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
+
 # Mean vote share per majority class on the FER+ training images; rows and columns in the order neutral,
 # happiness, surprise, sadness, anger, disgust, fear, contempt. Constants of the released Neural Resizer
 # (utils/losses.py:6-15); chapter 1 recomputes them from the votes in fer2013new.csv to within 1e-4.
@@ -26,12 +29,14 @@ FERPLUS_PRIOR = torch.tensor(
 def check_prior(prior: torch.Tensor | Sequence[Sequence[float]]) -> torch.Tensor:
     """A prior as a float32 tensor, after checking that it is one.
 
-    Shape: ``(K, K)`` in and out; every entry at least 0, every row sums to 1 within 1e-4.
+    Shape: ``(K, K)`` in and out, K at least 2; every entry at least 0, every row sums to 1 within 1e-4.
     Raises ``ValueError`` naming the shape, entry or row that is wrong. Chapter 3.
     """
     prior = torch.as_tensor(prior, dtype=torch.float32).detach().clone()
     if prior.ndim != 2 or prior.shape[0] != prior.shape[1]:
         raise ValueError(f"a prior is a square matrix (K, K), got shape {tuple(prior.shape)}")
+    if len(prior) < 2:
+        raise ValueError("a prior says what is taken for what: it needs two classes at least, got one")
     if not torch.isfinite(prior).all() or (prior < 0).any():
         raise ValueError("a prior holds probabilities: every entry must be finite and at least 0")
     sums = prior.sum(1)
@@ -60,3 +65,22 @@ def reorder_prior(prior: torch.Tensor, order: Sequence[int]) -> torch.Tensor:
         raise ValueError(f"order must hold different classes from 0 to {len(prior) - 1}, got {order}")
     picked = prior[order][:, order]
     return picked / picked.sum(1, keepdim=True)
+
+
+def prior_for(classes: Sequence[str]) -> torch.Tensor:
+    """The published FER+ prior for another data set, matched by the names of its classes.
+
+    Works for RAF-DB's seven, AffectNet's seven or eight, in their own orders. The rows still say how FER+'s
+    annotators vote; where a data set brings votes of its own, a prior from those is the better one.
+
+    Shape: K names in, ``(K, K)`` out, rows sum to 1.
+
+    Raises: ``ValueError`` for a name the published prior does not have, or the same one twice. Chapter 3.
+    """
+    unknown = [name for name in classes if name not in PRIOR_CLASSES]
+    if unknown:
+        raise ValueError(
+            f"the published prior has no class {', '.join(map(repr, unknown))}, only "
+            f"{', '.join(PRIOR_CLASSES)}: make a prior from votes, or give one"
+        )
+    return reorder_prior(FERPLUS_PRIOR, [PRIOR_CLASSES.index(name) for name in classes])

@@ -21,8 +21,9 @@ class LabelSmoothingLoss(nn.Module):
 
     Shape: logits ``(B, K)``; target int64 ``(B,)``, or distributions or vote counts ``(B, K)``, whose rows
     are divided by their sums. Out: a scalar, ``(B,)`` with ``reduction="none"``.
-    Raises ``ValueError`` for a target of another shape or type, a label outside 0 ... K-1 (checked on the
-    CPU; on a GPU torch itself stops), alpha outside [0, 1], an unknown reduction.
+    Raises ``ValueError`` for a target of another shape or type, a label outside 0 ... K-1 or votes that are
+    negative, not finite or all 0 (checked on the CPU; on a GPU torch itself stops at a label), alpha outside
+    [0, 1], an unknown reduction.
     Source: Szegedy et al. 2016, section 7. Chapter 3.
     """
 
@@ -81,7 +82,7 @@ class PDLSLoss(LabelSmoothingLoss):
         if logits.shape[1] != len(table):
             raise ValueError(
                 f"the logits have {logits.shape[1]} classes, the prior {len(table)}: "
-                "give prior= a matrix in the data set's own class order (reorder_prior makes one)"
+                "give prior= a matrix in the data set's own class order (prior_for makes one)"
             )
         if target.ndim == 2:
             with torch.autocast(logits.device.type, enabled=False):
@@ -124,5 +125,15 @@ def _check_labels(logits: torch.Tensor, target: torch.Tensor) -> None:
 
 
 def _distribution(target: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """Votes or shares ``(B, K)`` as rows that sum to 1."""
-    return target.to(dtype) / target.sum(1, keepdim=True)
+    """Votes or shares ``(B, K)`` as rows that sum to 1; on the CPU rows that cannot are an error."""
+    target = target.to(dtype)
+    sums = target.sum(1, keepdim=True)
+    if target.device.type == "cpu" and not torch.compiler.is_compiling():
+        wrong = ~(torch.isfinite(target).all(1) & (target >= 0).all(1) & (sums[:, 0] > 0))
+        if wrong.any():
+            row = int(wrong.nonzero()[0, 0])
+            raise ValueError(
+                f"row {row} of the target is no distribution of votes: {target[row].tolist()}; expected "
+                "finite numbers of at least 0 that do not all vanish (leave out faces without a vote)"
+            )
+    return target / sums
