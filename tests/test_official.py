@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ferlib.models import Architecture, CheckpointError, NeuralResizer, architectures, from_official, register
+from ferlib.models import (
+    Architecture,
+    CheckpointError,
+    NeuralResizer,
+    architectures,
+    from_official,
+    place_official,
+    register,
+)
 from ferlib.models.official import rename
 from tests.contract_fill import fill_state_dict, read_rows
 
@@ -41,9 +49,9 @@ def test_everything_that_does_not_fit_is_listed(weights):
     with pytest.raises(CheckpointError) as error:
         from_official(weights, "neural-resizer")
     text = str(error.value)
-    assert "missing (2): conv2.weight, bn2.running_mean" in text
-    assert "unexpected (1): conv9.weight" in text
-    assert "of another shape (1): conv4.bias is (4,), expected (3,)" in text
+    assert "missing in the file (2):" in text and "bn2.running_mean  16" in text
+    assert "without a place here (1):\n    conv9.weight  16 x 16 x 1 x 1" in text
+    assert "of another shape (1):\n    conv4.bias  4, expected 3" in text
 
 
 def test_an_unknown_architecture_names_the_known():
@@ -98,3 +106,57 @@ def test_a_whole_checkpoint_with_the_swin_names_of_older_timm(shared):
     ours = from_official(old, "vt-nr-swin-base")
     reduction = official["model.layers.2.downsample.reduction.weight"]
     assert ours["backbone.layers.2.downsample.reduction.weight"] is reduction
+
+
+def btn_file(shared, prefix: str = "module.") -> dict[str, torch.Tensor]:
+    """What a released BTN checkpoint may hold: POSTER V2's names, and others that nobody here knows."""
+    official = meta_state_dict(shared, "posterv2_7cls")
+    extra = {"mla.q.weight": (768, 768), "mla.q.bias": (768,), "mla.scale": (1,), "bt.table": (7, 49)}
+    official |= {name: torch.empty(shape, device="meta") for name, shape in extra.items()}
+    return {prefix + name: tensor for name, tensor in official.items()}
+
+
+def test_the_poster_v2_part_of_a_btn_checkpoint(shared):
+    with pytest.raises(CheckpointError, match=r"mla\.q\.weight +768 x 768"):
+        from_official(btn_file(shared), "btn-7")
+    ours, report = place_official(btn_file(shared), "btn-7", part="poster-v2")
+    assert report.complete and all(name.startswith(("encoder.", "vit.")) for name in ours)
+    assert report.unexpected == {
+        "mla.q.weight": (768, 768), "mla.q.bias": (768,), "mla.scale": (1,), "bt.table": (7, 49)
+    }  # fmt: skip
+    assert "levels.query.weight" in report.at_start and "levels.gain" in report.at_start
+    text = str(report)
+    assert "the part 'poster-v2' is whole" in text and "bt.table      7 x 49" in text
+    assert "levels.query.* (2)" in text and "ir_back.output_layer.*" in text
+    with pytest.raises(CheckpointError, match="no part 'face'"):
+        place_official({}, "btn-7", part="face")
+
+
+def test_a_mapping_places_what_the_architecture_does_not_know(shared):
+    mapping = {"mla.q": "levels.query", "mla.scale": None}
+    ours, report = place_official(btn_file(shared), "btn-7", part="poster-v2", mapping=mapping)
+    assert tuple(ours["levels.query.weight"].shape) == (768, 768) and "mla.scale" in report.set_aside
+    assert list(report.unexpected) == ["bt.table"] and "levels.query.weight" not in report.at_start
+    for wrong, words in (
+        ({"mla.q": "levels.question"}, "'levels.question.weight', which the network does not have"),
+        ({"attention": "levels"}, "'attention' is no name or prefix in the file"),
+        ({"mla.q.bias": "levels.gain", "mla.scale": "levels.gain"}, "are both to become 'levels.gain'"),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            place_official(btn_file(shared), "btn-7", part="poster-v2", mapping=wrong)
+    _, report = place_official(
+        btn_file(shared), "btn-7", part="poster-v2", mapping={"bt.table": "levels.gain"}
+    )
+    assert not report.complete and report.misshaped == {"bt.table": ((7, 49), (768,))}
+
+
+@pytest.mark.parametrize("classes", [7, 8])
+def test_every_name_of_poster_v2_is_known(shared, classes):
+    official = meta_state_dict(shared, f"posterv2_{classes}cls")
+    parallel = {"state_dict": {f"module.{name}": tensor for name, tensor in official.items()}, "epoch": 1}
+    ours, report = place_official(parallel, f"poster-v2-{classes}")
+    assert report.complete and not report.at_start and len(report.set_aside) + len(ours) == len(official)
+    other = f"poster-v2-{15 - classes}"
+    report = place_official(official, other)[1]
+    assert list(report.misshaped) == ["VIT.head.linear.weight", "VIT.head.linear.bias"]
+    assert f"{classes} x 768, expected {15 - classes} x 768" in str(report)

@@ -3,6 +3,7 @@
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
 from ferlib.models.costs import PartCost, part_costs
+from ferlib.models.dic import DIC
 from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.load_report import LoadReport
@@ -16,7 +17,9 @@ from ferlib.models.official import (
     place_official,
     register,
 )
+from ferlib.models.official_files import read_official
 from ferlib.models.poster_v2 import PosterV2, PosterV2Encoder
+from ferlib.models.pretrained import PRETRAINED, find_pretrained, load_pretrained
 from ferlib.models.resized_transformer import (
     ResizedTransformer,
     classification_head,
@@ -34,6 +37,8 @@ from ferlib.models.spatial_transformer import SpatialTransformer, warp
 from ferlib.models.vt_nr import vt_nr_small
 
 __all__ = [
+    "DIC",
+    "PRETRAINED",
     "Architecture",
     "BTNOutput",
     "BatchTransformer",
@@ -59,11 +64,14 @@ __all__ = [
     "btn_small",
     "class_batch_attention",
     "classification_head",
+    "find_pretrained",
     "from_official",
     "load_backbone",
+    "load_pretrained",
     "part_costs",
     "place_official",
     "published_scale_factor",
+    "read_official",
     "register",
     "vt_nr_small",
     "warp",

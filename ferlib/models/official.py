@@ -76,6 +76,14 @@ def architectures() -> tuple[str, ...]:
     return tuple(sorted(_ARCHITECTURES))
 
 
+def architecture_named(name: str) -> Architecture:
+    """The registered architecture. Shape: a string in. Raises ``CheckpointError``, naming the known ones."""
+    if name not in _ARCHITECTURES:
+        known = ", ".join(architectures())
+        raise CheckpointError(f"architecture {name!r} is unknown; known are: {known}")
+    return _ARCHITECTURES[name]
+
+
 def from_official(
     state_dict: Mapping[str, torch.Tensor],
     architecture: str,
@@ -120,7 +128,7 @@ def place_official(
     Raises: ``CheckpointError`` for an unknown architecture or part, a mapping that names what is not there,
     and what is no state dict. Chapter 6.
     """
-    entry, shapes = _entry(architecture), our_shapes(architecture)
+    entry, shapes = architecture_named(architecture), our_shapes(architecture)
     if part is not None and part not in entry.parts:
         raise CheckpointError(f"{architecture!r} has no part {part!r}; its parts: {list(entry.parts)}")
     given = state_dict_in(state_dict)
@@ -207,18 +215,11 @@ def rename(name: str, table: Mapping[str, str]) -> str:
     raise KeyError(f"no original name is known for {name!r}")
 
 
-def _entry(architecture: str) -> Architecture:
-    if architecture not in _ARCHITECTURES:
-        known = ", ".join(architectures())
-        raise CheckpointError(f"architecture {architecture!r} is unknown; known are: {known}")
-    return _ARCHITECTURES[architecture]
-
-
 @cache
 def our_shapes(architecture: str) -> dict[str, torch.Size]:
     """Names and shapes of our network, built without memory. Shape: a name -> a dict of shapes."""
     with torch.device("meta"):
-        module = _entry(architecture).build()
+        module = architecture_named(architecture).build()
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 

@@ -1,0 +1,152 @@
+"""Pretrained files: found by their usual names, read from any format, loaded strictly into a part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from ferlib.models import (
+    PRETRAINED,
+    BatchTransformerNetwork,
+    CheckpointError,
+    DlibFaceNet,
+    IResNet50,
+    MobileFaceNet,
+    PosterV2,
+    architectures,
+    find_pretrained,
+    load_pretrained,
+)
+from ferlib.models.official import our_shapes
+from ferlib.models.poster_v2 import official_name
+
+
+@pytest.fixture(autouse=True)
+def nothing_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FERLIB_WEIGHTS", raising=False)
+
+
+def official(module: torch.nn.Module, prefix: str = "") -> dict[str, torch.Tensor]:
+    """A module's weights under POSTER V2's names, each filled with numbers of its own."""
+    torch.manual_seed(0)
+    for tensor in module.state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand_like(tensor) + 0.5)
+    cut = len({"encoder.landmarks.": "face_landback.", "encoder.face.": "ir_back."}.get(prefix, ""))
+    return {official_name(prefix + name)[cut:]: tensor for name, tensor in module.state_dict().items()}
+
+
+def test_the_table_is_sound():
+    for kind, entry in PRETRAINED.items():
+        assert kind == entry.kind and entry.files and entry.source and entry.gives
+        assert not entry.architecture or entry.architecture in architectures()
+
+
+def test_files_are_found_in_the_documented_places(tmp_path, monkeypatch):
+    assert find_pretrained("ir50") is None
+    (tmp_path / "weights" / "deep").mkdir(parents=True)
+    (tmp_path / "weights" / "deep" / "IR50.pth").touch()
+    assert find_pretrained("ir50") == Path("weights/deep/IR50.pth")
+    (tmp_path / "other").mkdir()
+    monkeypatch.setenv("FERLIB_WEIGHTS", str(tmp_path / "other"))
+    assert find_pretrained("ir50") is None
+    (tmp_path / "other" / "ir50.safetensors").touch()
+    assert find_pretrained("ir50") == tmp_path / "other" / "ir50.safetensors"
+    assert find_pretrained("ir50", tmp_path / "weights") == tmp_path / "weights" / "deep" / "IR50.pth"
+    with pytest.raises(CheckpointError, match="known: ir50, mobilefacenet"):
+        find_pretrained("resnet")
+
+
+def test_both_branches_of_poster_v2_load(tmp_path):
+    face, marks = IResNet50(), MobileFaceNet(head=False)
+    whole = MobileFaceNet()
+    (tmp_path / "weights").mkdir()
+    ir50 = official(face, "encoder.face.") | {"output_layer.3.weight": torch.zeros(512, 9)}
+    torch.save(ir50, "weights/ir50.pth")
+    landmarks = official(marks, "encoder.landmarks.")
+    head = {n: t for n, t in whole.state_dict().items() if n.startswith("output_layer.")}
+    torch.save(
+        {"state_dict": {f"module.{n}": t for n, t in (landmarks | head).items()}, "epoch": 9},
+        "weights/mobilefacenet_model_best.pth.tar",
+    )
+    model = PosterV2(7)
+    reports = load_pretrained(model, {"face": "ir50", "landmarks": "mobilefacenet"})
+    for name, tensor in face.state_dict().items():
+        assert torch.equal(model.encoder.face.state_dict()[name], tensor), name
+    for name, tensor in marks.state_dict().items():
+        assert torch.equal(model.encoder.landmarks.state_dict()[name], tensor), name
+    assert all(report.complete for report in reports.values())
+    assert len(reports["landmarks"].set_aside) == len(head)
+    with pytest.raises(CheckpointError, match=r"ir50.pth does not fit 'mobilefacenet'"):
+        load_pretrained(model, {"landmarks": "weights/ir50.pth"})
+    with pytest.raises(CheckpointError, match="no part 'ears': parts are face, landmarks"):
+        load_pretrained(model, {"ears": "ir50"})
+    with pytest.raises(
+        CheckpointError, match=r"no weights 'dlib-face' in weights: put dlib_face.safetensors"
+    ):
+        load_pretrained(model, {"face": "dlib-face"})
+
+
+def test_poster_v2_into_the_batch_transformer_network(tmp_path):
+    source = PosterV2(7)
+    torch.save({"state_dict": {f"module.{n}": t for n, t in official(source).items()}}, "p.pth")
+    net = BatchTransformerNetwork(7)
+    gain = net.levels.gain.detach().clone()
+    report = load_pretrained(net, {"whole": "p.pth"})["whole"]
+    assert report.part == "poster-v2" and torch.equal(net.levels.gain, gain)
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(net.state_dict()[name], tensor), name
+    save_file({n: t.clone() for n, t in source.state_dict().items()}, "ours.safetensors")  # converted
+    assert load_pretrained(net, {"whole": "ours.safetensors"})["whole"].part == "poster-v2"
+    load_pretrained(PosterV2(7), {"whole": "ours.safetensors"})
+    with pytest.raises(CheckpointError, match=r"expected 8 x 768"):
+        load_pretrained(PosterV2(8), {"whole": "p.pth"})
+    with torch.device("cpu"):
+        other = BatchTransformerNetwork(7, face_backbone="dlib")
+    before = {n: t.clone() for n, t in other.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r"a place for encoder.face.stem"):
+        load_pretrained(other, {"whole": "p.pth"})
+    assert all(torch.equal(t, before[n]) for n, t in other.state_dict().items())
+
+
+def test_options_that_change_shapes_are_noticed():
+    official_file = official(PosterV2(7))
+    torch.save(official_file, "p.pth")
+    report = load_pretrained(PosterV2(7, project_query=True), {"whole": "p.pth"})["whole"]
+    assert len([n for n in report.at_start if ".attn.query." in n]) == 6
+    with pytest.raises(CheckpointError, match=r"bias_table +3025 x 2, expected 169 x 2"):
+        load_pretrained(PosterV2(7, windows=(7, 7, 7)), {"whole": "p.pth"})
+
+
+def test_the_face_network_that_anybody_can_have_loads_into_the_branch(shared):
+    path = shared / "weights" / "face_recognition_dlib.safetensors"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} among the reference material")
+    net = BatchTransformerNetwork(8, face_backbone="dlib", encoder_options={"landmark_input": "unit"}).eval()
+    reports = load_pretrained(net, {"face": "dlib-face", "landmarks": "mobilefacenet"}, shared / "weights")
+    assert all(report.complete for report in reports.values())
+    reference = DlibFaceNet().eval()
+    reference.load_state_dict(load_file(path))
+    torch.manual_seed(0)
+    unit = torch.rand(2, 3, 150, 150)
+    normalised = (unit - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor(
+        [0.229, 0.224, 0.225]
+    ).view(3, 1, 1)
+    with torch.inference_mode():
+        found = net.encoder.face(normalised)
+        expected = reference.maps(255 * unit)
+        assert net(normalised).shape == (2, 8)
+        frozen = net.encoder.frozen(normalised)
+        small = torch.nn.functional.interpolate(unit, size=112)
+        torch.testing.assert_close(frozen[2], net.encoder.landmarks.features(small)[2], rtol=1e-4, atol=1e-4)
+    for got, name in zip(found, ("conv64_3", "conv128_2", "conv256_2"), strict=True):
+        resized = torch.nn.functional.interpolate(expected[name], got.shape[-2:], mode="bilinear")
+        torch.testing.assert_close(got, resized, rtol=1e-4, atol=1e-4)
+
+
+def test_shapes_are_built_without_memory():
+    assert sum(shape.numel() for shape in our_shapes("btn-7").values()) > 44e6
