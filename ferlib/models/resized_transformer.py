@@ -104,6 +104,15 @@ class ResizedTransformer(nn.Module):
         if pretrained_file is not None:
             load_backbone(self.backbone, pretrained_file)
         width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
+        self.num_classes, self.num_features = num_classes, width
+        published = self.backbone.pretrained_cfg  # how images are normalised; timm's data tools read it here
+        self.pretrained_cfg = {
+            "architecture": backbone,
+            "input_size": (3, in_size, in_size),
+            "num_classes": num_classes,
+            "crop_pct": 1.0,
+            **{key: published[key] for key in ("mean", "std", "interpolation") if key in published},
+        }
         self.head = classification_head(width, num_classes, hidden=hidden, dropout=dropout)
 
     def resize(self, image: torch.Tensor) -> torch.Tensor:
@@ -123,7 +132,17 @@ def _backbone(name: str, size: int, pretrained: bool, options: dict[str, Any]) -
     if given is not None and given.fixed_input_size and tuple(given.input_size[1:]) != (size, size):
         options = {"img_size": size, **options}
     # timm loads strictly only while the classifier is the published one, so it is taken off afterwards.
-    model = timm.create_model(name, pretrained=pretrained, **options)
+    try:
+        model = timm.create_model(name, pretrained=pretrained, **options)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        reason = str(error).strip() or type(error).__name__
+        raise CheckpointError(
+            f"timm could not load its published weights of {name!r}: {reason}\n"
+            "Bring the file over from a computer that has a network and give it as pretrained_file=, or "
+            "start from random weights with pretrained=False"
+        ) from error
     model.reset_classifier(0)
     return model
 
