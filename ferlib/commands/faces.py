@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
 
 import torch
 
@@ -15,56 +21,173 @@ from ferlib.data import (
     SyntheticFaces,
     class_mapping,
 )
+from ferlib.data.cache import is_cache, read_manifest
 from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces, SomeFaces
+from ferlib.data.prepare import DATASETS
 from ferlib.data.rafdb import RAFDB
-from ferlib.losses import FERPLUS_PRIOR
+from ferlib.doctor.datasets import look_at_data
+from ferlib.losses import FERPLUS_PRIOR, reorder_prior
 
-KINDS = ("ferplus", "rafdb", "affectnet", "affectnet7")
+KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
 _SEEDS = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
 HELD_OUT = 10  # every tenth training face, where a data set has no validation split of its own
 
 
-def add_face_arguments(parser: argparse.ArgumentParser) -> None:
+def add_face_arguments(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``--data``, ``--dataset``, ``--length``. Shape: a parser in, nothing out."""
-    parser.add_argument("--data", required=True, metavar="DIR", help="the data set's folder, or 'synthetic'")
-    parser.add_argument("--dataset", choices=KINDS, default="ferplus", help="its kind (default ferplus)")
+    parser.add_argument(
+        "--data",
+        required=required,
+        metavar="DIR",
+        help="the data set's folder, prepared or not, or 'synthetic'",
+    )
+    parser.add_argument(
+        "--dataset", choices=KINDS, help="its kind (default: what the recipe is for, or what was prepared)"
+    )
     parser.add_argument("--length", type=int, metavar="N", help="only N faces of each split")
 
 
-def open_split(options: argparse.Namespace, split: str) -> FaceDataset:
-    """One split of the faces that the options name.
+@dataclass(frozen=True)
+class Faces:
+    """Where faces come from: a folder (or "synthetic"), its kind, and how many of each split are wanted.
 
     RAF-DB and AffectNet have no third split. Their test (validation) images are what papers report, so they
-    are
-    not used to choose an epoch: "valid" is every tenth training face, "train" the other nine.
+    do not choose an epoch: "valid" is every tenth training face, "train" the other nine. So it is with FER+
+    where its validation faces are not there.
 
-    Shape: options and "train", "valid" or "test" in, a data set of N faces out. Raises ``DataError``.
+    Shape: strings and a count.
     """
-    if options.data == "synthetic":
-        drawn = SyntheticFaces(
-            options.length or SYNTHETIC_LENGTHS[split], size=48, seed=_SEEDS[split], framing="ferplus"
-        )
-        return KeptFaces(drawn)
-    if options.dataset == "ferplus":
-        faces: FaceDataset = FERPlus(options.data, split)
-    else:
-        faces = _without_third_split(options, split)
-    if options.length and options.length < len(faces):
-        order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
-        faces = SomeFaces(faces, order[: options.length].sort().values)
-    return faces
 
+    data: str
+    kind: str
+    length: int | None = None
 
-def _without_third_split(options: argparse.Namespace, split: str) -> FaceDataset:
-    if options.dataset == "rafdb":
-        faces: FaceDataset = RAFDB(options.data, "test" if split == "test" else "train")
-    else:
-        classes = 7 if options.dataset == "affectnet7" else 8
-        faces = AffectNet(options.data, "valid" if split == "test" else "train", classes=classes)
-    if split == "test":
+    def open(self, split: str, *, whole: bool = False) -> FaceDataset:
+        """One split, N faces; ``whole`` leaves nothing of "train" for "valid".
+
+        Raises ``DataError`` where it is not there, and where a class has no face to learn from.
+        """
+        if self.data == "synthetic":
+            count = self.length or SYNTHETIC_LENGTHS[split]
+            return KeptFaces(SyntheticFaces(count, size=48, seed=_SEEDS[split], framing="ferplus"))
+        hold_out = split != "test" and not self._has_valid()
+        faces = self._read("train" if hold_out else split)
+        if split == "train":
+            self._check_training_faces(faces)
+        if hold_out and not whole:
+            held = torch.arange(len(faces)) % HELD_OUT == 0
+            faces = SomeFaces(faces, torch.nonzero(held if split == "valid" else ~held)[:, 0])
+        if self.length and self.length < len(faces):
+            order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
+            faces = SomeFaces(faces, order[: self.length].sort().values)
         return faces
-    held = torch.arange(len(faces)) % HELD_OUT == 0
-    return SomeFaces(faces, torch.nonzero(held if split == "valid" else ~held)[:, 0])
+
+    def open_test(self) -> tuple[FaceDataset | None, str]:
+        """The test split, or None and why there is none. Shape: -> N faces or None, and one line."""
+        try:
+            return self.open("test"), ""
+        except DataError as error:
+            return None, str(error)
+
+    def _read(self, split: str) -> FaceDataset:
+        if self.kind == "ferplus":
+            return FERPlus(self.data, split)
+        if self.kind == "rafdb":
+            return RAFDB(self.data, split)
+        # of the released AffectNet papers know "train" and "valid" only, and report on the second
+        return AffectNet(self.data, "valid" if split == "test" else split, classes=int(self.kind[-1]))
+
+    def _has_valid(self) -> bool:
+        if self.kind != "ferplus":
+            return False
+        try:
+            return len(FERPlus(self.data, "valid")) > 0
+        except DataError:
+            return False
+
+    def _check_training_faces(self, faces: FaceDataset) -> None:
+        """A class without a face, or a class too many, is mostly another data set's folder."""
+        if self.kind == "ferplus":
+            return
+        reader = _reader(self.kind)
+        strange = sorted(
+            {s.name.split("/")[0] for s in faces.skipped if "its folder is no class" in s.reason}
+        )
+        numbers = [name for name in strange if re.fullmatch(r"\d+", name)]
+        lacking = [
+            name for name, n in zip(faces.classes, faces.class_counts().tolist(), strict=True) if not n
+        ]
+        if not numbers and not lacking:
+            return
+        what = (
+            f"a folder {numbers[0]!r}, which is no class"
+            if numbers
+            else f"no training face of {lacking[0]!r}"
+        )
+        raise DataError(
+            f"{self.data}: {what} of {reader.TITLE} ({len(faces.classes)} expressions); is it another "
+            f"data set, or another number of expressions (--dataset, --recipe)? {reader.EXPECTED}"
+        )
+
+
+def choose_faces(
+    data: str, dataset: str | None = None, recipe_kind: str | None = None, length: int | None = None
+) -> Faces:
+    """The faces that are meant, after a look at the folder's layout; nothing is read yet.
+
+    The kind is ``dataset`` where it was given, else the recipe's, else what the folder was prepared from,
+    else FER+.
+
+    Shape: a folder or "synthetic" in, :class:`Faces` out. Raises ``DataError``, with the doctor's words, for
+    a folder that holds no such data set.
+    """
+    if length is not None and length < 1:
+        raise DataError(f"--length {length}: expected at least one face")
+    if data == "synthetic":
+        return Faces(data, "synthetic", length)
+    root = Path(data).expanduser()
+    kind = dataset or recipe_kind
+    if kind is None:
+        kind = read_manifest(root)["dataset"] if is_cache(root) else "ferplus"
+    kind = "affectnet8" if kind == "affectnet" else kind
+    check_layout(root, kind)
+    return Faces(str(root), kind, length)
+
+
+def check_layout(root: Path, kind: str) -> None:
+    """Stop unless a folder holds the data set of this kind.
+
+    Shape: a path and a kind in. Raises ``DataError`` that says what is there instead, where the data set
+    lies, or which layouts are known.
+    """
+    reader = _reader(kind)
+    if root.is_dir() and reader.find_layout(root):
+        return
+    if root.is_dir():
+        for name, module in DATASETS.items():
+            if import_module(module).find_layout(root):
+                title = import_module(module).TITLE
+                raise DataError(
+                    f"{root} holds {title}, {reader.TITLE} is wanted: give its folder, or a recipe for "
+                    f"{title}, or --dataset {name}"
+                )
+        for inner in sorted(path for path in root.glob("*") if path.is_dir()):
+            if reader.find_layout(inner):
+                raise DataError(f"{root}: {reader.TITLE} lies in {inner}: give that folder")
+    found = look_at_data([root])[0]
+    expected = reader.EXPECTED.removeprefix("Expected one of: ")
+    raise DataError(f"{found.text}. {reader.TITLE}: {expected}; {found.advice}")
+
+
+def tell_left_out(faces: FaceDataset, data: str, split: str) -> None:
+    """Say on standard error how many files could not be used. Shape: N faces in, nothing out."""
+    while isinstance(faces, SomeFaces):
+        faces = faces.faces
+    if skipped := getattr(faces, "skipped", None):
+        print(
+            f"{split}: {len(skipped)} files or rows left out, `ferlib doctor --data {data}` lists them",
+            file=sys.stderr,
+        )
 
 
 def prior_for(classes: tuple[str, ...]) -> torch.Tensor | None:
@@ -73,10 +196,7 @@ def prior_for(classes: tuple[str, ...]) -> torch.Tensor | None:
     Shape: K names in, (K, K) with rows that sum to one out.
     """
     index = class_mapping(classes, EMOTIONS_FERPLUS)
-    if (index < 0).any():
-        return None
-    prior = torch.as_tensor(FERPLUS_PRIOR)[index][:, index]
-    return prior / prior.sum(1, keepdim=True)
+    return None if (index < 0).any() else reorder_prior(FERPLUS_PRIOR, index.tolist())
 
 
 def check_classes(found: int, wanted: int, what: str) -> None:
@@ -85,3 +205,7 @@ def check_classes(found: int, wanted: int, what: str) -> None:
         raise DataError(
             f"{what} knows {found} expressions, the data set has {wanted}: choose the matching --dataset"
         )
+
+
+def _reader(kind: str) -> ModuleType:
+    return import_module(DATASETS[kind.rstrip("78")])

@@ -1,20 +1,32 @@
-"""Train a network as a recipe says.
+"""Train a network as a recipe says, or as the Neural Resizer's own config.json says.
 
-  ferlib train --recipe btn-small-ferplus --data ~/FERPlus --out runs/ferplus
-  ferlib train --recipe btn-small-synthetic --data synthetic --out runs/drawn --epochs 3
-  ferlib train --recipe runs/ferplus/recipe.yaml --data ~/FERPlus --out runs/ferplus --resume last
+  ferlib train --recipe btn-rafdb --data ~/RAF-DB
+  ferlib train --recipe vt-nr-ferplus-small --data ~/FERPlus --out runs/first --epochs 3
+  ferlib train -c config.json --data ~/FERPlus
+  ferlib train --resume runs/first/last.safetensors
 
-The run's folder holds the recipe, metrics.jsonl, and the checkpoints last and best. Ctrl-C stops; --resume
-last goes on after the last finished epoch, to the same numbers as a run that was never stopped.
+The run's folder holds the recipe, log.txt, metrics.jsonl and the checkpoints last and best; by default it is
+runs/<recipe>, with -c experiments/<exp_name>. Ctrl-C stops; --resume goes on after the last finished epoch,
+to the same numbers as a run that was never stopped.
+
+--protocol paper (the default) chooses the epoch on validation, measures untouched faces, and reports the
+test split once, at the end. --protocol released does what the Neural Resizer's released code does: it
+chooses on the test split, varies the test faces at random, steps the schedule before each epoch and takes
+means of batch means. Its numbers are there to be compared, not to be believed.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
+from typing import Any
 
-from ferlib.commands.faces import add_face_arguments, open_split, prior_for
-from ferlib.data.base import DataError
+from torch import nn
+
+from ferlib.commands.faces import add_face_arguments, prior_for, tell_left_out
+from ferlib.commands.plan import Plan, make_plan
+from ferlib.data.base import DataError, FaceDataset
+from ferlib.evaluation import RecordError, evaluate
 from ferlib.training import (
     RecipeError,
     TrainingError,
@@ -22,58 +34,111 @@ from ferlib.training import (
     build_criterion,
     build_model,
     bundled,
+    checkpoints,
     fit,
-    load_recipe,
 )
 from ferlib.training.checkpoints import CheckpointError
+from ferlib.training.device import choose_device
+from ferlib.training.start import start_from
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib train``. Shape: parser in, nothing out."""
-    parser.add_argument(
-        "--recipe", required=True, metavar="NAME", help=f"a YAML file or one of: {', '.join(bundled())}"
-    )
-    add_face_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--lr", type=float, metavar="X", help="learning rate instead of the recipe's")
-    parser.add_argument("--seed", type=int, metavar="N", help="instead of the recipe's")
-    parser.add_argument("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
-    parser.add_argument(
-        "--resume", nargs="?", const="last", metavar="CKPT", help="go on from OUT's 'last', or from a file"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress")
+    add = parser.add_argument
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--recipe", metavar="NAME", help=f"a YAML file or one of: {', '.join(bundled())}")
+    what.add_argument("-c", "--config", metavar="FILE", help="a config.json of the Neural Resizer's program")
+    add_face_arguments(parser, required=False)
+    add("--out", metavar="DIR", help="folder of the run")
+    add("--protocol", choices=("paper", "released"), help="how the run is judged (default paper)")
+    add("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    add("--batch-size", type=int, metavar="N", help="instead of the recipe's")
+    add("--lr", type=float, metavar="X", help="learning rate instead of the recipe's")
+    add("--seed", type=int, metavar="N", help="instead of the recipe's")
+    add("--vit-weight", type=float, metavar="X", help="lambda of the batch transformer's loss")
+    add("--precision", choices=("fp32", "bf16"), help="instead of the recipe's")
+    add("--compile", action=argparse.BooleanOptionalAction, help="use torch.compile, or not")
+    add("--weights", metavar="DIR", help="folder of pretrained weights (default $FERLIB_WEIGHTS, or weights)")
+    add("--from-scratch", action="store_true", help="begin with random weights where the recipe names others")
+    add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
+    add("--gpu", type=int, metavar="N", help="the GPU of this number")
+    add(
+        "--resume", nargs="?", const="last", metavar="CKPT",
+        help="go on from a run's checkpoint, which needs nothing else; or, with --recipe, from OUT's 'last'",
+    )  # fmt: skip
+    add("--no-test", action="store_true", help="do not report the test split at the end")
+    add("--quiet", action="store_true", help="no progress")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, and say what was reached. Shape: parsed options -> exit code. Raises ``DataError``."""
-    out = Path(options.out)
-    last = out / "last.safetensors"
-    if not options.resume and last.exists():
-        raise DataError(
-            f"{out} holds a run already: add --resume last to go on with it, or choose another --out"
-        )
     try:
-        recipe = load_recipe(options.recipe)
-        given = {key: getattr(options, key) for key in ("epochs", "batch_size", "lr", "seed")}
-        recipe = recipe.but(**{key: value for key, value in given.items() if value is not None})
-        train, valid = open_split(options, "train"), open_split(options, "valid")
-        if recipe.targets == "votes" and train.votes is None:
+        plan = make_plan(options)
+        device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
+        train, judged, test = _open(plan, options)
+        if plan.recipe.targets == "votes" and train.votes is None:
             raise DataError("this data set has no votes: choose a recipe with 'targets: label'")
-        model = build_model(recipe, num_classes=len(train.classes))
-        criterion = build_criterion(recipe, prior=prior_for(train.classes))
+        model = build_model(plan.recipe, num_classes=len(train.classes))
+        if plan.resume is None:
+            for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
+                print(line, file=sys.stderr)
+        criterion = build_criterion(plan.recipe, prior=prior_for(train.classes))
+        plan.note()
         history = fit(
-            model, criterion, train, valid, recipe, run_dir=out, device=options.device,
-            resume=last if options.resume == "last" else options.resume or False,
-            progress=None if options.quiet else "auto",
+            model, criterion, train, judged, plan.recipe, run_dir=plan.out, device=device,
+            resume=plan.resume or False, progress=None if options.quiet else "auto",
         )  # fmt: skip
-    except (RecipeError, CheckpointError, TrainingError) as error:
+        _report(plan, history, judged)
+        if test is not None:
+            _report_test(plan, model, test)
+    except (RecipeError, CheckpointError, TrainingError, RecordError) as error:
         raise DataError(str(error)) from error
-    chosen = best_epoch(history, recipe)
-    reached = next(record for record in history if record["epoch"] == chosen)
-    print(
-        f"best epoch {chosen} of {recipe.epochs}: accuracy {100 * reached['valid_accuracy']:.1f} % on "
-        f"{len(valid)} validation faces; weights in {out / 'best.safetensors'}"
-    )
     return 0
+
+
+def _open(plan: Plan, options: argparse.Namespace) -> tuple[FaceDataset, FaceDataset, FaceDataset | None]:
+    """Faces to learn from, faces to judge each epoch by, and faces for the end (or None)."""
+    faces, released = plan.faces, plan.recipe.protocol == "released"
+    test = None
+    if released or not options.no_test:
+        test, why = faces.open_test()
+        if test is None:
+            instead = "validation chooses the epoch and is reported instead"
+            print(f"no test split: {instead} ({why})", file=sys.stderr)
+    whole = released and test is not None  # the released code has two splits: nothing is held out
+    train = faces.open("train", whole=whole)
+    judged = test if whole else faces.open("valid")
+    for split, part in (("train", train), ("test" if whole else "valid", judged)):
+        tell_left_out(part, faces.data, split)
+    return train, judged, None if released else test
+
+
+def _report(plan: Plan, history: list[dict[str, Any]], judged: FaceDataset) -> None:
+    chosen = best_epoch(history, plan.recipe)
+    reached = next(record for record in history if record["epoch"] == chosen)
+    by = "lowest loss" if plan.recipe.select == "loss" else "highest accuracy"
+    released = plan.recipe.protocol == "released"
+    accuracy = f"{100 * reached['valid_accuracy']:.1f} % on {len(judged)}"
+    print(
+        f"best epoch {chosen} of {plan.recipe.epochs} ({by}): accuracy {accuracy} "
+        f"{'test' if released else 'validation'} faces; weights in {plan.out / 'best.safetensors'}"
+    )
+    if released:
+        top = max(history, key=lambda record: record["valid_accuracy"])
+        print(
+            f"as the released code reports it: {100 * top['valid_accuracy']:.2f} %, the highest accuracy of "
+            f"{len(history)} epochs (epoch {top['epoch']}), on randomly varied faces that also chose it"
+        )
+
+
+def _report_test(plan: Plan, model: nn.Module, test: FaceDataset) -> None:
+    """Measure the chosen weights on faces that had no part in the choice."""
+    checkpoints.load(plan.out / "best.safetensors", model)
+    record = evaluate(
+        model, test, name="test", split="test", batch_size=plan.recipe.batch_size, shuffle=plan.recipe.seed,
+        image_size=plan.recipe.image_size, seed=plan.recipe.seed, settings={"recipe": plan.recipe.name},
+    )  # fmt: skip
+    path = plan.out / "test.json"
+    record.save(path)
+    accuracy = record.numbers["accuracy"].percent()
+    print(f"test split, which had no part in the choice: accuracy {accuracy} on {len(test)} faces; {path}")

@@ -1,7 +1,7 @@
 """The Neural Resizer's own ``config.json``, read as it is and turned into a recipe.
 
-The released program imports whatever the file names, and builds it with fixed arguments. Here a name is looked
-up in a table and nothing is imported, so that a config from elsewhere can do no more than train.
+The released program imports whatever the file names, and builds it with fixed arguments. Here a name is
+looked up in a table and nothing is imported, so that a config from elsewhere can do no more than train.
 
 Source: ``config.json``, ``test.py`` and ``utils/tools.py`` of the released code. Chapter 6.
 """
@@ -90,7 +90,7 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
         weights={} if own else base.weights, loss=criterion, loss_options=loss_options, optimiser=optimiser,
         weight_decay=weight_decay, lr=check.positive("lr"), batch_size=check.integer("batch_size"),
         epochs=check.integer("num_epochs"), image_size=None if own else base.image_size,
-        data=f"{kind}{number}" if kind == "affectnet" else kind,
+        compile=base.compile and not own, data=f"{kind}{number}" if kind == "affectnet" else kind,
     )  # fmt: skip
     folder = Path(check.text("data_dir")).expanduser()
     if not folder.is_absolute() and not folder.exists() and (path.parent / folder).exists():
@@ -107,7 +107,9 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path.name} cannot be read as JSON: {error}") from None
     if not isinstance(given, dict):
-        raise RecipeError(f"{path.name}: expected an object of keys and values, found a {type(given).__name__}")
+        raise RecipeError(
+            f"{path.name}: expected an object of keys and values, found a {type(given).__name__}"
+        )
     given = {key: value for key, value in given.items() if not key.startswith("_")}
     if unknown := sorted(set(given) - {*NEEDED, *OPTIONAL}):
         known = ", ".join((*NEEDED, *OPTIONAL))
