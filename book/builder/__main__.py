@@ -23,9 +23,9 @@ def build_html() -> int:
     """
     book = str(Path(sys.executable).with_name("jupyter-book"))
     subprocess.run([book, "clean", "."], cwd=notebooks.ROOT, check=True, stdout=subprocess.DEVNULL)
-    os.environ["FERLIB_STATIC"] = "1"
     command = [book, "build", ".", "-q", "-W", "-n", "--keep-going"]
-    return subprocess.run(command, cwd=notebooks.ROOT, stdout=subprocess.DEVNULL).returncode
+    settings = {**os.environ, **notebooks.STATIC}
+    return subprocess.run(command, cwd=notebooks.ROOT, env=settings, stdout=subprocess.DEVNULL).returncode
 
 
 def main() -> int:

@@ -1,11 +1,13 @@
-"""The book's own Sphinx extension: the two things that must hold however the build is started.
+"""The book's own Sphinx extension: the three things that must hold however the build is started.
 
 * A cached output never hides a change of the library, also when `jupyter-book build .` is called by hand.
+* Interactive figures are the ones that need no kernel.
 * MathJax is served by the book itself where it has been brought in.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -27,7 +29,8 @@ def _drop_stale(app: Sphinx) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Register both with Sphinx."""
+    """Register them with Sphinx."""
+    os.environ.update(notebooks.STATIC)
     app.connect("config-inited", _use_local_mathjax)
     app.connect("builder-inited", _drop_stale)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "_build" / ".jupyter_cache"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "matplotlib", "seaborn", "scikit-learn", "grad-cam")
 SETTINGS = ("FERLIB_DATA", "FERLIB_PROFILE", "FERLIB_WEIGHTS")
+# No kernel stands behind a page: ferlib.widgets chooses the static form of its figures when this is set.
+STATIC = {"FERLIB_STATIC": "1"}
 # Longest time for one cell. Training on real faces takes minutes; on drawn ones it never should.
 CELL_SECONDS = int(os.environ.get("FERLIB_CELL_SECONDS", "3600" if os.environ.get("FERLIB_DATA") else "600"))
 
@@ -135,10 +137,8 @@ def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: st
         resources={"metadata": {"path": str(path.parent)}},
         extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings about transport are not the reader's
     )  # fmt: skip
-    # No kernel stands behind a page: figures choose their static form when this is set.
-    os.environ["FERLIB_STATIC"] = "1"
     try:
-        client.execute()
+        client.execute(env={**os.environ, **STATIC})
     except CellExecutionError:
         progress.close("FAILED")
         raise

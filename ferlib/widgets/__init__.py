@@ -4,6 +4,8 @@ Each is displayed as the last expression of a cell. In JupyterLab, Colab or VS C
 built book (``FERLIB_STATIC=1``) the same ES module runs from the page itself, offline.
 """
 
+from ferlib.widgets.batch_attention import BatchAttentionExplorer
 from ferlib.widgets.loss import LossExplorer
+from ferlib.widgets.resizer import ResizerExplorer
 
-__all__ = ["LossExplorer"]
+__all__ = ["BatchAttentionExplorer", "LossExplorer", "ResizerExplorer"]

@@ -2,12 +2,14 @@
 
 An explorer is an ES module without dependencies (``static/*.js``), a style sheet and a state that JSON can
 hold. With a kernel it is an anywidget: what the reader moves arrives in Python's traits and the other way
-round. When the book is built (environment variable ``FERLIB_STATIC=1``) it is no widget at all: the same module
-and state stand in the page, which then needs neither kernel nor network nor any library.
+round. When the book is built (environment variable ``FERLIB_STATIC=1``) it is no widget at all: the same
+module and state stand in the page, which then needs neither kernel nor network nor any library.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import itertools
 import json
 import os
@@ -16,7 +18,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import traitlets
+from PIL import Image
 
 from ferlib.widgets.packing import MAX_BYTES, script_safe
 
@@ -57,7 +61,7 @@ class Explorer(_Base):
     Subclasses set ``_source`` (from :func:`module`), give ``data`` and traits tagged ``sync=True``, and write
     ``fallback``: plain HTML for readers without scripts and for previews.
 
-    Shape: ``data`` is a mapping that JSON can hold; arrays in it are packed by ``ferlib.widgets.packing.pack``.
+    Shape: ``data`` is a mapping that JSON can hold; arrays in it are packed by ``packing.pack``.
     Raises ``ValueError`` when a figure would add more than 600 kB to its page.
     """
 
@@ -111,6 +115,16 @@ class Explorer(_Base):
             return page, {}
         live, metadata = super()._repr_mimebundle_(**kwargs)
         return {**page, **live}, metadata
+
+
+def picture(images: list[np.ndarray], words: str) -> str:
+    """Pictures in a row as one small image with a description. Shape: (H, W[, 3]) uint8 each, text out."""
+    colour = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
+    strip, stream = Image.fromarray(np.concatenate(colour, axis=1)), io.BytesIO()
+    strip.thumbnail((1000, 1000))
+    strip.save(stream, "JPEG", quality=75)
+    code = base64.b64encode(stream.getvalue()).decode("ascii")
+    return f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/jpeg;base64,{code}">'
 
 
 def table(caption: str, head: list[str], rows: list[list[object]]) -> str:

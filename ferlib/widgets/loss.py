@@ -20,7 +20,7 @@ class LossExplorer(Explorer):
     r"""Six losses to touch: the target q, the curve of the loss, and the pull on every logit.
 
     All six are :math:`L = -\sum_c q_c\, w_c(p) \log p_c`; the page computes them, and the pull
-    :math:`-\partial L / \partial z`, by the equations of :mod:`ferlib.losses`. The traits ``loss``, ``label``,
+    :math:`-\partial L / \partial z`, by the equations of ``ferlib.losses``. The traits ``loss``, ``label``,
     ``alpha``, ``gamma`` and ``logits`` follow the reader's hand when a kernel is there.
 
     Shape: ``prior`` (K, K), rows sum to 1; ``classes`` K names; ``logits`` (K,), the face to start from
@@ -104,7 +104,7 @@ class LossExplorer(Explorer):
 
 
 def _torn(prior: np.ndarray, label: int) -> np.ndarray:
-    """Logits of a face between its label and the class it is most often taken for, slightly on the wrong side."""
+    """Logits of a face between its label and the class it is most often taken for, a little wrong."""
     others = prior[label].copy()
     others[label] = -1
     rival = int(others.argmax())

@@ -1,4 +1,4 @@
-"""Arrays into the page: few bytes, no library to read them. The inverse, ``unpack``, is in ``static/ui.js``."""
+"""Arrays into the page: few bytes, no library to read them; ``unpack`` in ``static/ui.js`` is the inverse."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def as_image(values: ArrayLike, name: str) -> np.ndarray:
 
 
 def pack(array: ArrayLike, dtype: str = "uint8") -> dict[str, object]:
-    """An array as JSON: its type, its shape, and its bytes (little-endian) in base64, deflated where it helps.
+    """An array as JSON: type, shape, and bytes (little-endian) in base64, deflated where that helps.
 
     ``float16`` halves what ``float32`` needs and keeps 3 digits. Shape: any; rows first.
     Raises ``ValueError`` for another type than uint8, float16, float32, or a value too large for it.

@@ -1,0 +1,135 @@
+"""Faces go in and out of a batch and the one that asks changes its mind: class batch attention. Chapter 4."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import traitlets
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from ferlib.widgets.base import Explorer, module, picture
+from ferlib.widgets.packing import as_array, as_image, class_colours, pack
+
+__all__ = ["BatchAttentionExplorer"]
+
+MOST_FACES = 32
+
+
+class BatchAttentionExplorer(Explorer):
+    r"""A tray of faces, a batch of some of them, and class batch attention recomputed as it changes.
+
+    For the batch the reader has put together the page computes
+    :math:`A_c = \mathrm{softmax}(\text{scale}\; Q_c K_c^\top)`, CBA = :math:`A_c V_{:,c}` and BT = CBA + V,
+    by the equations of ``ferlib.models.class_batch_attention``. The traits ``members``, ``asking``, ``cls``
+    and ``scale`` follow the reader's hand when a kernel is there.
+
+    Shape: ``faces`` (N, H, W) or (N, 1, H, W), uint8 or floats in [0, 1], N up to 32; ``query`` and ``key``
+    (N, C, E), as they enter the attention (kept as float16, three digits); ``value`` (N, C), own scores;
+    ``labels`` (N,) true classes; ``classes`` C names; ``names`` N names (default "fear 1", "fear 2", ...);
+    ``scale`` (default 1/sqrt(C)) multiplies the products; ``start`` the members at first, the one who asks in
+    front; ``presets`` maps a name to members.
+
+    Raises: ``ValueError`` for shapes that disagree, and for labels or members out of range. Chapter 4.
+
+    Example::
+
+        from ferlib.widgets import BatchAttentionExplorer
+
+        BatchAttentionExplorer(faces, q, k, v, labels, EMOTIONS_FERPLUS, start=[0, 3, 4, 5],
+                               presets={"with the false friend": [0, 1, 4, 5]})   # last line of a cell
+    """
+
+    _source = module("batch_attention.js")
+    members = traitlets.List(traitlets.Int()).tag(sync=True)
+    asking = traitlets.Int(0).tag(sync=True)
+    cls = traitlets.Int(0).tag(sync=True)
+    scale = traitlets.Float(1.0).tag(sync=True)
+
+    def __init__(
+        self,
+        faces: ArrayLike,
+        query: ArrayLike,
+        key: ArrayLike,
+        value: ArrayLike,
+        labels: ArrayLike,
+        classes: Sequence[str],
+        *,
+        scale: float | None = None,
+        start: Sequence[int] | None = None,
+        presets: Mapping[str, Sequence[int]] | None = None,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        classes = [str(c) for c in classes]
+        pictures = _grey(faces)
+        query, key = as_array(query, "query", 3), as_array(key, "key", 3)
+        value, labels = as_array(value, "value", 2), as_array(labels, "labels", 1)
+        count, wanted = len(pictures), (len(pictures), len(classes), query.shape[2])
+        if not 1 <= count <= MOST_FACES:
+            raise ValueError(f"between 1 and {MOST_FACES} faces can be shown, got {count}")
+        if query.shape != wanted or key.shape != wanted or value.shape != wanted[:2]:
+            raise ValueError(
+                f"{count} faces and {len(classes)} classes need query, key {wanted} and value {wanted[:2]}, "
+                f"got {query.shape}, {key.shape} and {value.shape}"
+            )
+        if labels.shape != (count,) or not all(0 <= int(y) < len(classes) for y in labels):
+            raise ValueError(f"labels: {count} numbers from 0 to {len(classes) - 1}, got {labels.tolist()}")
+        if names is not None and len(names) != count:
+            raise ValueError(f"{count} faces need {count} names, got {len(names)}")
+        chosen = {str(name): _members(who, count, name) for name, who in (presets or {}).items()}
+        if start is None:
+            start = next(iter(chosen.values()), range(min(8, count)))
+        first = _members(start, count, "start")
+        usual = [
+            (f"√C = √{wanted[1]}", 1 / math.sqrt(wanted[1])),
+            (f"√E = √{wanted[2]}", 1 / math.sqrt(wanted[2])),
+        ]
+        scale = usual[0][1] if scale is None else float(scale)
+        if not any(abs(scale - other) < 1e-9 for _, other in usual):
+            usual.append((f"{1 / scale:.3g}", scale))
+        data = {
+            "classes": classes,
+            "colours": class_colours(classes),
+            "labels": [int(y) for y in labels],
+            "names": [str(n) for n in names] if names is not None else _numbered(labels, classes),
+            "presets": [[name, sorted(who)] for name, who in chosen.items()],
+            "scales": usual,
+            "faces": pack(pictures),
+            "query": pack(query, "float16"),
+            "key": pack(key, "float16"),
+            "value": pack(value, "float32"),
+        }
+        self._pictures = pictures
+        super().__init__(data, members=sorted(first), asking=first[0], cls=int(labels[first[0]]), scale=scale)
+
+    def fallback(self) -> str:
+        """The faces of the batch at the start, as one picture. Shape: text."""
+        words = "A batch of faces: " + ", ".join(self.data["names"][i] for i in self.members)
+        return picture([self._pictures[i] for i in self.members], words)
+
+
+def _grey(faces: ArrayLike) -> np.ndarray:
+    """(N, H, W) or (N, 1 or 3, H, W) as grey uint8 (N, H, W)."""
+    pictures = [as_image(face, "faces") for face in faces]
+    if len({p.shape[:2] for p in pictures}) > 1:
+        raise ValueError("all faces have the same size (H, W)")
+    return np.stack([p if p.ndim == 2 else np.asarray(Image.fromarray(p).convert("L")) for p in pictures])
+
+
+def _members(who: Sequence[int], count: int, name: str) -> list[int]:
+    members = [int(i) for i in who]
+    if not members or len(set(members)) != len(members) or not all(0 <= i < count for i in members):
+        raise ValueError(f"{name}: different faces from 0 to {count - 1}, at least one; got {members}")
+    return members
+
+
+def _numbered(labels: np.ndarray, classes: list[str]) -> list[str]:
+    """ "fear 1", "fear 2", ... in the order of the faces."""
+    seen: dict[int, int] = {}
+    names = []
+    for label in map(int, labels):
+        seen[label] = seen.get(label, 0) + 1
+        names.append(f"{classes[label]} {seen[label]}")
+    return names

@@ -1,0 +1,180 @@
+// BatchAttentionExplorer: faces go in and out of a batch; attention and class scores follow.
+
+// Shares one image gives to the members for one class: softmax over j of scale * q[i, c] . k[j, c].
+function sharesOf({ query, key, width, classes }, members, asking, c, scale) {
+  const start = (image) => (image * classes + c) * width;
+  return softmax(members.map((other) => {
+    let dot = 0;
+    for (let e = 0; e < width; e += 1) dot += query[start(asking) + e] * key[start(other) + e];
+    return scale * dot;
+  }));
+}
+
+// Class scores of one image: alone (its own), what the batch says (CBA), and both (BT = CBA + own).
+function scoresOf(net, members, asking, scale) {
+  const at = (image, c) => net.value[image * net.classes + c];
+  const own = Array.from({ length: net.classes }, (_, c) => at(asking, c));
+  const cba = own.map((_, c) => sharesOf(net, members, asking, c, scale)
+    .reduce((sum, share, j) => sum + share * at(members[j], c), 0));
+  return { alone: own, cba, bt: own.map((v, c) => v + cba[c]) };
+}
+const WAYS = [["alone", "alone"], ["cba", "the batch (CBA)"], ["bt", "both (BT)"]];
+
+// A face to put in or take out, the share it is given, and the choice to let it ask.
+function faceCard({ name, colour, canvas, group, ontoggle, onask }) {
+  const toggle = h("button", { type: "button", class: "fer-face", "aria-label": name, title: name, onclick: ontoggle }, canvas);
+  const ask = h("input", { type: "radio", name: group, "aria-label": `${name} asks`, onchange: onask });
+  const fill = h("i", { style: `--colour:${colour}` }), share = h("span", { class: "fer-number" });
+  const element = h("div", { class: "fer-card", role: "listitem" }, toggle,
+    h("span", { class: "fer-track", "aria-hidden": "true" }, fill), share, h("label", {}, ask, "asks"));
+  return {
+    element,
+    set(inside, asks, value, top) {
+      toggle.setAttribute("aria-pressed", inside);
+      element.classList.toggle("fer-out", !inside);
+      element.classList.toggle("fer-asks", asks);
+      ask.disabled = !inside;
+      ask.checked = asks;
+      fill.style.left = 0;
+      fill.style.width = `${inside ? (value / top) * 100 : 0}%`;
+      share.textContent = inside ? number(value) : "out";
+      element.dataset.value = inside ? value : "";
+    },
+  };
+}
+
+// The whole matrix for one class. Rows ask, columns answer; arrow keys or the pointer choose a cell.
+function matrixPanel(colourOf, oncell) {
+  const side = 300, edge = 16;
+  const svg = s("svg", { viewBox: `0 0 ${side + edge} ${side + edge}`, class: "fer-chart fer-cells", tabindex: 0,
+    role: "application", "aria-label": "attention matrix of this class: arrow keys move from cell to cell" });
+  const cursor = s("rect", { class: "fer-cursor" }), asker = s("rect", { class: "fer-askrow" });
+  let count = 0, cells = [], place = [0, 0];
+  const go = (i, j) => { place = [clamp(i, 0, count - 1), clamp(j, 0, count - 1)]; oncell(place); };
+  const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
+  svg.addEventListener("keydown", (event) => {
+    if (!step[event.key]) return;
+    event.preventDefault();
+    go(place[0] + step[event.key][0], place[1] + step[event.key][1]);
+  });
+  const point = (event) => {
+    const box = svg.getBoundingClientRect(), unit = (side + edge) / box.width, size = side / count;
+    const j = Math.floor(((event.clientX - box.left) * unit - edge) / size);
+    const i = Math.floor(((event.clientY - box.top) * unit - edge) / size);
+    if (i >= 0 && j >= 0 && i < count && j < count) go(i, j);
+  };
+  svg.addEventListener("pointermove", point);
+  svg.addEventListener("pointerdown", point);
+  return {
+    svg,
+    place: () => place,
+    set(members, rows, asking, top) {
+      const size = side / members.length, frame = (rect, i, j, width) => {
+        for (const [name, value] of Object.entries({ x: edge + j * size, y: edge + i * size, width, height: size })) {
+          rect.setAttribute(name, value);
+        }
+      };
+      if (members.length !== count) {
+        count = members.length;
+        cells = rows.map((row, i) => row.map((_, j) => {
+          const cell = s("rect", {});
+          frame(cell, i, j, size);
+          return cell;
+        }));
+        place = place.map((at) => clamp(at, 0, count - 1));
+      }
+      const dots = members.flatMap((face, n) => [[edge + (n + 0.5) * size, edge / 2 - 1], [edge / 2 - 1, edge + (n + 0.5) * size]]
+        .map(([cx, cy]) => s("circle", { cx, cy, r: Math.min(5, size / 2.4), fill: colourOf(face), class: "fer-mark" })));
+      svg.replaceChildren(...dots, ...cells.flat(), asker, cursor);
+      rows.forEach((row, i) => row.forEach((share, j) => {
+        cells[i][j].setAttribute("fill", `rgb(${viridis(share / top)})`);
+        cells[i][j].dataset.value = share;
+      }));
+      frame(asker, asking, 0, side);
+      frame(cursor, place[0], place[1], size);
+    },
+  };
+}
+
+async function render({ model, el }) {
+  const data = model.get("data"), { names, labels, classes, colours, presets, scales } = data;
+  const [count, height, width] = data.faces.shape;
+  const [pixels, query, key, value] = await Promise.all([data.faces, data.query, data.key, data.value].map(unpack));
+  const net = { query, key, value, classes: classes.length, width: data.query.shape[2] };
+  const face = () => h("canvas", { "aria-hidden": "true", width, height });
+  const draw = (canvas, i) => paint(canvas, pixels.subarray(i * height * width, (i + 1) * height * width), width, height);
+  const put = (members, asking = model.get("asking")) =>
+    change(model, { members, asking: members.includes(asking) ? asking : members[0] });
+  const toggle = (i) => {
+    const members = model.get("members");
+    if (!members.includes(i)) put([...members, i].sort((a, b) => a - b));
+    else if (members.length > 1) put(members.filter((other) => other !== i));
+    else say("A batch needs at least one face.");
+  };
+  const group = unique("asks");
+  const cards = names.map((name, i) => faceCard({ name, colour: colours[labels[i]], canvas: draw(face(), i), group,
+    ontoggle: () => toggle(i), onask: () => change(model, { asking: i }) }));
+  const all = Array.from({ length: count }, (_, i) => i);
+  const starts = [...presets, ["everyone", all], ["alone", null]];
+  const choose = pills({ label: "for the class", options: classes, colours, onchange: (c) => change(model, { cls: c }) });
+  const scaling = pills({ label: "scores divided by", options: scales.map(([text]) => text), onchange: (i) => change(model, { scale: scales[i][1] }) });
+  const pair = [face(), face()], reading = h("p", {});
+  let cellText = false;
+  const matrix = matrixPanel((i) => colours[labels[i]], () => { cellText = true; refresh(); });
+  const legend = h("p", { class: "fer-key" }, h("span", {}, "0"), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
+  const rows = classes.map((name, c) => {
+    const bars = WAYS.map(() => bar({ colour: colours[c] }));
+    return { bars, element: h("div", { role: "row", class: "fer-row" },
+      h("span", { role: "rowheader", class: "fer-name" }, h("i", { class: "fer-dot", style: `--colour:${colours[c]}` }), name),
+      bars.map((b) => h("span", { role: "cell" }, b.element))) };
+  });
+  const table = h("div", { class: "fer-table", role: "table", "aria-label": "class scores of the face that asks" },
+    h("div", { role: "row", class: "fer-row fer-head" }, ["class", ...WAYS.map(([, text]) => text)].map((text) =>
+      h("span", { role: "columnheader" }, text))), rows.map((row) => row.element));
+  const verdict = h("p", { class: "fer-verdict" }), tally = h("p", { class: "fer-tally" });
+  const { element: said, say } = announcer();
+  el.append(figure("batch", "Explore batch attention: put faces into the batch, let one ask, and see whom it listens to",
+    h("div", { class: "fer-controls", role: "group", "aria-label": "batches to start from" }, h("span", { class: "fer-legend" }, "batch"),
+      starts.map(([name, members]) => button(name, () => put(members || [model.get("asking")])))),
+    h("div", { class: "fer-tray", role: "list", "aria-label": "faces; press one to put it into the batch or take it out" }, cards.map((c) => c.element)),
+    h("div", { class: "fer-controls" }, choose.element),
+    h("div", { class: "fer-controls" }, scaling.element),
+    h("div", { class: "fer-two" },
+      h("div", {}, h("p", { class: "fer-legend" }, "rows ask, columns answer"), matrix.svg, legend,
+        h("div", { class: "fer-pair" }, pair, reading)),
+      h("div", {}, table, verdict, tally)), said));
+
+  const refresh = () => {
+    const members = model.get("members"), asking = model.get("asking"), c = model.get("cls"), scale = model.get("scale");
+    const grid = members.map((i) => sharesOf(net, members, i, c, scale)), top = Math.max(...grid.flat());
+    const mine = grid[members.indexOf(asking)];
+    cards.forEach((card, i) => card.set(members.includes(i), i === asking, mine[members.indexOf(i)], Math.max(...mine)));
+    choose.set(c);
+    scaling.set(scales.findIndex(([, other]) => Math.abs(other - scale) < 1e-9));
+    matrix.set(members, grid, members.indexOf(asking), top);
+    legend.lastChild.textContent = number(top);
+    const [i, j] = matrix.place();
+    draw(pair[0], members[i]);
+    draw(pair[1], members[j]);
+    reading.textContent = `${names[members[i]]} gives ${number(grid[i][j])} of its attention to ` +
+      `${i === j ? "itself" : names[members[j]]}.`;
+    const scores = scoresOf(net, members, asking, scale), y = labels[asking];
+    const winners = WAYS.map(([way], w) => {
+      const p = softmax(scores[way]), winner = argmax(p);
+      rows.forEach((row, k) => {
+        row.bars[w].set(p[k]);
+        row.bars[w].element.classList.toggle("fer-winner", k === winner);
+        row.element.classList.toggle("fer-label", k === y);
+      });
+      return `${classes[winner]} ${number(p[winner])}`;
+    });
+    const best = members[argmax(mine)];
+    verdict.textContent = `${names[asking]}, asking about ${classes[c]}, listens most to ${best === asking ? "itself" : names[best]}` +
+      ` (${number(Math.max(...mine))}). Alone it is read as ${winners[0]}, with the batch as ${winners[2]}.`;
+    const right = WAYS.map(([way]) => members.filter((m) => argmax(scoresOf(net, members, m, scale)[way]) === labels[m]).length);
+    tally.textContent = `Right in this batch of ${members.length}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`;
+    say(cellText ? reading.textContent : `${verdict.textContent} ${tally.textContent}`);
+    cellText = false;
+  };
+  return watch(model, ["members", "asking", "cls", "scale"], refresh);
+}
