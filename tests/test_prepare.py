@@ -240,7 +240,7 @@ def test_refusals_are_one_line_and_change_nothing(tmp_path: Path, capsys: pytest
         ([str(tmp_path / "none"), str(tmp_path / "o")], "no FER+ found. Expected one of"),
         (
             [str(root), str(tmp_path / "o"), "--method", "dic", "--upscale", "8"],
-            "choose one of bicubic, bilinear",
+            "needs weights: get DIC_HELEN.pth",
         ),
         ([str(root), str(tmp_path / "o"), "--upscale", "0"], "cannot enlarge 0 times"),
         ([str(root), str(tmp_path / "o"), "--weights", str(tmp_path / "w")], "weights file is not there"),

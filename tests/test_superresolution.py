@@ -52,6 +52,28 @@ def test_a_learned_network_joins_by_name(tmp_path: Path, monkeypatch: pytest.Mon
         register("brighter", factory)
 
 
+def test_an_address_is_imported_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ferlib.data.superresolution.METHODS", dict(METHODS))
+    register("theirs", "tests.test_superresolution:colouring")
+    run = make_upscaler("theirs", 3)
+    assert run.channels == 3 and run.at_once is None
+    assert torch.equal(run(faces()), resize(faces(), 36, "nearest").repeat(1, 3, 1, 1))
+    with pytest.raises(DataError, match="'theirs' enlarges 2 or 3 times, not 4; give --upscale 2 or 3"):
+        make_upscaler("theirs", 4)
+    with pytest.raises(DataError, match="'theirs': too dark"):
+        run(torch.zeros_like(faces()))
+
+
+def colouring(weights: Path | None):
+    def upscaler(images: torch.Tensor, scale: int) -> torch.Tensor:
+        if images.max() == 0:
+            raise ValueError("too dark")
+        return resize(images, images.shape[-1] * scale, "nearest").repeat(1, 3, 1, 1)
+
+    upscaler.scales, upscaler.channels = (2, 3), 3
+    return upscaler
+
+
 def test_a_method_that_breaks_its_word_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "ferlib.data.superresolution.METHODS", {"bad": lambda w: lambda images, scale: images}
@@ -64,9 +86,9 @@ def test_a_method_that_breaks_its_word_is_found_out(monkeypatch: pytest.MonkeyPa
 
 def test_refusals() -> None:
     with pytest.raises(
-        DataError, match=r"'dic' is not known; choose one of bicubic, bilinear, lanczos, nearest"
+        DataError, match=r"'cubic' is not known; choose one of bicubic, bilinear, dic, lanczos, nearest"
     ):
-        upscale(faces(), 8, "dic")
+        upscale(faces(), 8, "cubic")
     with pytest.raises(DataError, match="from 1 to 16"):
         upscale(faces(), 32)
     with pytest.raises(DataError, match="from 1 to 16"):

@@ -3,6 +3,8 @@
   ferlib prepare ferplus --source ~/FERPlus --out ~/faces/ferplus
   ferlib prepare rafdb --source ~/RAF-DB --out ~/faces/rafdb
   ferlib prepare ferplus --source ~/FERPlus --out ~/faces/ferplus384 --upscale 8 --method lanczos
+  ferlib prepare ferplus --source ~/FERPlus --out ~/faces/ferplus384 --upscale 8 --method dic \\
+      --weights DIC_HELEN.pth
 
 Stopped in the middle, the same command goes on where it was. Faces that cannot be used are counted, told,
 and listed with their reasons in OUT/skipped.csv.
@@ -32,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--upscale", type=int, default=1, metavar="N", help="enlarge N times (default 1: not at all)"
     )
     parser.add_argument("--method", default="bicubic", help=f"{', '.join(METHODS)} (default bicubic)")
-    parser.add_argument("--weights", metavar="FILE", help="weights of a learned method")
+    parser.add_argument("--weights", metavar="FILE", help="weights of a learned method (dic: DIC_HELEN.pth)")
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoding threads (default: one per processor)"
     )
