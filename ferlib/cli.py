@@ -15,6 +15,7 @@ COMMANDS = {
     "prepare": "turn a downloaded data set into one compact, checked folder",
     "train": "train a network as a recipe says",
     "evaluate": "measure a trained network, with confidence intervals",
+    "convert": "turn weights of the original programs into files of this library",
     "doctor": "say what is here, what is missing, and what to do about it",
 }
 
