@@ -12,10 +12,11 @@ from ferlib.data.base import DataError
 from ferlib.data.cache import cached_source, is_cache, read_manifest
 from ferlib.data.images import SUFFIXES
 from ferlib.data.labels import EMOTIONS_AFFECTNET
-from ferlib.data.listing import Skip, check_root, check_split, class_folders, common_side, list_folder
-from ferlib.data.sources import FileReader, Source, SourceDataset, with_size
+from ferlib.data.listing import Skip, check_root, check_split, class_folders, list_folder
+from ferlib.data.sources import Source, SourceDataset, file_source, with_size
 
 SPLITS = ("train", "valid", "test")
+SIDE = 224  # pixels, as published
 TITLE = "AffectNet"
 EXPECTED = (
     "Expected one of: the official train_set/ and val_set/, each with images/ and annotations/*_exp.npy; "
@@ -125,7 +126,10 @@ def _read_official(root: Path, split: str) -> Source:
             skipped.append(Skip(entry, "annotation without an image"))
     if not names:
         raise DataError(f"{base}: no image with an expression 0 to 7 in its annotation")
-    return _source("official", split, names, labels, [base / "images" / name for name in names], skipped)
+    paths = [base / "images" / name for name in names]
+    return file_source(
+        "affectnet", "official", split, EMOTIONS_AFFECTNET, names, labels, paths, SIDE, skipped
+    )
 
 
 def _read_folders(root: Path, split: str) -> Source:
@@ -134,17 +138,10 @@ def _read_folders(root: Path, split: str) -> Source:
     names, labels, skipped = class_folders(folder, FOLDER_LABELS, "0 to 7")
     if not names:
         raise DataError(f"{folder}: its class folders 0 to 7 hold no images")
-    return _source("class-folders", split, names, labels, [folder / name for name in names], skipped)
-
-
-def _source(
-    layout: str, split: str, names: list[str], labels: list[int], paths: list[Path], skipped: list[Skip]
-) -> Source:
-    side = common_side(paths, 224)
-    return Source(
-        "affectnet", layout, split, EMOTIONS_AFFECTNET, names, torch.tensor(labels), None,
-        FileReader(paths, "RGB", side), side, 3, skipped,
-    )  # fmt: skip
+    paths = [folder / name for name in names]
+    return file_source(
+        "affectnet", "class-folders", split, EMOTIONS_AFFECTNET, names, labels, paths, SIDE, skipped
+    )
 
 
 class AffectNet(SourceDataset):

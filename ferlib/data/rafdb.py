@@ -14,14 +14,14 @@ from ferlib.data.listing import (
     check_root,
     check_split,
     class_folders,
-    common_side,
     list_folder,
     read_table,
     usable_files,
 )
-from ferlib.data.sources import FileReader, Source, SourceDataset, with_size
+from ferlib.data.sources import Source, SourceDataset, file_source, with_size
 
 SPLITS = ("train", "test")
+SIDE = 100  # pixels, as published
 TITLE = "RAF-DB"
 EXPECTED = (
     "Expected one of: the official basic/Image/aligned with basic/EmoLabel/list_patition_label.txt; train/1 "
@@ -116,8 +116,9 @@ def _read_official(root: Path, split: str) -> Source:
     kept = [i for i, ok in enumerate(good) if ok]
     if not kept:
         raise DataError(f"{folder}: none of the {len(names):,} {split!r} faces of {label_file.name} is there")
-    paths = [folder / names[i] for i in kept]
-    return _source("official", split, [names[i] for i in kept], [labels[i] for i in kept], paths, skipped)
+    names, labels = [names[i] for i in kept], [labels[i] for i in kept]
+    paths = [folder / name for name in names]
+    return file_source("rafdb", "official", split, EMOTIONS_RAFDB, names, labels, paths, SIDE, skipped)
 
 
 def _read_folders(root: Path, split: str) -> Source:
@@ -127,17 +128,8 @@ def _read_folders(root: Path, split: str) -> Source:
     names, labels, skipped = class_folders(folder, FOLDER_LABELS, "1 to 7")
     if not names:
         raise DataError(f"{folder}: its class folders 1 to 7 hold no images")
-    return _source("class-folders", split, names, labels, [folder / name for name in names], skipped)
-
-
-def _source(
-    layout: str, split: str, names: list[str], labels: list[int], paths: list[Path], skipped: list[Skip]
-) -> Source:
-    side = common_side(paths, 100)
-    return Source(
-        "rafdb", layout, split, EMOTIONS_RAFDB, names, torch.tensor(labels), None,
-        FileReader(paths, "RGB", side), side, 3, skipped,
-    )  # fmt: skip
+    paths = [folder / name for name in names]
+    return file_source("rafdb", "class-folders", split, EMOTIONS_RAFDB, names, labels, paths, SIDE, skipped)
 
 
 class RAFDB(SourceDataset):

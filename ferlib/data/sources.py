@@ -15,7 +15,7 @@ from PIL import Image
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.images import read_image, square, to_planes
-from ferlib.data.listing import Skip
+from ferlib.data.listing import Skip, common_side
 
 
 class Reader(Protocol):
@@ -85,6 +85,29 @@ class FileReader:
     def content(self) -> list[int]:
         """What can be told about the files without reading them: their sizes. Shape: -> N ints."""
         return [path.stat().st_size if path.is_file() else -1 for path in self.paths]
+
+
+def file_source(
+    dataset: str,
+    layout: str,
+    split: str,
+    classes: tuple[str, ...],
+    names: list[str],
+    labels: list[int],
+    paths: Sequence[Path],
+    usual_side: int,
+    skipped: list[Skip],
+) -> Source:
+    """One split of colour faces in files, each with one label and no votes.
+
+    Shape: N names, labels and paths, and the side in pixels that faces have where they do not say otherwise
+    (see :func:`ferlib.data.listing.common_side`) -> Source.
+    """
+    side = common_side(paths, usual_side)
+    return Source(
+        dataset, layout, split, classes, names, torch.tensor(labels), None,
+        FileReader(paths, "RGB", side), side, 3, skipped,
+    )  # fmt: skip
 
 
 class Resized:
