@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from ferlib.cli import main
 from ferlib.data.prepare import prepare
 from ferlib.doctor import examine, render
-from ferlib.models import NeuralResizer
+from ferlib.models import MobileFaceNet, NeuralResizer
 from ferlib.models.official import rename
 from ferlib.models.resizer import OFFICIAL_NAMES
 from tests import data_files
+from tests.contract_fill import read_rows
 from tests.data_files import name_of
 
 
@@ -25,6 +26,7 @@ def nothing_around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("FERLIB_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("FERLIB_DATA", raising=False)
+    monkeypatch.delenv("FERLIB_WEIGHTS", raising=False)
 
 
 def say(*words: str, capsys: pytest.CaptureFixture) -> tuple[int, str]:
@@ -125,7 +127,7 @@ def test_weights_are_recognised_by_names_and_shapes(tmp_path: Path) -> None:
     assert "neural-resizer" in found["a.safetensors"].advice
     assert found["b.pth"].text == found["a.safetensors"].text
     assert found["c.pt"].status == "broken" and "anew" in found["c.pt"].advice
-    assert found["d.pth"].status == "odd" and "holds more than weights" in found["d.pth"].text
+    assert found["d.pth"].text == found["a.safetensors"].text  # its recorder is left alone
 
 
 def test_weights_of_a_known_network_are_named(tmp_path: Path) -> None:
@@ -138,6 +140,29 @@ def test_weights_of_a_known_network_are_named(tmp_path: Path) -> None:
 
 def test_given_weights_are_what_they_are(shared: Path) -> None:
     findings = examine(weights=[shared / "weights"])
-    texts = {f.what: f.text for f in findings if f.section == "Weights"}
-    assert len(texts) == 2 and all("M numbers" in text for text in texts.values())
+    found = {f.what: f for f in findings if f.section == "Weights"}
+    face, marks = found["face_recognition_dlib.safetensors"], found["mobilefacenet_landmarks68.safetensors"]
+    assert face.status == marks.status == "ok"
+    assert face.text.endswith(", dlib-face") and marks.text.endswith(", mobilefacenet")
+    assert "a face branch that knows faces" in face.lines[0] and "the landmark branch" in marks.lines[0]
     assert "Weights" in render(findings)
+
+
+def test_what_is_missing_and_what_it_would_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERLIB_WEIGHTS", str(tmp_path / "mine"))
+    text = render([f for f in examine() if f.section == "Weights"])
+    assert f"none in {tmp_path / 'mine'}" in text and "Nothing is broken." in text
+    assert "ir50: the face branch of POSTER V2 and BTN" in text and "DIC_HELEN.pth: the README of" in text
+    (tmp_path / "mine").mkdir()
+    torch.save({"state_dict": MobileFaceNet().state_dict()}, tmp_path / "mine" / "ir50.pth")
+    (found, rest) = [f for f in examine() if f.section == "Weights"]
+    assert "mobilefacenet, but its name says ir50" in found.text and found.status == "odd"
+    assert not any(line.startswith("mobilefacenet:") for line in found.lines) and rest.status == "missing"
+
+
+def test_a_btn_checkpoint_with_names_of_its_own(shared: Path, tmp_path: Path) -> None:
+    official = {row.key: torch.zeros(row.shape) for row in read_rows(shared, "posterv2_8cls")}
+    record = {"state_dict": official | {"mla.q.weight": torch.zeros(3)}, "recorder": Recorder()}
+    torch.save(record, tmp_path / "AffectNet8_64.29.pth")
+    (found,) = [f for f in examine(weights=[tmp_path / "AffectNet8_64.29.pth"]) if f.section == "Weights"]
+    assert found.status == "ok" and "btn-8: its part poster-v2 (1 names without a place)" in found.text

@@ -5,8 +5,9 @@ read.
 from __future__ import annotations
 
 import os
+import textwrap
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
@@ -14,9 +15,11 @@ import torch
 from safetensors import safe_open
 
 from ferlib.doctor.finding import Finding
-from ferlib.models.official import CheckpointError, architectures, from_official
+from ferlib.models.official import CheckpointError, architectures, place_official, state_dict_in
+from ferlib.models.official_files import StateDict, read_official
+from ferlib.models.pretrained import PRETRAINED, Pretrained, find_pretrained, place, weights_folder
 
-SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", "67.60pth")
 
 
 def describe_weights(path: Path) -> tuple[str, str, str]:
@@ -25,69 +28,89 @@ def describe_weights(path: Path) -> tuple[str, str, str]:
     Shape: path -> (status, text, advice); status "ok", "odd" (readable, of no known network) or "broken".
     """
     try:
-        tensors = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)
+        tensors = _names_and_shapes(path)
     except Exception as error:  # damaged files fail in as many ways as there are writers
-        if "Unsupported global" in str(error) or "Unsupported class" in str(
-            error
-        ):  # what torch says of pickled things that are no tensors
-            text = "holds more than weights, so it was not opened"
-            return "odd", text, "keep the weights alone: save the state dict as safetensors"
-        text = str(error).splitlines()[0][:80] if str(error) else type(error).__name__
+        text = str(error).splitlines()[0][:90] if str(error) else type(error).__name__
         return "broken", f"cannot be read ({text})", "take the file anew, or leave it out"
-    count = sum(prod(t.shape) for t in tensors.values() if isinstance(t, torch.Tensor))
+    count = sum(prod(t.shape) for t in tensors.values())
     text = f"{len(tensors)} tensors, {count / 1e6:.2f} M numbers"
-    fits = [name for name in architectures() if _fits(tensors, name)]
+    fits = [found for name in architectures() if (found := _fits(tensors, name))]
     if fits:
-        return "ok", f"{text}, {' or '.join(fits)}", ""
+        whole = [name for name in fits if ":" not in name]
+        return "ok", f"{text}, {' or '.join(whole or fits)}", ""
     return "odd", f"{text}, of no network known here", f"known: {', '.join(architectures())}"
 
 
-def _fits(tensors: Mapping[str, torch.Tensor], architecture: str) -> bool:
+def _fits(tensors: StateDict, architecture: str) -> str:
+    """The architecture, or "architecture: part of it" where the file holds more than that, or ""."""
+    report = place(tensors, architecture)[1]
+    if report.complete:
+        return f"{architecture}: its part {report.part}" if report.part else architecture
+    if architecture.startswith("btn-"):
+        report = place_official(tensors, architecture, part="poster-v2")[1]
+        if report.complete and report.unexpected:
+            return f"{architecture}: its part poster-v2 ({len(report.unexpected)} names without a place)"
+    return ""
+
+
+def _names_and_shapes(path: Path) -> StateDict:
+    """Tensors without memory where the file's kind allows that; nothing in it is run."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, framework="pt") as file:
+            return StateDict(
+                (name, torch.empty(file.get_slice(name).get_shape(), device="meta"))
+                for name in file.keys()  # noqa: SIM118 - not a dict
+                if not name.startswith("state/")
+            )
     try:
-        from_official(tensors, architecture)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns about old formats
+            return StateDict(state_dict_in(torch.load(path, map_location="meta", weights_only=True)))
     except CheckpointError:
-        return False
-    return True
-
-
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Names and shapes only: tensors without memory."""
-    with safe_open(path, framework="pt") as file:
-        return {
-            name: torch.empty(file.get_slice(name).get_shape(), device="meta")
-            for name in file.keys()  # noqa: SIM118 - not a dict
-            if not name.startswith("state/")
-        }
-
-
-def _torch_file(path: Path) -> Mapping[str, torch.Tensor]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns about old formats
-        found = torch.load(path, map_location="meta", weights_only=True)
-    for key in ("state_dict", "model_state_dict", "model"):
-        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
-            found = found[key]
-    if not isinstance(found, Mapping) or not all(isinstance(v, torch.Tensor) for v in found.values()):
-        raise ValueError("no state dict in it")
-    return found
+        raise
+    except Exception:  # refused: there is more than tensors in it
+        return read_official(path)
 
 
 def look_at_weights(given: Sequence[str | os.PathLike[str]] | None) -> list[Finding]:
-    """Checkpoints in named files or folders, else in ``weights``. Shape: paths -> list of Finding."""
+    """Checkpoints in named files or folders, else in the folder of weights; and the files that would help.
+
+    Shape: paths -> list of Finding.
+    """
     section, found = "Weights", []
-    for path in [Path(p).expanduser() for p in given or []] or [Path("weights")]:
+    folders = [Path(p).expanduser() for p in given or []] or [weights_folder()]
+    seen = set()
+    for path in folders:
         files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.name.endswith(SUFFIXES))
         for file in files:
             status, text, advice = describe_weights(file)
-            found.append(
-                Finding(section, status if given or status != "broken" else "odd", file.name, text, advice)
-            )
-        if given and not files:
-            text = f"no {', '.join(SUFFIXES)} file in {path}" if path.exists() else f"{path} is not there"
-            found.append(Finding(section, "broken", path.name, text, "give a checkpoint file or its folder"))
-    if not found:
-        text = "none; the chapters need none, they train their own small networks"
-        found.append(
-            Finding(section, "missing", "weights", text, "if you have some: ferlib doctor --weights PATH")
-        )
+            lines: list[str] = []
+            for entry in PRETRAINED.values():
+                if find_pretrained(entry.kind, file.parent) == file:
+                    seen.add(entry.kind)
+                    status, text, advice = _as_expected(entry, status, text, advice)
+                    lines = [line for entry in absent for line in _wanted(entry)]
+    if absent and not any(finding.status == "broken" for finding in found):
+        text = f"{len(absent)} that would help the large networks are not there; put them into {folders[0]}"
+        found.append(Finding(section, "missing", "pretrained", text, lines=lines))
     return found
+
+
+def _as_expected(entry: Pretrained, status: str, text: str, advice: str) -> tuple[str, str, str]:
+    """A file whose name says what it is: is it that?"""
+    if not entry.architecture:  # timm's own names; timm checks them when it loads them
+        return ("ok" if status != "broken" else status), f"{text}, for timm", ""
+    if status == "ok" and entry.architecture in text:
+        return "ok", text, ""
+    if status == "broken":
+        return status, text, advice
+    return "broken", f"{text}, but its name says {entry.kind}", f"take it anew: {entry.source}"
+
+
+def _wanted(entry: Pretrained) -> list[str]:
+    """What is not there, what it would give, and who tells where it is."""
+    where = f"{entry.files[0]}: {entry.source}"
+    return [
+        f"{entry.kind}: {entry.gives}",
+        *textwrap.wrap(where, 84, initial_indent="    ", subsequent_indent="      ", break_on_hyphens=False),
+    ]
