@@ -89,7 +89,21 @@ def look_at_weights(given: Sequence[str | os.PathLike[str]] | None) -> list[Find
                 if find_pretrained(entry.kind, file.parent) == file:
                     seen.add(entry.kind)
                     status, text, advice = _as_expected(entry, status, text, advice)
-                    lines = [line for entry in absent for line in _wanted(entry)]
+                    lines = [entry.gives] if status == "ok" else []
+            status = status if given or status != "broken" else "odd"
+            found.append(Finding(section, status, file.name, text, advice, lines))
+        if given and not files:
+            text = (
+                f"no {', '.join(SUFFIXES[:-1])} file in {path}" if path.exists() else f"{path} is not there"
+            )
+            found.append(Finding(section, "broken", path.name, text, "give a checkpoint file or its folder"))
+    if any(path.is_file() for path in folders):
+        return found
+    if not found:
+        text = f"none in {folders[0]}; the chapters need none, they train their own small networks"
+        found.append(Finding(section, "missing", "weights", text))
+    absent = [entry for entry in PRETRAINED.values() if entry.kind not in seen]
+    lines = [line for entry in absent for line in _wanted(entry)]
     if absent and not any(finding.status == "broken" for finding in found):
         text = f"{len(absent)} that would help the large networks are not there; put them into {folders[0]}"
         found.append(Finding(section, "missing", "pretrained", text, lines=lines))
