@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from ferlib.training import Recipe, RecipeError, bundled, load_recipe
+from ferlib.data import SyntheticFaces
+from ferlib.data.faces import KeptFaces
+from ferlib.models.pretrained import PRETRAINED
+from ferlib.training import (
+    SAM,
+    Recipe,
+    RecipeError,
+    build_augment,
+    build_criterion,
+    build_model,
+    build_optimiser,
+    bundled,
+    load_recipe,
+    train_step,
+)
+from ferlib.training.batches import Batches
 
 
 def test_every_bundled_recipe_loads_and_comes_back(tmp_path):
@@ -75,3 +92,78 @@ def test_the_warm_up_is_a_ramp():
     assert max(steps) <= 1 and min(steps) > 0
     drops = Recipe(schedule="step", warmup=0, step_size=3, epochs=9, decay=0.5, lr=1.0)
     assert drops.lr_at(2 + 7 / 7 - 1e-12) == 0.5  # a sum of steps counts as the whole epoch it is
+
+
+@pytest.mark.parametrize("name", bundled())
+def test_every_bundled_recipe_builds(name):
+    """On the meta device: names, options and sizes fit, and no memory is taken."""
+    recipe = load_recipe(name)
+    classes = {"rafdb": 7, "affectnet7": 7}.get(recipe.data, 8)
+    with torch.device("meta"):
+        model = build_model(recipe, num_classes=classes)
+        size = recipe.image_size or 48
+        images = torch.empty(2, 3, size, size)
+        output = model.train()(images)
+    outputs = [output] if isinstance(output, torch.Tensor) else list(output)
+    assert {tuple(logits.shape) for logits in outputs} == {(2, classes)}
+    optimiser = build_optimiser(recipe, model)
+    assert isinstance(optimiser, SAM) == (recipe.sam_rho is not None)
+    build_criterion(recipe)
+    build_augment(recipe)
+    assert set(recipe.weights) <= {"backbone", "landmarks", "face"}
+    assert set(recipe.weights.values()) <= set(PRETRAINED)
+
+
+def test_recipes_say_what_the_papers_say():
+    found = {n: load_recipe(n) for n in ("btn-rafdb", "btn-affectnet7", "btn-affectnet8")}
+    assert [(r.lr, r.batch_size, r.epochs) for r in found.values()] == [
+        (2e-5, 64, 300), (0.8e-6, 144, 100), (1e-6, 144, 100),
+    ]  # fmt: skip
+    for name, recipe in found.items():
+        assert (recipe.optimiser, recipe.sam_rho, recipe.weight_decay) == ("adam", 0.05, 0)
+        assert (recipe.schedule, recipe.decay, recipe.warmup, recipe.clip) == ("exponential", 0.98, 0, None)
+        assert recipe.balance == ("affectnet" in name) and recipe.image_size == 224
+        augment = build_augment(recipe)
+        erase = (1.0, (0.05, 0.05)) if "affectnet" in name else (0.5, (0.02, 0.1))
+        assert (augment.flip, augment.erase, augment.erase_area) == (0.5, *erase)
+    for name in ("vt-nr-ferplus", "vt-nr-rafdb", "vt-nr-affectnet8"):
+        recipe = load_recipe(name)
+        assert (recipe.lr, recipe.batch_size, recipe.epochs, recipe.seed) == (1e-4, 64, 100, 1111)
+        assert recipe.loss_options == {"alpha": 0.8, "gamma": 2.0} and recipe.protocol == "paper"
+
+
+@pytest.mark.parametrize("name", [name for name in bundled() if "small" in name])
+def test_one_step_of_every_small_recipe(name):
+    recipe = load_recipe(name).but(batch_size=8)
+    faces = KeptFaces(SyntheticFaces(8, size=48, seed=1, framing="ferplus"))
+    model = build_model(recipe, num_classes=8).train()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    images, target = next(Batches(faces, recipe, torch.device("cpu"), shuffle=True).epoch(1))
+    loss, logits = train_step(
+        model, build_criterion(recipe), build_optimiser(recipe, model), images, target, clip=recipe.clip
+    )
+    assert math.isfinite(loss) and logits.shape == (8, 8)
+    moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+def test_other_values_of_the_wrong_kind(tmp_path):
+    for text, message in (
+        ("balance: 1", "balance is 1, expected bool"),
+        ("compile: sometimes", "compile is 'sometimes', expected bool"),
+        ("model_options: [1]", r"model_options is \[1\], expected dict"),
+        ("name: 5", "name is 5, expected str"),
+        ("data: imagenet", "data is 'imagenet'"),
+        ("precision: fp8", "precision is 'fp8'"),
+        ("protocol: mine", "protocol is 'mine'"),
+        ("lr: .inf", "lr is inf"),
+        ("epochs: .inf", "epochs is inf, expected int"),
+        ("seed: true", "seed is True, expected int"),
+        ("1: 2", "unknown key '1'"),
+    ):
+        path = tmp_path / "wrong.yaml"
+        path.write_text(text)
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(path)
+    with pytest.raises(RecipeError, match="model_options do not fit btn_small"):
+        build_model(Recipe(model_options={"colour": "blue"}))

@@ -96,8 +96,8 @@ def test_a_run_folder_can_be_read_and_run_again(tmp_path):
     assert names == [
         "best.safetensors",
         "environment.json",
-        "log.txt",
         "last.safetensors",
+        "log.txt",
         "metrics.jsonl",
         "recipe.yaml",
     ]

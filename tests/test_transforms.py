@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from ferlib.data.base import DataError
-from ferlib.data.transforms import Augment, model_input, normalise, resize, to_float, to_rgb
+from ferlib.data.transforms import IMAGENET_MEAN, Augment, model_input, normalise, resize, to_float, to_rgb
 
 
 def batch(count: int = 4, channels: int = 3, side: int = 32) -> torch.Tensor:
@@ -141,3 +143,24 @@ def test_wrong_input_is_one_clear_error() -> None:
         to_rgb(torch.zeros(1, 2, 8, 8))
     with pytest.raises(DataError, match="modes"):
         resize(pixels, 8, "lanczos")
+
+
+def test_flip_and_erase_as_poster_v2_has_them():
+    """Pixels are kept or mirrored as they are; the erased share and its colour are what was asked for."""
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(400, 3, 60, 60, generator=draw) * 0.1 + 0.7
+    out = Augment.flip_erase()(images, draw)
+    mean = torch.tensor(IMAGENET_MEAN)[:, None, None]
+    erased = (out == mean).all(1)
+    kept = torch.where(erased[:, None], out, images)
+    mirrored = torch.where(erased[:, None], out, images.flip(3))
+    as_it_is, flipped = ((out == other).flatten(1).all(1) for other in (kept, mirrored))
+    assert (as_it_is | flipped).all() and 150 < flipped.sum() < 250
+    share = erased.float().mean((1, 2))
+    hit = share[share > 0]
+    assert 160 < len(hit) < 240 and hit.min() > 0.012 and hit.max() < 0.12
+    fixed = replace(Augment.flip_erase(), erase=1.0, erase_area=(0.05, 0.05))
+    share = (fixed(images, draw) == mean).all(1).float().mean((1, 2))
+    assert (share > 0).all() and abs(share.mean() - 0.05) < 0.002
+    grey = fixed(images[:, :1], draw)
+    assert torch.isclose(grey, mean.mean()).flatten(1).any(1).all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from ferlib.commands.faces import Faces, choose_faces
 from ferlib.data.base import DataError
 from ferlib.training import Recipe, checkpoints, load_recipe, recipe_from
-from ferlib.training.files import write_text
+from ferlib.training.files import replacing, write_text
 from ferlib.training.original_config import read_original_config
 
 RUN_FILE = "run.json"  # in a run's folder: which faces it learns from
@@ -36,6 +37,10 @@ class Plan:
         if faces["data"] != "synthetic":
             faces["data"] = str(Path(faces["data"]).resolve())
         write_text(self.out / RUN_FILE, json.dumps(faces, indent=1) + "\n")
+        best = self.resume.parent / "best.safetensors" if self.resume else None
+        if best and best.is_file() and self.resume.parent.resolve() != self.out.resolve():
+            with replacing(self.out / best.name) as copy:  # it may stay the best
+                shutil.copyfile(best, copy)
         if self.config is not None:
             write_text(self.out / "config.json", self.config)
 

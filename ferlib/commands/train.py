@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         plan = make_plan(options)
         device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
-        train, judged, test = _open(plan, options)
+        train, (name, judged), test = _open(plan, options)
         if plan.recipe.targets == "votes" and train.votes is None:
             raise DataError("this data set has no votes: choose a recipe with 'targets: label'")
         model = build_model(plan.recipe, num_classes=len(train.classes))
@@ -86,9 +86,9 @@ def run(options: argparse.Namespace) -> int:
         plan.note()
         history = fit(
             model, criterion, train, judged, plan.recipe, run_dir=plan.out, device=device,
-            resume=plan.resume or False, progress=None if options.quiet else "auto",
+            resume=plan.resume or False, progress=None if options.quiet else "auto", judged_by=name,
         )  # fmt: skip
-        _report(plan, history, judged)
+        _report(plan, history, len(judged), name)
         if test is not None:
             _report_test(plan, model, test)
     except (RecipeError, CheckpointError, TrainingError, RecordError) as error:
@@ -96,8 +96,10 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _open(plan: Plan, options: argparse.Namespace) -> tuple[FaceDataset, FaceDataset, FaceDataset | None]:
-    """Faces to learn from, faces to judge each epoch by, and faces for the end (or None)."""
+def _open(
+    plan: Plan, options: argparse.Namespace
+) -> tuple[FaceDataset, tuple[str, FaceDataset], FaceDataset | None]:
+    """Faces to learn from, faces to judge each epoch by with their name, and faces for the end (or None)."""
     faces, released = plan.faces, plan.recipe.protocol == "released"
     test = None
     if released or not options.no_test:
@@ -110,20 +112,19 @@ def _open(plan: Plan, options: argparse.Namespace) -> tuple[FaceDataset, FaceDat
     judged = test if whole else faces.open("valid")
     for split, part in (("train", train), ("test" if whole else "valid", judged)):
         tell_left_out(part, faces.data, split)
-    return train, judged, None if released else test
+    return train, ("test" if whole else "validation", judged), None if released else test
 
 
-def _report(plan: Plan, history: list[dict[str, Any]], judged: FaceDataset) -> None:
+def _report(plan: Plan, history: list[dict[str, Any]], count: int, name: str) -> None:
     chosen = best_epoch(history, plan.recipe)
     reached = next(record for record in history if record["epoch"] == chosen)
     by = "lowest loss" if plan.recipe.select == "loss" else "highest accuracy"
-    released = plan.recipe.protocol == "released"
-    accuracy = f"{100 * reached['valid_accuracy']:.1f} % on {len(judged)}"
+    accuracy = f"{100 * reached['valid_accuracy']:.1f} % on {count} {name} faces"
     print(
-        f"best epoch {chosen} of {plan.recipe.epochs} ({by}): accuracy {accuracy} "
-        f"{'test' if released else 'validation'} faces; weights in {plan.out / 'best.safetensors'}"
+        f"best epoch {chosen} of {plan.recipe.epochs} ({by}): accuracy {accuracy}; "
+        f"weights in {plan.out / 'best.safetensors'}"
     )
-    if released:
+    if plan.recipe.protocol == "released":
         top = max(history, key=lambda record: record["valid_accuracy"])
         print(
             f"as the released code reports it: {100 * top['valid_accuracy']:.2f} %, the highest accuracy of "

@@ -182,7 +182,8 @@ class Augment:
         """
         _check(images, floating=True)
         p = {key: value.to(images.device) for key, value in parameters.items()}
-        if self.rotation or self.second_rotation or self.shift or self.zoom != (1.0, 1.0):
+        moved = [parameters["angle"], parameters["shift"].flatten(), parameters["zoom"] - 1]
+        if torch.cat(moved).any():
             images = _warp(images, p)
         else:  # a flip alone moves pixels as they are
             images = torch.where(p["flip"][:, None, None, None], images.flip(3), images)

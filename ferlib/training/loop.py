@@ -45,6 +45,7 @@ def fit(
     progress: str | Progress | None = "auto",
     device: str | torch.device | None = None,
     on_epoch: OnEpoch | None = None,
+    judged_by: str = "validation",
 ) -> list[dict[str, Any]]:
     r"""Train ``model`` as ``recipe`` says and return the history, one record per epoch.
 
@@ -62,6 +63,7 @@ def fit(
     progress: see ``make_progress``.
     device: "cpu", "cuda", ...; by default the GPU where there is one.
     on_epoch: called with the evaluated model and the epoch's record, which it may extend.
+    judged_by: what log and progress call ``valid``: "validation", or "test" in the released protocol.
 
     Shape: returns E records ``{epoch, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds}``,
     losses as means per face, accuracies in [0, 1]. Raises ``TrainingError`` when the loss is NaN or infinite,
@@ -71,10 +73,11 @@ def fit(
     move(model, recipe, device)
     optimiser = build_optimiser(recipe, model)
     average = build_average(recipe, model)
-    folder = RunFolder(run_dir, recipe)
+    folder = RunFolder(run_dir, recipe, judged_by)
     history = folder.resume(resume, model, optimiser, average, device) if resume else folder.begin()
     learned, judged = Batches(train, recipe, device, shuffle=True), Batches(valid, recipe, device)
     watch = make_progress(progress)
+    watch.judged_by = judged_by
     watch.start(len(learned), recipe.epochs, history)
     try:
         for epoch in range(len(history) + 1, recipe.epochs + 1):

@@ -8,6 +8,7 @@ Source: ``config.json``, ``test.py`` and ``utils/tools.py`` of the released code
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
@@ -123,7 +124,9 @@ def _model(check: _Checker) -> str:
     name = check.text("model")
     own = name.removeprefix("ferlib.models.")
     if own != name and own in ferlib.models.__all__:
-        return own
+        takes = inspect.signature(getattr(ferlib.models, own)).parameters.values()
+        if any(p.name == "num_classes" or p.kind is p.VAR_KEYWORD for p in takes):
+            return own
     return MODELS[check.one_of("model", (*MODELS, "ferlib.models.<a network>"))]
 
 

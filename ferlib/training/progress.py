@@ -20,6 +20,8 @@ class Progress:
     one line of the history, ``close(message)``. Chapter 6.
     """
 
+    judged_by = "validation"
+
     def start(self, steps: int, epochs: int, history: list[dict[str, Any]]) -> None:
         """The run begins: steps per epoch, number of epochs, what a resumed run has behind it."""
         self.steps, self.epochs, self.history = steps, epochs, list(history)
@@ -36,10 +38,10 @@ class Progress:
         """The run has ended, was stopped or has failed."""
 
 
-def _line(record: dict[str, Any], epochs: int) -> str:
+def _line(record: dict[str, Any], epochs: int, judged_by: str) -> str:
     return (
         f"epoch {record['epoch']:3d} of {epochs}: train loss {record['train_loss']:.3f}, "
-        f"accuracy {100 * record['train_accuracy']:5.1f} %; validation loss {record['valid_loss']:.3f}, "
+        f"accuracy {100 * record['train_accuracy']:5.1f} %; {judged_by} loss {record['valid_loss']:.3f}, "
         f"accuracy {100 * record['valid_accuracy']:5.1f} %; {record['seconds']:.0f} s"
     )
 
@@ -49,7 +51,7 @@ class LogProgress(Progress):
 
     def epoch(self, record: dict[str, Any]) -> None:
         super().epoch(record)
-        print(_line(record, self.epochs), flush=True)
+        print(_line(record, self.epochs, self.judged_by), flush=True)
 
     def close(self, message: str = "") -> None:
         if message:
@@ -74,7 +76,7 @@ class TerminalProgress(Progress):
 
     def epoch(self, record: dict[str, Any]) -> None:
         super().epoch(record)
-        self.bar.write(_line(record, self.epochs))
+        self.bar.write(_line(record, self.epochs, self.judged_by))
 
     def close(self, message: str = "") -> None:
         self.bar.close()

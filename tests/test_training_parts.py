@@ -1,0 +1,154 @@
+"""Parts of the loop: what is frozen is computed once, classes are evened, 16-bit numbers, the compiler."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from ferlib.data import Augment
+from ferlib.data.transforms import IMAGENET_MEAN
+from ferlib.training import Recipe, RecipeError, build_augment, build_optimiser, fit, train_step
+from ferlib.training.batches import Batches
+from ferlib.training.device import compiler_problem, move
+from tests.tiny import Net, Spots, net
+
+RECIPE = Recipe(
+    name="tiny", loss="cross-entropy", epochs=2, batch_size=16, lr=1e-2, warmup=0, augment="light"
+)
+CPU = torch.device("cpu")
+
+
+class WithLandmarks(nn.Module):
+    """A network with a branch that does not learn, as POSTER V2 has one."""
+
+    def __init__(self, whole: bool = True) -> None:
+        super().__init__()
+        self.landmarks = nn.Conv2d(3, 4, 3, padding=1).requires_grad_(False)
+        self.look = nn.Conv2d(7, 8, 3, padding=1)
+        self.norm, self.head = nn.BatchNorm2d(8), nn.Linear(8, 4)
+        self.whole = whole
+
+    @torch.no_grad()
+    def frozen(self, images: Tensor) -> Tensor | None:
+        return torch.relu(self.landmarks(images)) if self.whole else None
+
+    def forward(self, images: Tensor, frozen: Tensor | None = None) -> Tensor:
+        if frozen is None:
+            with torch.no_grad():
+                frozen = torch.relu(self.landmarks(images))
+        maps = torch.relu(self.norm(self.look(torch.cat([images, frozen], 1))))
+        return self.head(maps.mean((2, 3)))
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+def test_the_landmark_branch_runs_once_a_step(rho):
+    """And the weights after three steps are those of two full passes each."""
+    torch.manual_seed(0)
+    once = WithLandmarks()
+    twice = copy.deepcopy(once)
+    twice.whole = False
+    runs = {}
+    for name, model in (("once", once), ("twice", twice)):
+        calls: list[int] = []
+        model.landmarks.register_forward_hook(lambda *_, calls=calls: calls.append(1))
+        optimiser = build_optimiser(RECIPE.but(optimiser="adam", sam_rho=rho), model)
+        draw = torch.Generator().manual_seed(1)
+        for _ in range(3):
+            images, target = torch.randn(8, 3, 12, 12, generator=draw), torch.arange(8) % 4
+            train_step(model.train(), nn.CrossEntropyLoss(), optimiser, images, target)
+        runs[name] = len(calls)
+    assert runs == {"once": 3, "twice": 3 if rho is None else 6}
+    for a, b in zip(once.state_dict().values(), twice.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+def test_balance_evens_the_classes_and_is_the_same_again():
+    data = Spots(400)
+    data.labels = torch.arange(4).repeat_interleave(torch.tensor([360, 30, 9, 1]))
+    recipe = RECIPE.but(balance=True, augment="none")
+    batches = Batches(data, recipe, CPU, shuffle=True)
+    drawn = torch.cat([target for epoch in range(1, 11) for _, target in batches.epoch(epoch)])
+    assert len(drawn) == 10 * 400
+    shares = torch.bincount(drawn, minlength=4) / len(drawn)
+    assert (shares - 0.25).abs().max() < 0.03  # four standard deviations of 4000 draws
+    first, again, other = (torch.cat([x for x, _ in batches.epoch(e)]) for e in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    judged = torch.cat([target for _, target in Batches(data, recipe, CPU).epoch(1)])
+    assert torch.equal(judged, data.labels)  # what is judged is never resampled
+
+
+def test_a_balanced_run_resumes_exactly(tmp_path):
+    recipe = RECIPE.but(balance=True, schedule="constant", epochs=3)
+    whole, parts = net(), net(seed=4)
+    fit(whole, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe, progress=None, device="cpu")
+    for epochs, resume in ((2, False), (3, True)):
+        model = net() if not resume else parts
+        options = {"run_dir": tmp_path, "resume": resume, "progress": None, "device": "cpu"}
+        fit(model, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe.but(epochs=epochs), **options)
+    for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_bf16_computes_in_16_bits_and_keeps_weights_in_32():
+    seen = []
+    histories = {}
+    for precision in ("fp32", "bf16"):
+        model = net()
+        model.head.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+        recipe = RECIPE.but(precision=precision, augment="none", epochs=4)
+        histories[precision] = fit(
+            model, nn.CrossEntropyLoss(), Spots(64, 1), Spots(40, 2), recipe, progress=None, device="cpu"
+        )
+        assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert set(seen) == {torch.float32, torch.bfloat16}
+    wide, narrow = (histories[p][-1] for p in ("fp32", "bf16"))
+    assert wide["valid_loss"] != narrow["valid_loss"]
+    assert narrow["valid_loss"] == pytest.approx(wide["valid_loss"], rel=0.1, abs=0.02)
+
+
+def test_compiling_keeps_names_and_says_where_it_cannot(tmp_path, monkeypatch, capsys):
+    with torch.compiler.set_stance("force_eager"):
+        compiler_problem.cache_clear()
+        model = net()
+        options = {"progress": None, "device": "cpu", "run_dir": tmp_path}
+        fit(model, nn.CrossEntropyLoss(), Spots(32), Spots(16), RECIPE.but(compile=True, ema=0.9), **options)
+    assert model._compiled_call_impl is not None
+    plain = net()
+    fit(plain, nn.CrossEntropyLoss(), Spots(32), Spots(16), RECIPE.but(ema=0.9), progress=None, device="cpu")
+    assert list(model.state_dict()) == list(plain.state_dict())
+    for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    capsys.readouterr()
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
+    torch.compiler.reset()
+    compiler_problem.cache_clear()
+    model = move(net(), RECIPE.but(compile=True), CPU)
+    compiler_problem.cache_clear()
+    told = capsys.readouterr().err
+    assert told.startswith("not compiled, so somewhat slower: ") and told.count("\n") == 1
+    assert model._compiled_call_impl is None
+
+
+def test_the_memory_format_is_the_recipes():
+    for channels_last in (True, False):
+        recipe = RECIPE.but(channels_last=channels_last)
+        model = move(Net(), recipe, CPU)
+        images, _ = next(Batches(Spots(16), recipe, CPU, shuffle=True).epoch(1))
+        for tensor in (images, model.conv.weight):
+            assert tensor.is_contiguous(memory_format=torch.channels_last) == channels_last
+
+
+def test_augmentation_with_options():
+    augment = build_augment(
+        RECIPE.but(augment="flip-erase", augment_options={"erase": 1.0, "erase_area": [0.05, 0.05]})
+    )
+    assert augment == Augment(erase=1.0, erase_area=(0.05, 0.05), erase_fill=IMAGENET_MEAN)
+    with pytest.raises(RecipeError, match="augment_options has 'erase_aera', expected flip"):
+        build_augment(RECIPE.but(augment_options={"erase_aera": 1}))
+    with pytest.raises(RecipeError, match="expected nothing where augment is none"):
+        build_augment(RECIPE.but(augment="none", augment_options={"erase": 1}))
