@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ferlib.models import NeuralResizer, SpatialTransformer, classification_head, from_official
+from ferlib.models import (
+    CheckpointError,
+    NeuralResizer,
+    SpatialTransformer,
+    classification_head,
+    from_official,
+)
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
 
@@ -96,3 +102,24 @@ def test_head(shared):
     torch.testing.assert_close(head(features), torch.from_numpy(expected["eval_out"]), rtol=1e-5, atol=1e-5)
     double = head.double()(features.double())
     torch.testing.assert_close(double, torch.from_numpy(expected["eval_out_float64"]), rtol=1e-9, atol=1e-9)
+
+
+def test_a_checkpoint_in_every_wrapping(shared):
+    """Old Swin names, buffers that were saved once, a data-parallel prefix, a training program's record."""
+    rows = read_rows(shared, "nr_vanilla_swint_timm1.0.31")
+    new = {row.key: torch.empty(row.shape, device="meta") for row in rows}
+    old = {}
+    for key, value in new.items():
+        for stage in (1, 2, 3):
+            key = key.replace(f"model.layers.{stage}.downsample", f"model.layers.{stage - 1}.downsample")
+        old[f"module.{key}"] = value
+    old["module.model.layers.3.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49)
+    old["module.model.layers.1.blocks.1.attn_mask"] = torch.zeros(16, 49, 49)
+    for record in (old, {"state_dict": old, "epoch": 3}, {"model_state_dict": old}, {"model": old}):
+        ours = from_official(record, "vt-nr-swin-base")
+        expected = new["model.layers.3.downsample.reduction.weight"]
+        assert ours["backbone.layers.3.downsample.reduction.weight"] is expected
+        assert len(ours) == len(rows)
+    old.pop("module.stn.fc_loc.0.bias")
+    with pytest.raises(CheckpointError, match=r"stn\.fc_loc\.0\.bias"):
+        from_official({"state_dict": old}, "vt-nr-swin-base")

@@ -1,0 +1,110 @@
+"""The paper's networks by name, in this library and in timm's registry."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+from timm.data import resolve_model_data_config
+
+import ferlib.models
+from ferlib.models import CheckpointError, ResizedTransformer, vt_nr_small
+from ferlib.models.vt_nr import BACKBONES
+
+ORDERS = {
+    "ferlib first": (
+        "import ferlib, sys, importlib.util as u; assert 'torch' not in sys.modules; "
+        "assert u.find_spec('timm'); import timm"
+    ),
+    "timm first": "import timm, ferlib",
+    "a part of timm": "import ferlib; from timm.models import create_model; import timm",
+}
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_registry_knows_the_names_in_every_order(order):
+    code = f"{ORDERS[order]}; print(timm.create_model('vt_nr_small', num_classes=5).head[-1].out_features)"
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code], capture_output=True, text=True
+    )
+    assert done.stdout.strip() == "5", done.stderr
+
+
+def test_every_name_is_listed():
+    assert set(timm.list_models("vt_nr_*")) == {*BACKBONES, "vt_nr_small"}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_member_constructs_for_its_classes(name):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=7)
+        assert model(torch.empty(2, 3, 384, 384)).shape == (2, 7)
+    assert isinstance(model, ResizedTransformer) and model.num_classes == 7
+    assert model.head[0].in_features == model.num_features == model.backbone.num_features
+    config = resolve_model_data_config(model)
+    assert config["input_size"] == (3, 384, 384) and len(config["mean"]) == 3
+
+
+def test_options_in_timms_words_and_in_ours():
+    with torch.device("meta"):
+        model = timm.create_model(
+            "vt_nr_swin_tiny",
+            num_classes=4,
+            img_size=192,
+            out_size=112,
+            drop_rate=0.1,
+            drop_path_rate=0.3,
+            resizer="bilinear",
+            spatial_transformer=False,
+        )
+        assert model(torch.empty(2, 3, 192, 192)).shape == (2, 4)
+    assert model.head[3].p == 0.1
+    assert model.backbone.layers[-1].blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
+    with pytest.raises(ValueError, match="in_chans=1"):
+        timm.create_model("vt_nr_swin_tiny", in_chans=1)
+    with pytest.raises(TypeError, match="no_such_option"):
+        timm.create_model("vt_nr_small", no_such_option=1)
+
+
+@pytest.mark.parametrize(
+    "backbone", ["coatnet_pico_rw_224", "pvt_v2_b0", "convnextv2_atto", "deit_tiny_patch16_224"]
+)
+def test_other_families_learn_at_the_papers_size(backbone):
+    torch.manual_seed(0)
+    model = ResizedTransformer(backbone, 3)
+    logits = model(torch.randn(2, 3, 384, 384))
+    assert logits.shape == (2, 3)
+    logits.square().sum().backward()
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    assert all(g.isfinite().all() for g in grads)
+    assert model.resizer.to_image.weight.grad.abs().max() > 0
+
+
+def test_the_small_member_learns_a_batch_by_heart():
+    torch.manual_seed(0)
+    model = vt_nr_small(num_classes=3)
+    assert sum(p.numel() for p in model.parameters()) < 2_500_000
+    images, labels = torch.randn(12, 3, 96, 96), torch.arange(12) % 3
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    for _ in range(12):
+        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss < 0.5
+    assert ferlib.models.vt_nr_small is vt_nr_small
+
+
+def test_weights_that_cannot_be_had_are_an_error(monkeypatch):
+    def unreachable(*_: object, pretrained: bool = False, **__: object):
+        assert pretrained
+        raise OSError("no network")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(
+        CheckpointError, match=r"'swin_tiny_patch4_window7_224': no network\n.*pretrained_file="
+    ):
+        ResizedTransformer("swin_tiny_patch4_window7_224", pretrained=True)
