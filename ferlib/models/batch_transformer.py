@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ferlib.models.across_devices import gather_batch, is_shared
+
 ENCODINGS = ("sinusoidal", "learned", "none")
 EXPLICIT_BATCH = 512  # up to here the (C, B, B) weights are small and writing them down is fastest
 
@@ -29,7 +31,8 @@ def class_batch_attention(
     ``scale`` = 1 / sqrt(C): C is the number of classes, not the embedding size E (which is 49 in the paper).
 
     Shape: query and key (B, C, E), value (B, C) -> (B, C); with ``return_weights`` also A (C, B, B), whose
-    rows sum to one (axes: class, asking image, answering image).
+    rows sum to one (axes: class, asking image, answering image). The images that answer may be others than
+    those that ask: key (M, C, E), value (M, C) -> (B, C), A (C, B, M).
 
     Without weights the memory grows with B, not with B squared, beyond a batch of 512 images.
 
@@ -40,7 +43,7 @@ def class_batch_attention(
     batch, classes, _ = query.shape
     scale = 1 / math.sqrt(classes) if scale is None else scale
     heads = query.transpose(0, 1), key.transpose(0, 1), value.t().unsqueeze(-1)  # (C, B, E), ..., (C, B, 1)
-    if batch > EXPLICIT_BATCH and not return_weights:
+    if max(batch, len(key)) > EXPLICIT_BATCH and not return_weights:
         return _fused(*heads, scale).t()
     weights = torch.softmax(torch.bmm(heads[0] * scale, heads[1].transpose(1, 2)), dim=-1)
     mixed = torch.bmm(weights, heads[2]).squeeze(-1).t()
@@ -58,9 +61,10 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
 
 
 def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
-    if query.ndim != 3 or key.shape != query.shape or value.shape != query.shape[:2]:
+    if query.ndim != 3 or key.shape[1:] != query.shape[1:] or value.shape != key.shape[:2]:
         raise ValueError(
-            "class batch attention takes query and key of one shape (B, C, E) and value (B, C), "
+            "class batch attention takes query (B, C, E), key (B, C, E) and value (B, C), key and value of "
+            "as many images, "
             f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
         )
 
@@ -141,15 +145,59 @@ class BatchTransformer(nn.Module):
     Shape: query and key (B, C, 49), value (B, C) -> (CBA, BT), each (B, C). Without learned encoding it has
     no parameters. Permuting the batch permutes both outputs; for B = 1, CBA = v exactly and BT = 2 v.
 
-    Source: BTN README, ``BatchTransformer``; arXiv 2407.04218. Chapter 4.
+    ``gather``: in training on several devices (torch.distributed), the images of all of them are the batch,
+    and the result is that of one device with the whole batch. Evaluation never waits for other processes.
+
+    ``set_reference`` fixes who is asked: then, in evaluation, each image asks itself and the reference
+    images, and its answer does not depend on its neighbours.
+
+    Source: BTN README, ``BatchTransformer``; arXiv 2407.04218; gathering and reference are ours. Chapter 4.
     """
 
-    def __init__(self, num_classes: int, positions: int = 49, encoding: str = "sinusoidal") -> None:
+    def __init__(
+        self, num_classes: int, positions: int = 49, encoding: str = "sinusoidal", gather: bool = True
+    ) -> None:
         super().__init__()
         self.pos_encoder = ChannelPositionalEncoding(num_classes, positions, encoding)
         self.attention = ClassBatchAttention()
+        self.gather = gather
+        self.register_buffer("reference_key", None, persistent=False)
+        self.register_buffer("reference_value", None, persistent=False)
+
+    def set_reference(self, key: Tensor | None, value: Tensor | None) -> None:
+        """Remember the keys (M, C, 49), without encoding, and values (M, C) of M images; None forgets them.
+
+        They are not part of the state dict. Raises: ``ValueError`` where only one is given.
+        """
+        if (key is None) != (value is None):
+            raise ValueError("a reference has keys and values, or is None and None")
+        self.reference_key = None if key is None else key.detach().clone()
+        self.reference_value = None if value is None else value.detach().clone()
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         query, key = self.pos_encoder(query, key)
-        attended = self.attention(query, key, value)
+        if self.reference_key is not None and not self.training:
+            _, reference = self.pos_encoder(self.reference_key, self.reference_key)
+            attended = reference_attention(query, key, value, reference, self.reference_value)
+        elif self.gather and self.training and is_shared():
+            attended = self.attention(query, gather_batch(key), gather_batch(value))
+        else:
+            attended = self.attention(query, key, value)
         return attended, attended + value
+
+
+def reference_attention(
+    query: Tensor, key: Tensor, value: Tensor, reference_key: Tensor, reference_value: Tensor
+) -> Tensor:
+    r"""Each image asks itself and M reference images, and no neighbour.
+
+    Equation: with s_j = q_c . k_j / sqrt(C) over itself and the M reference images, out[:, c] =
+    softmax(s) V[:, c]. A batch of any size gives what each image alone gives.
+
+    Shape: query and key (B, C, E), value (B, C), reference (M, C, E) and (M, C) -> (B, C). Chapter 4.
+    """
+    scale = 1 / math.sqrt(query.shape[1])
+    own = (query * key).sum(-1, keepdim=True)  # (B, C, 1)
+    others = torch.einsum("bce,mce->bcm", query, reference_key)
+    weights = torch.softmax(scale * torch.cat([own, others], dim=-1), dim=-1)
+    return weights[..., 0] * value + torch.einsum("bcm,mc->bc", weights[..., 1:], reference_value)

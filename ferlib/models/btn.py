@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ferlib.models import poster_v2
@@ -42,12 +43,14 @@ class BatchTransformerNetwork(nn.Module):
 
     Shape: images (B, 3, H, W), RGB, ImageNet-normalised -> :class:`BTNOutput` in training mode, one tensor
     (B, C) in evaluation mode: the output named by ``inference``. "vit" does not depend on the other images;
-    "bt" and "cba" do, and for a single image they give the same class as "vit". ``outputs`` gives all three
+    "bt" and "cba" do, and for a single image they give the same class as "vit". ``set_reference`` fixes whom
+    an image asks, so that "bt" and "cba" do not depend on the neighbours either. ``outputs`` gives all three
     in either mode.
 
     Parameters: ``encoder`` maps images to tokens (B, 147, dim), by default POSTER V2's two backbones with
     ``face_backbone`` and ``encoder_options`` (:class:`ferlib.models.PosterV2Encoder` says which); the other
-    settings are the widths of the parts behind it, by default POSTER V2's.
+    settings are the widths of the parts behind it, by default POSTER V2's. ``gather``: on several devices,
+    the batch of all of them takes part in training.
     Raises: ``ValueError`` for an unknown ``inference``.
     Source: arXiv 2407.04218. Which output the paper uses at test time is not stated. Chapter 5.
     """
@@ -56,7 +59,7 @@ class BatchTransformerNetwork(nn.Module):
         self, num_classes: int = 7, inference: str = "bt", *, encoder: nn.Module | None = None,
         face_backbone: str | nn.Module = "ir50", encoder_options: Mapping[str, Any] | None = None,
         dim: int = 768, depth: int = 2, heads: int = 8, mlp_ratio: float = 4.0, dropout: float = 0.0,
-        encoding: str = "sinusoidal",
+        encoding: str = "sinusoidal", gather: bool = True,
     ) -> None:  # fmt: skip
         super().__init__()
         if inference not in OUTPUTS:
@@ -69,7 +72,7 @@ class BatchTransformerNetwork(nn.Module):
         self.vit = TokenTransformer(
             num_classes, dim=dim, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout
         )
-        self.batch_transformer = BatchTransformer(num_classes, encoding=encoding)
+        self.batch_transformer = BatchTransformer(num_classes, encoding=encoding, gather=gather)
 
     def frozen(self, images: Tensor) -> Any:
         """What of the encoder does not learn (POSTER V2's landmark maps), computed without graph, or None
@@ -88,6 +91,19 @@ class BatchTransformerNetwork(nn.Module):
         vit = self.vit(tokens)
         cba, bt = self.batch_transformer(query, key, vit)
         return BTNOutput(vit, bt, cba)
+
+    @torch.no_grad()
+    def set_reference(self, images: Tensor | None) -> None:
+        """Fix whom an image asks in evaluation: itself and these faces (M, 3, H, W), and no neighbour.
+
+        "bt" and "cba" then give one image the same answer in every batch. Without images, neighbours again.
+        """
+        if images is None:
+            return self.batch_transformer.set_reference(None, None)
+        mode, _ = self.training, self.eval()
+        tokens, _, key = self.encode(images)
+        self.batch_transformer.set_reference(key, self.vit(tokens))
+        self.train(mode)
 
     def forward(self, images: Tensor, frozen: Any = None) -> BTNOutput | Tensor:
         if self.training:
