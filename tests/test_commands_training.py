@@ -43,19 +43,21 @@ def _train(recipe, out, *more) -> int:
 def test_train_stop_resume_evaluate(recipe, tmp_path, capsys):
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     assert _train(recipe, whole, "--quiet") == 0
-    assert "validation faces" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "on 64 validation faces" in out and "test split, which had no part in the choice" in out
+    assert ResultRecord.load(whole / "test.json").data["split"] == "test"
     recipe.write_text(RECIPE.replace("epochs: 2", "epochs: 1\nschedule: constant"))
     assert _train(recipe, parts) == 0
     assert "epoch   1 of 1" in capsys.readouterr().out
     recipe.write_text(RECIPE + "schedule: constant\n")
-    assert _train(recipe, parts, "--resume") == 0
+    assert _train(recipe, parts, "--resume", "--no-test") == 0
     lines = [json.loads(line) for line in (parts / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
 
     capsys.readouterr()
     best, record = whole / "best.safetensors", tmp_path / "record.json"
     words = ["evaluate", "--checkpoint", str(best), "--data", "synthetic", "--length", "64"]
-    assert main([*words, "--record", str(record)]) == 0
+    assert main([*words, "--split", "valid", "--record", str(record)]) == 0
     assert "mean class accuracy" in capsys.readouterr().out
     history = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     expected = max(line["valid_accuracy"] for line in history)
@@ -73,7 +75,7 @@ def test_what_is_wrong_is_one_line(recipe, tmp_path, capsys):
         (lambda: _train(recipe, tmp_path / "x", "--resume", "missing.safetensors"), "no checkpoint"),
         (
             lambda: main(["evaluate", "--checkpoint", str(recipe), "--data", "synthetic", "--length", "8"]),
-            "not in safetensors format",
+            "holds no recipe: give --recipe",
         ),
     ]
     for call, message in cases:

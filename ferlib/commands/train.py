@@ -101,6 +101,7 @@ def _open(
 ) -> tuple[FaceDataset, tuple[str, FaceDataset], FaceDataset | None]:
     """Faces to learn from, faces to judge each epoch by with their name, and faces for the end (or None)."""
     faces, released = plan.faces, plan.recipe.protocol == "released"
+    train = faces.open("train", whole=released)
     test = None
     if released or not options.no_test:
         test, why = faces.open_test()
@@ -108,7 +109,8 @@ def _open(
             instead = "validation chooses the epoch and is reported instead"
             print(f"no test split: {instead} ({why})", file=sys.stderr)
     whole = released and test is not None  # the released code has two splits: nothing is held out
-    train = faces.open("train", whole=whole)
+    if released and not whole:
+        train = faces.open("train")
     judged = test if whole else faces.open("valid")
     for split, part in (("train", train), ("test" if whole else "valid", judged)):
         tell_left_out(part, faces.data, split)
