@@ -225,6 +225,10 @@ def test_an_official_file_is_evaluated_with_a_recipe(tmp_path, capsys):
     assert told == 1 and "missing" in capsys.readouterr().err
     save_file({"conv.weight": torch.zeros(1)}, "plain.safetensors")
     assert "holds no recipe" in _error(capsys, [*words, "plain.safetensors"])
+    assert "torch sees" in _error(capsys, [*words, "best.pth", "--recipe", "tiny.yaml", "--gpu", "99"])
+    assert "no device is called" in _error(
+        capsys, ["train", "--recipe", "tiny.yaml", "--data", "synthetic", "--device", "abacus"]
+    )
     assert "--batch-size 0" in _error(capsys, [*words, "best.pth", "--batch-size", "0"])
 
 

@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
     """Evaluate and print. Shape: parsed options -> exit code. Raises ``DataError``."""
     if options.batch_size < 1:
         raise DataError(f"--batch-size {options.batch_size}: expected at least one face")
+    device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
     try:
         official = not options.checkpoint.endswith(".safetensors")
         stored = {} if official else checkpoints.load(options.checkpoint)
@@ -63,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
             if not hasattr(model, "inference"):
                 raise DataError(f"{type(model).__name__} has one output only: leave --output out")
             model.inference = options.output
-        device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
         record = evaluate(
             model.to(device), faces, split=split, batch_size=options.batch_size,
             shuffle=options.seed, image_size=recipe.image_size, seed=options.seed,

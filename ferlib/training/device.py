@@ -12,9 +12,26 @@ from torch import nn
 from ferlib.training.recipes import Recipe
 
 
+class DeviceError(ValueError):
+    """A device that is not here. Shape: takes one message string; catch it as ``ValueError``. Chapter 6."""
+
+
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The named device, or the GPU where there is one. Shape: a name or None in, a device out. Chapter 6."""
-    return torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    """The named device, or the GPU where there is one.
+
+    Shape: a name such as "cpu" or "cuda:1", or None, in; a device out. Raises ``DeviceError`` for a name that
+    is none, and for a GPU that is not there. Chapter 6.
+    """
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError:
+        raise DeviceError(f"no device is called {device!r}: expected cpu, cuda, cuda:0, ...") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"{chosen} was asked for, torch sees {torch.cuda.device_count()} GPUs: take cpu, or see"
+            " `ferlib doctor`"
+        )
+    return chosen
 
 
 def memory_format(recipe: Recipe) -> torch.memory_format:
