@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.reader import FLAGS, chromium_path
+
 ROOT = Path(__file__).resolve().parents[1]
 # Slow, whole-book checks come last, so that a broken unit is heard of first.
 LAST = ("test_notebooks", "test_book")
@@ -43,3 +45,16 @@ def ferplus_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(unpacked, filter="data")
     return unpacked / "FERPlus"
+
+
+@pytest.fixture(scope="module")  # not the session: its event loop must not outlive the module
+def browser():
+    """Chromium, driven by Playwright."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]' brings Playwright")
+    path = chromium_path()
+    if path is None:
+        pytest.skip("no Chromium found: install it, or name it in the environment variable CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from book.builder import __main__ as builder
 from book.builder import mathjax, notebooks
+from tests.reader import Reader
 
 HTML = notebooks.ROOT / "_build" / "html"
-sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]' brings Playwright")
+pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]' brings Playwright")
 
 
 def pages() -> list[str]:
@@ -31,52 +30,6 @@ def html() -> Path:
     if not offline_equations:
         pytest.skip("MathJax could not be fetched, so the pages are not the offline ones checked here")
     return HTML
-
-
-@pytest.fixture(scope="session")
-def browser():
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("no Chromium found: install it, or name it in the environment variable CHROMIUM")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync",
-                 "--disable-component-update", "--no-first-run"]  # fmt: skip
-        chromium = playwright.chromium.launch(executable_path=path, args=flags)
-        yield chromium
-        chromium.close()
-
-
-class Reader:
-    """A page opened offline that remembers what went wrong."""
-
-    def __init__(self, browser, url: str, *, width: int = 1280, scheme: str = "light") -> None:
-        self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        self.page = self.context.new_page()
-        self.outside: list[str] = []
-        self.errors: list[str] = []
-        self.page.route("**/*", self._route)
-        self.page.on("console", lambda m: self.errors.append(m.text) if m.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.on("requestfailed", lambda request: self.errors.append(f"failed: {request.url}"))
-        self.page.goto(url, wait_until="load")
-        self.page.wait_for_timeout(300)
-
-    def _route(self, route) -> None:
-        url = route.request.url
-        if url.startswith(("file:", "data:", "blob:")):
-            route.continue_()
-        else:
-            self.outside.append(url)
-            route.abort()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.context.close()
 
 
 @pytest.mark.parametrize("name", pages())
@@ -109,11 +62,40 @@ def test_page_reads_offline(html: Path, browser, name: str) -> None:
 @pytest.mark.parametrize("name", pages())
 def test_page_fits_a_phone(html: Path, browser, name: str, scheme: str) -> None:
     with Reader(browser, (html / f"{name}.html").as_uri(), width=380, scheme=scheme) as reader:
-        overflow = reader.page.evaluate(
-            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
+        overflow = reader.overflow()
         assert overflow <= 1, f"the page is {overflow} px wider than a phone"
         assert reader.page.evaluate("document.documentElement.dataset.theme") == scheme
+
+
+# Which chapter lets the reader touch what.
+TOUCH = {"02_neural_resizer": "resizer", "03_f_pdls": "loss", "04_batch_attention": "batch"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", TOUCH)
+def test_interactive_figures_live_without_a_kernel(html: Path, browser, name: str, scheme: str) -> None:
+    page_file = html / "notebooks" / f"{name}.html"
+    with Reader(browser, page_file, width=380, scheme=scheme) as reader:
+        page = reader.page
+        assert page.locator(f".fer-host .fer-{TOUCH[name]}").count() >= 1, (
+            "the explorer is not in its chapter"
+        )
+        page.wait_for_function(
+            "[...document.querySelectorAll('.fer-host')].every(e => e.dataset.ready === 'yes')"
+        )
+        figure = page.locator(f".fer-{TOUCH[name]}").first
+        said = figure.locator("[role=status]")
+        page.wait_for_function("e => e.textContent.length > 20", arg=said.element_handle())
+        before = said.text_content()
+        figure.locator("input[type=radio]:enabled").first.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(600)
+        assert said.text_content() != before, "an arrow key on the first choice changes nothing"
+        ground = figure.evaluate("e => getComputedStyle(e.closest('.text_html')).backgroundColor")
+        assert ground in ("rgba(0, 0, 0, 0)", "transparent"), "the theme puts a box behind the figure"
+        assert reader.overflow() <= 1
+        assert reader.outside == [] and reader.errors == []
+        assert "vnd.jupyter.widget-state" not in page_file.read_text(encoding="utf-8")
 
 
 def test_every_inner_link_leads_somewhere(html: Path) -> None:

@@ -48,7 +48,7 @@ class ResizerExplorer(Explorer):
     right = traitlets.Int(1).tag(sync=True)
     view = traitlets.Enum(VIEWS, "wipe").tag(sync=True)
     split = traitlets.Float(0.5, min=0, max=1).tag(sync=True)
-    lens = traitlets.List(traitlets.Float(), [0.5, 0.4]).tag(sync=True)
+    lens = traitlets.List(traitlets.Float(), [0.34, 0.4]).tag(sync=True)
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class ResizerExplorer(Explorer):
 def radial_spectrum(image: ArrayLike, bands: int = BANDS) -> np.ndarray:
     r"""How much a picture changes at each fineness: log10 of the mean power on rings of equal frequency.
 
-    .. math:: S(f) = \log_{10}\, \mathrm{mean}_{|u| \in \mathrm{ring}(f)}\; |\mathrm{DFT}(g - \bar g)(u)|^2 / HW
+    .. math:: S(f) = \log_{10}\, \mathrm{mean}_{|u| \in \mathrm{ring} f} |\mathrm{DFT}(g - \bar g)(u)|^2 / HW
 
     with g the grey picture in [0, 1]; a Hann window keeps its borders from counting as edges.
 

@@ -23,17 +23,18 @@ const WAYS = [["alone", "alone"], ["cba", "the batch (CBA)"], ["bt", "both (BT)"
 // A face to put in or take out, the share it is given, and the choice to let it ask.
 function faceCard({ name, colour, canvas, group, ontoggle, onask }) {
   const toggle = h("button", { type: "button", class: "fer-face", "aria-label": name, title: name, onclick: ontoggle }, canvas);
-  const ask = h("input", { type: "radio", name: group, "aria-label": `${name} asks`, onchange: onask });
-  const fill = h("i", { style: `--colour:${colour}` }), share = h("span", { class: "fer-number" });
+  const ask = h("input", { type: "radio", name: group, onchange: onask });
+  const fill = h("i", { style: `--colour:${colour}` }), share = h("span", { class: "fer-number", "aria-hidden": "true" });
   const element = h("div", { class: "fer-card", role: "listitem" }, toggle,
-    h("span", { class: "fer-track", "aria-hidden": "true" }, fill), share, h("label", {}, ask, "asks"));
+    h("span", { class: "fer-track", "aria-hidden": "true" }, fill), h("label", {}, ask, share));
   return {
     element,
     set(inside, asks, value, top) {
       toggle.setAttribute("aria-pressed", inside);
       element.classList.toggle("fer-out", !inside);
       element.classList.toggle("fer-asks", asks);
-      ask.disabled = !inside;
+      ask.disabled = ask.hidden = !inside;
+      ask.setAttribute("aria-label", `${name} asks${inside ? `; it is given ${number(value)}` : ""}`);
       ask.checked = asks;
       fill.style.left = 0;
       fill.style.width = `${inside ? (value / top) * 100 : 0}%`;
@@ -136,7 +137,9 @@ async function render({ model, el }) {
   el.append(figure("batch", "Explore batch attention: put faces into the batch, let one ask, and see whom it listens to",
     h("div", { class: "fer-controls", role: "group", "aria-label": "batches to start from" }, h("span", { class: "fer-legend" }, "batch"),
       starts.map(([name, members]) => button(name, () => put(members || [model.get("asking")])))),
-    h("div", { class: "fer-tray", role: "list", "aria-label": "faces; press one to put it into the batch or take it out" }, cards.map((c) => c.element)),
+    h("p", { class: "fer-legend" }, "Press a face to put it into the batch or take it out; the round button below lets it ask. ",
+      "Bars: the share of its attention that the asking face gives to each."),
+    h("div", { class: "fer-tray", role: "list", "aria-label": "faces" }, cards.map((c) => c.element)),
     h("div", { class: "fer-controls" }, choose.element),
     h("div", { class: "fer-controls" }, scaling.element),
     h("div", { class: "fer-two" },

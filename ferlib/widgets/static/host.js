@@ -16,6 +16,7 @@
     on(name, listener) { (listeners[name] ||= []).push(listener); },
     off(name, listener) { listeners[name] = (listeners[name] || []).filter((other) => other !== listener); },
   };
+  await new Promise((go) => requestAnimationFrame(() => setTimeout(go))); // the page is painted first
   const place = document.createElement("div");
   try {
     await render({ model, el: place });

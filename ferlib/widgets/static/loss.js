@@ -44,21 +44,23 @@ function curvePanel() {
   const x = (t) => left + t * (wide - left - 8), y = (v) => high - low - (Math.min(v, top) / top) * (high - low - 8);
   const lines = { reference: s("path", { class: "fer-reference" }), chosen: s("path", { class: "fer-line" }) };
   const drop = s("path", { class: "fer-drop" }), dot = s("circle", { r: 5.5, class: "fer-point" });
-  const note = s("text", { class: "fer-here" });
+  const note = s("text", { class: "fer-here" }), aside = s("text", { x: x(0.03) + 6, y: y(4.05) }, "dashed: cross-entropy");
   const svg = s("svg", { viewBox: `0 0 ${wide} ${high}`, class: "fer-chart", role: "img" },
     [0, 1, 2, 3, 4, 5].map((v) => s("g", {}, s("path", { class: "fer-rule", d: `M${left} ${y(v)}H${wide - 8}` }),
       s("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, `${v}`))),
     [0, 0.25, 0.5, 0.75, 1].map((t) => s("text", { x: x(t), y: high - low + 15, "text-anchor": "middle" }, `${t}`)),
     s("text", { x: x(0.5), y: high - 2, "text-anchor": "middle" }, "probability of the label"),
-    lines.reference, lines.chosen, drop, dot, note);
+    aside, lines.reference, lines.chosen, drop, dot, note);
   const path = (points) => points.map(([t, v], i) => `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`).join("");
   return {
     svg,
     set({ loss, logits, label, q, gamma, value, colour }) {
-      const places = Array.from({ length: 121 }, (_, i) => 0.0005 + (0.999 * i * i) / (120 * 120));
+      const places = Array.from({ length: 161 }, (_, i) => 1 / (1 + Math.exp(7.5 - (15 * i) / 160)));
       const curve = places.map((t) => [t, lossOf(loss, slide(logits, label, t), q, gamma).value]);
       lines.chosen.setAttribute("d", path(curve.filter(([, v]) => v <= top * 1.02)));
       lines.reference.setAttribute("d", path(places.map((t) => [t, -Math.log(t)]).filter(([, v]) => v <= top * 1.02)));
+      const same = loss.name === "cross-entropy";
+      [lines.reference, aside].forEach((part) => part.setAttribute("visibility", same ? "hidden" : "visible"));
       const here = Math.exp(logSoftmax(logits)[label]);
       svg.style.setProperty("--colour", colour);
       dot.setAttribute("cx", x(here));
@@ -100,8 +102,10 @@ async function render({ model, el }) {
   const reach = Math.max(8, ...face.map((z) => Math.ceil(Math.abs(z))));
   const select = pills({ label: "loss", options: LOSSES.map((l) => l.name), onchange: (i) => change(model, { loss: LOSSES[i].name }) });
   const label = picker({ label: "the label says", options: classes, onchange: (i) => change(model, { label: i }) });
-  const alpha = slider({ label: "α", hint: "what the label keeps", min: 0, max: 1, step: 0.01, onchange: (v) => change(model, { alpha: v }) });
-  const gamma = slider({ label: "γ", hint: "how much easy classes are turned down", min: 0, max: 5, step: 0.05, onchange: (v) => change(model, { gamma: v }) });
+  const alpha = slider({ label: "α", hint: "the label’s own share", min: 0, max: 1, step: 0.01,
+    onchange: (v) => change(model, { alpha: v }) });
+  const gamma = slider({ label: "γ", hint: "focus: quiets easy classes", min: 0, max: 5, step: 0.05,
+    onchange: (v) => change(model, { gamma: v }) });
   const rows = classes.map((name, c) => classRow(name, colours[c], reach, (z) =>
     change(model, { logits: model.get("logits").map((old, k) => (k === c ? z : old)) })));
   const rival = (y) => argmax(prior[y].map((share, c) => (c === y ? -1 : share)));

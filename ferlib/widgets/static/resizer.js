@@ -9,7 +9,7 @@ function signed(share) {
 }
 
 // A window of pixels, each as a square: what the stage shows under the lens.
-function lensPane(cells, zoom) {
+function lensPane(cells) {
   const canvas = h("canvas", { class: "fer-pixels", "aria-hidden": "true" });
   const caption = h("figcaption", {});
   return {
@@ -23,7 +23,6 @@ function lensPane(cells, zoom) {
         out.set(pixels.subarray(from, from + span * channels), row * span * channels);
       }
       paint(canvas, out, span, span, channels);
-      canvas.style.setProperty("--zoom", zoom * (cells / span));
       caption.textContent = text;
     },
   };
@@ -74,7 +73,7 @@ async function render({ model, el }) {
   const names = [h("span", { class: "fer-tag" }), h("span", { class: "fer-tag fer-tag-right" })];
   const stage = h("div", { class: "fer-stage" }, canvas, names, handle, frame);
   const split = slider({ label: "divider", min: 0, max: 1, step: 0.01, onchange: (v) => change(model, { split: v }) });
-  const cells = Math.min(24, width), panes = [lensPane(cells, 5), lensPane(cells, 5), lensPane(cells, 5)];
+  const cells = Math.min(24, width), panes = [lensPane(cells), lensPane(cells), lensPane(cells)];
   if (!pictures.some((p) => p.source)) panes[2].element.hidden = true;
   const spectrum = spectrumPanel(nyquist), verdict = h("p", { class: "fer-verdict" });
   const key = h("p", { class: "fer-key fer-diff" }, h("span", { class: "fer-number" }), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
@@ -103,6 +102,8 @@ async function render({ model, el }) {
   let dragging = false;
   stage.addEventListener("pointerdown", (event) => {
     const [x] = where(event);
+    frame.focus({ preventScroll: true });
+    event.preventDefault();
     dragging = model.get("view") === "wipe" && Math.abs(x - model.get("split")) < 0.08;
     if (dragging) stage.setPointerCapture(event.pointerId);
   });
@@ -177,6 +178,8 @@ async function render({ model, el }) {
     say(`${methods[i]} and ${methods[j]}, ${mode}. ${verdict.textContent} Under the lens, column ${Math.round(x * width)}, ` +
       `row ${Math.round(y * height)}: ${grey(a)} and ${grey(b)}.`);
   };
-  new ResizeObserver(fit).observe(stage.parentElement);
-  return watch(model, ["face", "left", "right", "view", "split", "lens"], draw);
+  const observer = new ResizeObserver(fit);
+  observer.observe(stage.parentElement);
+  const stop = watch(model, ["face", "left", "right", "view", "split", "lens"], draw);
+  return () => { observer.disconnect(); stop(); };
 }

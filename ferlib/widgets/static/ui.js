@@ -143,6 +143,7 @@ function bar({ colour, signed = false }) {
       const share = clamp(value / top, -1, 1) * (signed ? 50 : 100);
       fill.style.left = `${(signed ? 50 : 0) + Math.min(0, share)}%`;
       fill.style.width = `${Math.abs(share)}%`;
+      fill.hidden = Math.abs(share) < 0.25;
       tick.hidden = mark == null;
       if (mark != null) tick.style.left = `${clamp(mark / top, 0, 1) * 100}%`;
       figure.textContent = number(value, digits);
