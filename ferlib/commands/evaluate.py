@@ -6,7 +6,8 @@
 
 A checkpoint of ours holds its recipe. An official one (.pth) is read without running anything in it, and
 needs --recipe to say which network it is. Batches are drawn at random (--seed), because the answer of a
-batch transformer depends on who is in the batch.
+batch transformer depends on who is in the batch; with --in-order they are taken as the folders have them,
+which in class folders puts faces of one expression together.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--split", choices=("train", "valid", "test"), help="default test, or valid where there is no test")
     add("--batch-size", type=int, default=64, metavar="N", help="faces per batch (default 64)")
     add("--output", choices=("vit", "bt", "cba"), help="answer of a batch transformer (default bt)")
+    add("--in-order", action="store_true", help="batches in the order of the files, not at random")
     add("--seed", type=int, default=0, metavar="N", help="of the batches and the bootstrap")
     add("--record", metavar="FILE", help="also write the result record as JSON")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
@@ -66,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
             model.inference = options.output
         record = evaluate(
             model.to(device), faces, split=split, batch_size=options.batch_size,
-            shuffle=options.seed, image_size=recipe.image_size, seed=options.seed,
+            shuffle=None if options.in_order else options.seed, image_size=recipe.image_size,
+            interpolation=recipe.interpolation, seed=options.seed,
             settings={"recipe": stored.get("recipe", recipe.name), "checkpoint": str(options.checkpoint)},
         )  # fmt: skip
         if options.record:

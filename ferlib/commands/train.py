@@ -139,7 +139,8 @@ def _report_test(plan: Plan, model: nn.Module, test: FaceDataset) -> None:
     checkpoints.load(plan.out / "best.safetensors", model)
     record = evaluate(
         model, test, name="test", split="test", batch_size=plan.recipe.batch_size, shuffle=plan.recipe.seed,
-        image_size=plan.recipe.image_size, seed=plan.recipe.seed, settings={"recipe": plan.recipe.name},
+        image_size=plan.recipe.image_size, interpolation=plan.recipe.interpolation, seed=plan.recipe.seed,
+        settings={"recipe": plan.recipe.name},
     )  # fmt: skip
     path = plan.out / "test.json"
     record.save(path)

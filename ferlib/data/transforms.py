@@ -80,14 +80,14 @@ def resize(images: torch.Tensor, size: int, mode: str = "bicubic") -> torch.Tens
     return out.clamp_(0, 1).to(images.dtype) if mode == "bicubic" else out.to(images.dtype)
 
 
-def model_input(images: torch.Tensor, size: int | None = None) -> torch.Tensor:
-    """Stored faces as the networks take them: RGB, optionally resized, ImageNet-normalised.
+def model_input(images: torch.Tensor, size: int | None = None, mode: str = "bicubic") -> torch.Tensor:
+    """Stored faces as the networks take them: RGB, optionally resized (``mode``), ImageNet-normalised.
 
     Shape: uint8 ``(B, C, H, W)``, C = 1 or 3 -> float32 ``(B, 3, S, S)``, S = ``size`` (default:
     unchanged). Chapter 1.
     """
     images = to_float(images)
-    return normalise(to_rgb(images if size is None else resize(images, size)))
+    return normalise(to_rgb(images if size is None else resize(images, size, mode)))
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ def predict(
     batch_size: int = 64,
     shuffle: int | None = None,
     image_size: int | None = None,
+    interpolation: str = "bicubic",
     device: str | torch.device | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Logits and labels of every face, in the order of the data set.
@@ -46,7 +47,9 @@ def predict(
     model.eval()
     try:
         parts = [
-            logits_of(model(model_input(data.batch(rows)["image"].to(device), image_size))).cpu()
+            logits_of(
+                model(model_input(data.batch(rows)["image"].to(device), image_size, interpolation))
+            ).cpu()
             for rows in order.split(batch_size)
         ]
     finally:
@@ -65,6 +68,7 @@ def evaluate(
     batch_size: int = 64,
     shuffle: int | None = None,
     image_size: int | None = None,
+    interpolation: str = "bicubic",
     resamples: int = 1000,
     seed: int = 0,
     settings: dict[str, Any] | None = None,
@@ -77,7 +81,9 @@ def evaluate(
 
     Shape: N faces of K classes -> ``ResultRecord`` with a (K, K) confusion matrix. Chapter 7.
     """
-    options = {"batch_size": batch_size, "shuffle": shuffle, "image_size": image_size}
+    options = {
+        "batch_size": batch_size, "shuffle": shuffle, "image_size": image_size, "interpolation": interpolation
+    }  # fmt: skip
     logits, labels = predict(model, data, device=device, **options)
     truth, guess = labels.numpy(), logits.argmax(1).numpy()
     classes = len(data.classes)

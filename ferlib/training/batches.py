@@ -77,7 +77,7 @@ class Batches:
         for batch in self.loader:
             images = to_float(batch["image"].to(self.device))
             if self.recipe.image_size is not None:
-                images = resize(images, self.recipe.image_size)
+                images = resize(images, self.recipe.image_size, self.recipe.interpolation)
             if self.augment is not None:
                 images = self.augment(images, self.generator)
             images = normalise(to_rgb(images)).contiguous(memory_format=memory_format(self.recipe))

@@ -22,6 +22,7 @@ _CHOICES = {
     "schedule": ("constant", "cosine", "step", "exponential"),
     "select": ("accuracy", "loss"),
     "protocol": ("paper", "released"),
+    "interpolation": ("bicubic", "bilinear"),
     "precision": ("fp32", "bf16"),
     "data": (None, "ferplus", "rafdb", "affectnet7", "affectnet8"),
 }
@@ -72,6 +73,7 @@ class Recipe:
     augment, augment_options: none, light, neural-resizer or flip-erase (``ferlib.data.transforms.Augment``),
         and what of it is to be changed.
     image_size: side in pixels that faces are resized to before the network, or None for as they are.
+    interpolation: how they are resized, bicubic or bilinear.
     select: what "best" means on validation, highest accuracy or lowest loss.
     protocol: "paper" or "released", see above.
     precision: "fp32", or "bf16" for autocast (weights stay in 32 bits).
@@ -108,6 +110,7 @@ class Recipe:
     augment: str = "light"
     augment_options: dict[str, Any] = field(default_factory=dict)
     image_size: int | None = None
+    interpolation: str = "bicubic"
     select: str = "accuracy"
     protocol: str = "paper"
     precision: str = "fp32"
