@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -120,26 +122,32 @@ def logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return torch.cat([model(part) for part in x.split(256)])
 
 
-def reliability(p: torch.Tensor, labels: torch.Tensor, bins: int = 15) -> list[list[float]]:
-    """Faces by confidence in equal bins: rows of how many, summed confidence, how many are right.
+def reliability(
+    p: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor, bins: int = 15
+) -> list[list[float]]:
+    """Faces by confidence in equal bins: how many, summed confidence, how many right, votes that agree.
 
-    (N, K), (N,) -> (bins, 3). The mean distance of the last two columns, per face, is the calibration error.
+    (N, K), (N,), (N, K) -> (bins, 4). The distance of the third column to the second, per face, is the
+    calibration error; that of the fourth says the same of ten annotators in place of their majority.
     """
     confidence, predicted = p.double().max(1)
     which = (confidence * bins).long().clamp_max(bins - 1)
-    columns = torch.stack([torch.ones_like(confidence), confidence, (predicted == labels).double()], 1)
-    return torch.zeros(bins, 3, dtype=torch.float64).index_add_(0, which, columns).tolist()
+    agree = shares.double().gather(1, predicted[:, None])[:, 0]
+    columns = [torch.ones_like(confidence), confidence, (predicted == labels).double(), agree]
+    table = torch.zeros(bins, 4, dtype=torch.float64)
+    return table.index_add_(0, which, torch.stack(columns, 1)).tolist()
 
 
 def judged(answers: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor) -> dict[str, float]:
-    """Accuracy, mean class accuracy, calibration error, cross-entropy to the votes of (N, K) logits."""
+    """Accuracy, mean class accuracy, two calibration errors, cross-entropy to the votes of (N, K) logits."""
     p = answers.softmax(1)
-    found = torch.tensor(reliability(p, labels))
+    found = torch.tensor(reliability(p, labels, shares))
     predicted = p.argmax(1)
     return {
         "accuracy": (predicted == labels).double().mean().item(),
         "mean class accuracy": mean_class_accuracy(labels, predicted, answers.shape[1]),
         "calibration error": float((found[:, 2] - found[:, 1]).abs().sum() / len(p)),
+        "calibration error to the votes": float((found[:, 3] - found[:, 1]).abs().sum() / len(p)),
         "cross-entropy to the votes": F.cross_entropy(answers, shares).item(),
     }
 
@@ -175,3 +183,9 @@ def about(train_faces: int, valid: FaceDataset) -> dict[str, object]:
 def versions() -> dict[str, str]:
     """What a record says of its program."""
     return {"python": platform.python_version(), "torch": torch.__version__}
+
+
+def command() -> str:
+    """What was typed, as a reader types it."""
+    data = ["FERLIB_DATA=/path/to/FERPlus"] if source() == "ferplus" else []
+    return " ".join([*data, "python", f"book/records/{Path(sys.argv[0]).name}", *sys.argv[1:]])

@@ -8,8 +8,9 @@ one annotator, drawn at random once per face (``one annotator``: wrong as people
 labelled data set has), or with majority labels of which ``--symmetric`` are replaced by another class, any
 with the same chance (``at random``: wrong as a broken spreadsheet is). It is measured against the majority
 label of the validation faces after the last epoch; no epoch is picked. ``votes`` is cross-entropy with all
-ten votes, for comparison. Calibration error: mean distance between confidence and accuracy over 15 bins,
-whose counts over all seeds are stored as ``extra["reliability"]``. Writes
+ten votes, for comparison. Calibration error: mean distance between confidence and accuracy over 15 bins;
+``to the votes``: between confidence and the share of annotators who agree. The bins over all seeds are
+stored as ``extra["reliability"]``. Writes
 ``book/results/loss_ablation_<synthetic|ferplus>.json``: means over seeds with 95 % t-intervals, and the
 differences to cross-entropy, paired by seed.
 """
@@ -23,6 +24,7 @@ import torch
 from ablation import (
     SmallCNN,
     about,
+    command,
     difference,
     interval,
     judged,
@@ -63,7 +65,7 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--faces", type=int, default=4096)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--symmetric", type=float, default=0.4, help="share of labels replaced at random")
     options = parser.parse_args()
@@ -78,13 +80,13 @@ def main() -> None:
     scores: dict[str, list[float]] = {}
     bins: dict[str, list[list[float]]] = {}
     for case, (criterion, target) in cases.items():
-        together = torch.zeros(15, 3, dtype=torch.float64)
+        together = torch.zeros(15, 4, dtype=torch.float64)
         for seed in range(options.seeds):
             torch.manual_seed(seed)
             model = SmallCNN(len(data["train"].classes))
             train(model, x, target, criterion, seed=seed, epochs=options.epochs, rate=4e-3)
             answers = logits(model, vx)
-            together += torch.tensor(reliability(answers.softmax(1), vy))
+            together += torch.tensor(reliability(answers.softmax(1), vy, vshares))
             for metric, value in judged(answers, vy, vshares).items():
                 scores.setdefault(f"{case} | {metric}", []).append(value)
         bins[case] = together.tolist()
@@ -110,7 +112,7 @@ def main() -> None:
             "reliability": bins,
         },
         versions=versions(),
-        command="python book/records/loss_ablation.py",
+        command=command(),
     )
     print(record.save())
 

@@ -25,6 +25,7 @@ import torch
 from ablation import (
     SmallTransformer,
     about,
+    command,
     difference,
     interval,
     load,
@@ -97,8 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--pretraining", type=int, default=4096, help="faces of the backbone's own training")
     parser.add_argument("--passes", type=int, default=8, help="epochs of the backbone's own training")
-    parser.add_argument("--faces", type=int, default=4096)
-    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--faces", type=int, default=3072)
+    parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--tilt", type=float, default=30.0, help="degrees either way")
     options = parser.parse_args()
@@ -155,7 +156,7 @@ def main() -> None:
             | {"spatial transformer": sum(p.numel() for p in SpatialTransformer(LARGE, 1).parameters())},
         },
         versions=versions(),
-        command="python book/records/resizer_ablation.py",
+        command=command(),
     )
     print(record.save())
     for name, value in record.numbers.items():
