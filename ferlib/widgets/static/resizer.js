@@ -11,9 +11,9 @@ function signed(share) {
 // A window of pixels, each as a square: what the stage shows under the lens.
 function lensPane(cells) {
   const canvas = h("canvas", { class: "fer-pixels", "aria-hidden": "true" });
-  const caption = h("figcaption", {});
+  const caption = h("p", { class: "fer-legend" });
   return {
-    element: h("figure", { class: "fer-pane" }, canvas, caption),
+    element: h("div", { class: "fer-pane" }, canvas, caption),
     set(image, x, y, text, span = cells) {
       const { pixels, width, height, channels } = image, out = new Uint8Array(span * span * channels);
       const left = clamp(Math.round(x * width - span / 2), 0, Math.max(0, width - span));
@@ -85,8 +85,8 @@ async function render({ model, el }) {
     h("div", { class: "fer-controls" }, view.element),
     h("div", { class: "fer-stages" },
       h("div", { class: "fer-stagebox" }, stage, split.element, key),
-      h("div", {}, h("p", { class: "fer-legend" }, "under the lens, pixel for pixel"), h("div", { class: "fer-panes" }, panes.map((p) => p.element)),
-        h("p", { class: "fer-legend fer-lines" }, "power: ", legend), spectrum.svg, verdict)), said));
+      h("div", {}, h("p", { class: "fer-legend" }, "under the lens"), h("div", { class: "fer-panes" }, panes.map((p) => p.element))),
+      h("div", {}, h("p", { class: "fer-legend fer-lines" }, "power: ", legend), spectrum.svg), verdict), said));
 
   // The stage: the whole multiple of the picture's pixels that fits, 448 px at most.
   const fit = () => {
