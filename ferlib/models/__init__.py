@@ -5,6 +5,7 @@ from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
 from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dic import DIC
 from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
+from ferlib.models.inference import for_inference
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.load_report import LoadReport
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
@@ -65,6 +66,7 @@ __all__ = [
     "class_batch_attention",
     "classification_head",
     "find_pretrained",
+    "for_inference",
     "from_official",
     "load_backbone",
     "load_pretrained",

@@ -44,7 +44,9 @@ class ScaledDotProduct(nn.Module):
         scale: float | None = None,
         bias: Tensor | None = None,
     ) -> Tensor:
-        if not self.listeners:
+        learned = bias is not None and bias.requires_grad and torch.is_grad_enabled()
+        explicit = learned and query.device.type == "cpu"  # no fused kernel there gives a bias its gradient
+        if not self.listeners and not explicit:
             return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
         weights = attention_weights(query, key, scale=scale, bias=bias)
         for listener in self.listeners:

@@ -37,10 +37,24 @@ class ImprovedResidualUnit(nn.Module):
                 nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
             )
         else:
-            self.shortcut = nn.MaxPool2d(1, stride)  # keeps every stride-th pixel
+            self.shortcut = Subsample(stride)
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.residual(maps) + self.shortcut(maps)
+
+
+class Subsample(nn.Module):
+    """Keep every stride-th pixel: (B, C, H, W) -> (B, C, H / stride, W / stride).
+
+    The released code uses max-pooling over one pixel, which gives the same and keeps an index for each.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps if self.stride == 1 else maps[:, :, :: self.stride, :: self.stride]
 
 
 class IResNet50(nn.Module):
