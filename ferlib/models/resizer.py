@@ -75,7 +75,7 @@ class ResidualBlock(nn.Module):
         self.slope = slope
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = F.leaky_relu(self.norm1(self.conv1(x)), self.slope)
+        y = F.leaky_relu(self.norm1(self.conv1(x)), self.slope, inplace=True)
         return x + self.norm2(self.conv2(y))
 
 
@@ -133,9 +133,9 @@ class NeuralResizer(nn.Module):
         self.features = nn.Sequential(
             OrderedDict(
                 lift=nn.Conv2d(in_channels, channels, 7, padding=3),
-                act1=nn.LeakyReLU(slope),
+                act1=nn.LeakyReLU(slope, inplace=True),  # in place: backward needs what comes out only
                 mix=nn.Conv2d(channels, channels, 1),
-                act2=nn.LeakyReLU(slope),
+                act2=nn.LeakyReLU(slope, inplace=True),
                 norm=nn.BatchNorm2d(channels),
             )
         )

@@ -74,10 +74,10 @@ class SpatialTransformer(nn.Module):
         self.localiser = nn.Sequential(
             nn.Conv2d(in_channels, 8, 7),
             nn.MaxPool2d(2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(8, 10, 5),
             nn.MaxPool2d(2),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
         )
         left = ((in_size - 6) // 2 - 4) // 2  # pixels per side after both convolutions and poolings
         self.regressor = nn.Sequential(nn.Linear(10 * left * left, 32), nn.ReLU(), nn.Linear(32, 6))
