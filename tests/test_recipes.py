@@ -150,7 +150,7 @@ def test_one_step_of_every_small_recipe(name):
 def test_other_values_of_the_wrong_kind(tmp_path):
     for text, message in (
         ("balance: 1", "balance is 1, expected bool"),
-        ("compile: sometimes", "compile is 'sometimes', expected bool"),
+        ("compile: sometimes", "compile is 'sometimes', expected one of"),
         ("model_options: [1]", r"model_options is \[1\], expected dict"),
         ("name: 5", "name is 5, expected str"),
         ("data: imagenet", "data is 'imagenet'"),

@@ -12,7 +12,7 @@ from ferlib.data import Augment
 from ferlib.data.transforms import IMAGENET_MEAN
 from ferlib.training import Recipe, RecipeError, build_augment, build_optimiser, fit, train_step
 from ferlib.training.batches import Batches
-from ferlib.training.device import compiler_problem, move
+from ferlib.training.device import autocast, compiler_problem, computes_bf16, move
 from tests.tiny import Net, Spots, net
 
 RECIPE = Recipe(
@@ -104,6 +104,8 @@ def test_bf16_computes_in_16_bits_and_keeps_weights_in_32():
         )
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert set(seen) == {torch.float32, torch.bfloat16}
+    with autocast("auto", CPU):
+        assert (net()(torch.zeros(2, 3, 16, 16)).dtype == torch.bfloat16) == computes_bf16("cpu")
     wide, narrow = (histories[p][-1] for p in ("fp32", "bf16"))
     assert wide["valid_loss"] != narrow["valid_loss"]
     assert narrow["valid_loss"] == pytest.approx(wide["valid_loss"], rel=0.1, abs=0.02)
@@ -114,7 +116,14 @@ def test_compiling_keeps_names_and_says_where_it_cannot(tmp_path, monkeypatch, c
         compiler_problem.cache_clear()
         model = net()
         options = {"progress": None, "device": "cpu", "run_dir": tmp_path}
-        fit(model, nn.CrossEntropyLoss(), Spots(32), Spots(16), RECIPE.but(compile=True, ema=0.9), **options)
+        fit(
+            model,
+            nn.CrossEntropyLoss(),
+            Spots(32),
+            Spots(16),
+            RECIPE.but(compile="always", ema=0.9),
+            **options,
+        )
     assert model._compiled_call_impl is not None
     plain = net()
     fit(plain, nn.CrossEntropyLoss(), Spots(32), Spots(16), RECIPE.but(ema=0.9), progress=None, device="cpu")
@@ -127,11 +136,13 @@ def test_compiling_keeps_names_and_says_where_it_cannot(tmp_path, monkeypatch, c
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     torch.compiler.reset()
     compiler_problem.cache_clear()
-    model = move(net(), RECIPE.but(compile=True), CPU)
+    model = move(net(), RECIPE.but(compile="always"), CPU)
     compiler_problem.cache_clear()
     told = capsys.readouterr().err
     assert told.startswith("not compiled, so somewhat slower: ") and told.count("\n") == 1
     assert model._compiled_call_impl is None
+    assert move(net(), RECIPE.but(compile="gpu"), CPU)._compiled_call_impl is None
+    assert not capsys.readouterr().err  # nothing was asked for here
 
 
 def test_the_memory_format_is_the_recipes():

@@ -56,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lr", type=float, metavar="X", help="learning rate instead of the recipe's")
     add("--seed", type=int, metavar="N", help="instead of the recipe's")
     add("--vit-weight", type=float, metavar="X", help="lambda of the batch transformer's loss")
-    add("--precision", choices=("fp32", "bf16"), help="instead of the recipe's")
-    add("--compile", action=argparse.BooleanOptionalAction, help="use torch.compile, or not")
+    add("--precision", choices=("fp32", "bf16", "auto"), help="instead of the recipe's")
+    add("--compile", choices=("never", "gpu", "always"), help="torch.compile, instead of the recipe's")
     add("--weights", metavar="DIR", help="folder of pretrained weights (default $FERLIB_WEIGHTS, or weights)")
     add("--from-scratch", action="store_true", help="begin with random weights where the recipe names others")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
@@ -114,6 +114,12 @@ def _open(
     judged = test if whole else faces.open("valid")
     for split, part in (("train", train), ("test" if whole else "valid", judged)):
         tell_left_out(part, faces.data, split)
+    side, wanted = train[0]["image"].shape[-1], plan.recipe.image_size or 0
+    if side < wanted:
+        by = plan.recipe.interpolation
+        if wanted == 8 * side:
+            by += "; the authors' own are `ferlib prepare --upscale 8 --method dic`"
+        print(f"faces of {side} pixels are enlarged to {wanted} ({by})", file=sys.stderr)
     return train, ("test" if whole else "validation", judged), None if released else test
 
 

@@ -43,14 +43,24 @@ def memory_format(recipe: Recipe) -> torch.memory_format:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """The context a forward pass runs in: bf16 where the recipe says so, else as it is.
+    """The context a forward pass runs in: bf16 where the recipe says so ("auto": where that is fast).
 
     In bf16 matrix products and convolutions take 16-bit numbers with the range of 32-bit ones (so no loss is
     scaled); weights, their gradients and the optimiser stay in 32 bits.
 
-    Shape: "fp32" or "bf16" and a device in, a context manager out. Chapter 6.
+    Shape: "fp32", "bf16" or "auto" and a device in, a context manager out. Chapter 6.
     """
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
+    narrow = precision == "bf16" or (precision == "auto" and computes_bf16(device.type))
+    return torch.autocast(device.type, torch.bfloat16) if narrow else nullcontext()
+
+
+@cache
+def computes_bf16(device_type: str) -> bool:
+    """Whether a kind of device computes in bf16 itself, and does not imitate it. Shape: a word -> bool."""
+    if device_type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("avx512_bf16", "amx_tile") if device_type == "cpu" else ()
+    return any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in names)
 
 
 def move(model: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
@@ -62,7 +72,7 @@ def move(model: nn.Module, recipe: Recipe, device: torch.device) -> nn.Module:
     Shape: a module in, the same module out. Chapter 6.
     """
     model.to(device, memory_format=memory_format(recipe))
-    if recipe.compile:
+    if recipe.compile == "always" or (recipe.compile == "gpu" and device.type == "cuda"):
         if problem := compiler_problem(device.type):
             print(f"not compiled, so somewhat slower: {problem}", file=sys.stderr)
         else:

@@ -91,7 +91,7 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
         weights={} if own else base.weights, loss=criterion, loss_options=loss_options, optimiser=optimiser,
         weight_decay=weight_decay, lr=check.positive("lr"), batch_size=check.integer("batch_size"),
         epochs=check.integer("num_epochs"), image_size=None if own else base.image_size,
-        compile=base.compile and not own, data=f"{kind}{number}" if kind == "affectnet" else kind,
+        data=f"{kind}{number}" if kind == "affectnet" else kind,
     )  # fmt: skip
     folder = Path(check.text("data_dir")).expanduser()
     if not folder.is_absolute() and not folder.exists() and (path.parent / folder).exists():

@@ -23,7 +23,8 @@ _CHOICES = {
     "select": ("accuracy", "loss"),
     "protocol": ("paper", "released"),
     "interpolation": ("bicubic", "bilinear"),
-    "precision": ("fp32", "bf16"),
+    "precision": ("fp32", "bf16", "auto"),
+    "compile": ("never", "gpu", "always"),
     "data": (None, "ferplus", "rafdb", "affectnet7", "affectnet8"),
 }
 
@@ -76,8 +77,10 @@ class Recipe:
     interpolation: how they are resized, bicubic or bilinear.
     select: what "best" means on validation, highest accuracy or lowest loss.
     protocol: "paper" or "released", see above.
-    precision: "fp32", or "bf16" for autocast (weights stay in 32 bits).
-    compile: translate the network with ``torch.compile`` where a compiler works.
+    precision: "fp32"; "bf16" for autocast (weights stay in 32 bits); "auto" for bf16 where the device
+        computes in it, as new GPUs and some processors do.
+    compile: whether ``torch.compile`` translates the network: "never"; "gpu", where its minutes pay;
+        "always". Where no compiler works it is told and left out.
     channels_last: keep the channels of a pixel side by side; convolutions like it.
     seed: of the order of the data, augmentation and dropout.
 
@@ -114,7 +117,7 @@ class Recipe:
     select: str = "accuracy"
     protocol: str = "paper"
     precision: str = "fp32"
-    compile: bool = False
+    compile: str = "never"
     channels_last: bool = True
     seed: int = 0
 
