@@ -4,7 +4,7 @@
   ferlib prepare rafdb --source ~/RAF-DB --out ~/faces/rafdb
   ferlib prepare ferplus --source ~/FERPlus --out ~/faces/ferplus384 --upscale 8 --method lanczos
   ferlib prepare ferplus --source ~/FERPlus --out ~/faces/ferplus384 --upscale 8 --method dic \\
-      --weights DIC_HELEN.pth
+      --weights DIC_HELEN.pth                  (a network: slow without a GPU)
 
 Stopped in the middle, the same command goes on where it was. Faces that cannot be used are counted, told,
 and listed with their reasons in OUT/skipped.csv.
