@@ -56,7 +56,11 @@ class WindowCrossAttention(nn.Module):
 
     def forward(self, asking: Tensor, answering: Tensor) -> Tensor:
         key, value = (split_heads(t, self.heads) for t in self.key_value(answering).chunk(2, dim=-1))
-        bias = self.bias_table[self.positions].permute(2, 0, 1)  # (heads, N, N)
+        places = self.positions.shape[
+            0
+        ]  # contiguous, and with an axis for the batch: fused kernels want that
+        bias = self.bias_table.t().contiguous().index_select(1, self.positions.flatten())
+        bias = bias.view(1, self.heads, places, places)
         query = split_heads(self.query(asking), self.heads)
         return self.proj(merge_heads(self.attention(query, key, value, bias=bias)))
 
