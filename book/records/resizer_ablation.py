@@ -4,8 +4,8 @@
     FERLIB_DATA=/path/to/FERPlus python book/records/resizer_ablation.py --pretraining 16384 --passes 5
 
 The paper's experiment, every size divided by eight: 48 to 28 pixels is 384 to 224, the same factor 0.584. A
-small transformer is first trained on upright faces of 28 pixels (once; it is the pretrained backbone of all
-runs). Then, with a new head, it is trained on other faces, turned by up to ``--tilt`` degrees either way,
+small transformer is first trained on upright faces, reduced to 28 pixels by the antialiased rule (once; it is
+the pretrained backbone of all runs, and gives that rule a home advantage). Then, with a new head, it is trained on other faces, turned by up to ``--tilt`` degrees either way,
 behind each of four resizers, with and without a spatial transformer before it. ``layers after bilinear`` is
 the Neural Resizer applied to the face bilinear has already reduced: as many layers, but it never sees the 48
 pixels, so it shows what mere depth is worth. All see the same faces in the same order, turned alike, and are
