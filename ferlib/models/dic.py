@@ -125,7 +125,9 @@ class DICUpscaler:
 
     def __init__(self, network: DIC, device: str | torch.device | None = None) -> None:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.network = network.to(self.device).eval().requires_grad_(False)
+        # channels last: a transposed convolution of 48 maps is four times faster on a CPU
+        network = network.to(self.device, memory_format=torch.channels_last)
+        self.network = network.eval().requires_grad_(False)
         self.mean = torch.tensor(MEAN, device=self.device).view(1, 3, 1, 1)
 
     @torch.no_grad()
@@ -135,9 +137,9 @@ class DICUpscaler:
         large = []
         for face in images.split(1):
             small = face.to(self.device).float().expand(-1, 3, -1, -1) / 255 - self.mean
-            out = self.network(small) + self.mean
+            out = self.network(small.contiguous(memory_format=torch.channels_last)) + self.mean
             large.append((255 * out).clamp(0, 255).round().to("cpu", torch.uint8))
-        return torch.cat(large)
+        return torch.cat(large).contiguous()
 
 
 def upscaler(weights: str | Path | None) -> Callable[[Tensor, int], Tensor]:
