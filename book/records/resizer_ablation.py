@@ -5,13 +5,14 @@
 
 The paper's experiment, every size divided by eight: 48 to 28 pixels is 384 to 224, the same factor 0.584. A
 small transformer is first trained on upright faces, reduced to 28 pixels by the antialiased rule (once; it is
-the pretrained backbone of all runs, and gives that rule a home advantage). Then, with a new head, it is trained on other faces, turned by up to ``--tilt`` degrees either way,
-behind each of four resizers, with and without a spatial transformer before it. ``layers after bilinear`` is
-the Neural Resizer applied to the face bilinear has already reduced: as many layers, but it never sees the 48
-pixels, so it shows what mere depth is worth. All see the same faces in the same order, turned alike, and are
-measured on the validation faces, upright and turned, after the last epoch (no epoch is picked). Writes
-``book/results/resizer_ablation_<synthetic|ferplus>.json``: mean accuracy over seeds with the 95 %
-t-interval, and differences, paired by seed.
+the pretrained backbone of all runs, and gives that rule a home advantage). Then, with a new head, it is
+trained on other faces, turned by up to ``--tilt`` degrees either way, behind each of four resizers, with and
+without a spatial transformer before it. ``layers after bilinear`` is the Neural Resizer applied to the face
+bilinear has already reduced: as many layers, but it never sees the 48 pixels, so it shows what mere depth is
+worth. All see the same faces in the same order, turned alike, and are measured on the validation faces,
+upright and turned, after the last epoch (no epoch is picked). Writes
+``book/results/resizer_ablation_<synthetic|ferplus>.json``: mean accuracy over seeds with the 95 % t-interval,
+and differences, paired by seed.
 """
 
 from __future__ import annotations
