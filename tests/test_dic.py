@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ferlib.cli import main
 from ferlib.data.base import DataError
@@ -118,6 +119,15 @@ def test_names_are_taken_back_strictly(weights):
     assert "HG.hg.res2_3.conv_block.3.bias" in str(error.value)  # missing
     assert "conv_in.0.weight" in str(error.value)  # of another shape
     assert "HG.hg.res2_3.conv_block.3.weight" not in str(error.value)
+
+
+def test_other_wrappings_of_the_same_weights(weights, tmp_path):
+    tensors = torch.load(weights, weights_only=True)["state_dict"]
+    save_file(tensors, tmp_path / "dic.safetensors")
+    torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "plain.pth")
+    for path in (tmp_path / "dic.safetensors", tmp_path / "plain.pth"):
+        loaded = upscaler(path).network.state_dict()
+        assert all(torch.equal(loaded[name].cpu(), t) for name, t in from_official(tensors, "dic").items())
 
 
 def prepare(root: Path, out: Path, weights: Path, *more: str) -> int:

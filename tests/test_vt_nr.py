@@ -11,7 +11,7 @@ import torch
 from timm.data import resolve_model_data_config
 
 import ferlib.models
-from ferlib.models import CheckpointError, ResizedTransformer, vt_nr_small
+from ferlib.models import CheckpointError, ResizedTransformer, part_costs, vt_nr_small
 from ferlib.models.vt_nr import BACKBONES
 
 ORDERS = {
@@ -85,17 +85,32 @@ def test_other_families_learn_at_the_papers_size(backbone):
 
 def test_the_small_member_learns_a_batch_by_heart():
     torch.manual_seed(0)
-    model = vt_nr_small(num_classes=3)
+    model = vt_nr_small(num_classes=3, dropout=0.0, drop_path_rate=0.0)
     assert sum(p.numel() for p in model.parameters()) < 2_500_000
+    costs = part_costs(model, torch.randn(1, 3, 96, 96), repeats=0)
+    assert sum(cost.multiply_adds for cost in costs) < 110e6
+    torch.testing.assert_close(  # it begins as plain bilinear interpolation of the face as it is
+        model.eval().resize(torch.ones(1, 3, 96, 96)), torch.ones(1, 3, 56, 56), rtol=0, atol=1e-5
+    )
+    model.train()
     images, labels = torch.randn(12, 3, 96, 96), torch.arange(12) % 3
-    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for _ in range(12):
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    for _ in range(15):
         loss = torch.nn.functional.cross_entropy(model(images), labels)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     assert loss < 0.5
     assert ferlib.models.vt_nr_small is vt_nr_small
+
+
+def test_the_small_member_in_other_settings():
+    for options in ({"resizer": "antialiased"}, {"spatial_transformer": False}, {"img_size": 112}):
+        model = timm.create_model("vt_nr_small", num_classes=7, **options).eval()
+        side = options.get("img_size", 96)
+        assert model(torch.randn(2, 3, side, side)).shape == (2, 7)
+    with pytest.raises(ValueError, match="patches of 4 pixels, not 2"):
+        vt_nr_small(patch_size=2)
 
 
 def test_weights_that_cannot_be_had_are_an_error(monkeypatch):
