@@ -100,8 +100,13 @@ def clean(reader: Reader) -> None:
     assert reader.overflow() <= 0, "the figure is wider than its page"
 
 
+def settle(page) -> None:
+    """Figures draw once a frame: wait for two."""
+    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
+
+
 def values(page, selector: str) -> np.ndarray:
-    page.wait_for_timeout(60)  # a frame or three: figures draw once a frame
+    settle(page)
     found = page.eval_on_selector_all(selector, "all => all.map(e => Number(e.dataset.value))")
     assert found, selector
     return np.array(found)
@@ -211,7 +216,7 @@ def test_losses_and_pulls_are_those_of_ferlib(browser, page_of) -> None:
             for name in ("F-PDLS", "cross-entropy", "label smoothing", "PDLS", "focal", "compensated"):
                 page.get_by_role("radio", name=name, exact=True).check()
                 if name == "F-PDLS":
-                    page.wait_for_timeout(60)
+                    settle(page)
                     slide(page, "α", alpha)
                     slide(page, "γ", gamma)
                 logits = torch.tensor([faces[face]], dtype=torch.float64, requires_grad=True)
@@ -306,7 +311,7 @@ def test_batch_follows_the_keyboard(browser, page_of) -> None:
         assert face.get_attribute("aria-pressed") == "false"
         face.focus()
         page.keyboard.press("Enter")
-        page.wait_for_timeout(60)
+        settle(page)
         assert face.get_attribute("aria-pressed") == "true"
         page.get_by_role("application").focus()
         page.keyboard.press("ArrowRight")
@@ -314,11 +319,11 @@ def test_batch_follows_the_keyboard(browser, page_of) -> None:
         page.wait_for_timeout(400)
         want = expected_batch([0, 2, 5, 6], 2, 2, 8**-0.5)["matrix"]
         said = page.locator("[role=status]").text_content()
-        assert said == f"surprise 1 gives {want[1, 1]:.2f} of its attention to itself."
+        assert said == f"Surprise 1 gives {want[1, 1]:.2f} of its attention to itself."
 
 
 def stage(page) -> np.ndarray:
-    page.wait_for_timeout(80)
+    settle(page)
     return canvas(page, ".fer-stage canvas")
 
 
@@ -343,6 +348,13 @@ def test_resizers_are_wiped_flipped_and_subtracted(browser, page_of) -> None:
             page.keyboard.press("ArrowRight")  # to 75 %
         shown = stage(page)[..., 0]
         assert (shown[:, :48] == near[:, :48]).all() and (shown[:, 48:] == cubic[:, 48:]).all()
+        box = page.locator(".fer-stage").bounding_box()
+        page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 40)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 90, steps=3)
+        page.mouse.up()
+        shown = stage(page)[..., 0]
+        assert (shown[:, :16] == near[:, :16]).all() and (shown[:, 16:] == cubic[:, 16:]).all(), "dragged"
         page.get_by_role("radio", name="wipe").focus()
         page.keyboard.press("ArrowRight")
         assert (stage(page)[..., 0] == cubic).all(), "right only"
@@ -374,7 +386,7 @@ def test_resizer_lens_spectra_and_faces(browser, page_of) -> None:
             page.keyboard.press("ArrowUp")
             page.keyboard.press("ArrowLeft")
         page.keyboard.press("Shift+ArrowRight")
-        page.wait_for_timeout(80)
+        settle(page)
         for n, image in enumerate(pair):
             pixels = canvas(page, f".fer-pane:nth-child({n + 1}) canvas")[..., 0]
             assert (pixels == image[:24, :24]).all(), "the lens shows other pixels than those in the corner"
@@ -505,7 +517,7 @@ def test_the_live_module_and_python_keep_each_other_in_step(browser, page_of) ->
             [source, figure.state()],
         )
         page.evaluate("model.set('alpha', 0.25)")  # as Python does
-        page.wait_for_timeout(60)
+        settle(page)
         assert page.get_by_role("slider", name="α").input_value() == "0.25"
         slide(page, "γ", 3)  # as the reader does
         assert page.evaluate("saved.at(-1).gamma") == 3

@@ -159,7 +159,7 @@ async function render({ model, el }) {
     const [i, j] = matrix.place();
     draw(pair[0], members[i]);
     draw(pair[1], members[j]);
-    reading.textContent = `${names[members[i]]} gives ${number(grid[i][j])} of its attention to ` +
+    reading.textContent = `${capital(names[members[i]])} gives ${number(grid[i][j])} of its attention to ` +
       `${i === j ? "itself" : names[members[j]]}.`;
     const scores = scoresOf(net, members, asking, scale), y = labels[asking];
     const winners = WAYS.map(([way], w) => {
@@ -172,7 +172,7 @@ async function render({ model, el }) {
       return `${classes[winner]} ${number(p[winner])}`;
     });
     const best = members[argmax(mine)];
-    verdict.textContent = `${names[asking]}, asking about ${classes[c]}, listens most to ${best === asking ? "itself" : names[best]}` +
+    verdict.textContent = `${capital(names[asking])}, asking about ${classes[c]}, listens most to ${best === asking ? "itself" : names[best]}` +
       ` (${number(Math.max(...mine))}). Alone it is read as ${winners[0]}, with the batch as ${winners[2]}.`;
     const right = WAYS.map(([way]) => members.filter((m) => argmax(scoresOf(net, members, m, scale)[way]) === labels[m]).length);
     tally.textContent = `Right in this batch of ${members.length}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`;

@@ -52,6 +52,8 @@ const number = (value, digits = 2) => {
   return (value < 0 && Number(text) !== 0 ? "−" : "") + text;
 };
 
+const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
 // Viridis at 17 places, straight lines between: [red, green, blue], 0 ... 255.
 const VIRIDIS = ("44015448186a472d7b4240863b528b33638d2c728e26828e21918c1fa0882" +
   "8ae803fbc735ec96284d44baddc30d8e219fde725").match(/../g).map((pair) => parseInt(pair, 16));
