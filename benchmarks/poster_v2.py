@@ -7,9 +7,10 @@ adds is in the former). It asserts that the answers and the gradients agree, and
 
     python benchmarks/poster_v2.py [--what inference training gpu] [--threads 2] [--rounds 7]
 
-``ferlib`` rows compute in float32 as the original does; "bf16" rows are a choice of their own (autocast).
-"ferlib, folded" is ``ferlib.models.for_inference``. Training goes through ``ferlib.training``'s own step. On
-a GPU: training images per second, and the share of the matrix product's measured ceiling.
+"ferlib" rows compute in float32 as the original does; "bf16" rows are a choice of their own (autocast).
+"folded" is ``ferlib.models.for_inference``; "recompute" is PosterV2's option of that name. Training goes
+through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of the matrix
+product's measured ceiling.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ from original_poster_v2 import OriginalPosterV2, OriginalSAM
 from torch import nn
 from torch.nn import functional as F
 
-from ferlib.models import BatchTransformerNetwork, PosterV2, for_inference
+from ferlib.models import BatchTransformerNetwork, PosterV2, btn_small, for_inference
 from ferlib.training.loop import train_step
 from ferlib.training.sam import SAM
 
 CLASSES = 7
 INFERENCE = "original", "ferlib", "ferlib, folded", "ferlib, folded, bf16"
-TRAINING = "original", "ferlib", "ferlib, bf16"
+TRAINING = "original", "ferlib", "ferlib, recompute", "ferlib, bf16", "ferlib, bf16, recompute"
 
 
-def network() -> PosterV2:
+def network(recompute: bool = False) -> PosterV2:
     torch.manual_seed(0)
-    return PosterV2(CLASSES)
+    return PosterV2(CLASSES, recompute=recompute)
 
 
 def images(batch: int) -> torch.Tensor:
@@ -69,7 +70,7 @@ def training(name: str, batch: int) -> Callable[[], None]:
     given, labels = images(batch), torch.arange(batch) % CLASSES
     if name == "original":
         return original_step(given, labels)
-    model = network().train().to(memory_format=torch.channels_last)
+    model = network("recompute" in name).train().to(memory_format=torch.channels_last)
     given = given.contiguous(memory_format=torch.channels_last)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = SAM(trainable, torch.optim.Adam, rho=0.05, lr=3.5e-5)
@@ -95,6 +96,7 @@ MAKERS = {"inference": inference, "training": training}
 def work(pipe, what: str, name: str, batch: int, threads: int) -> None:
     """A process: at each message do one step and answer (seconds, peak MiB since the start)."""
     torch.set_num_threads(threads)
+    btn_small()(torch.randn(2, 3, 48, 48)).bt.sum().backward()  # libraries loaded, threads started
     step = MAKERS[what](name, batch)
     before = reset_peak()
     while pipe.recv():

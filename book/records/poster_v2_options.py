@@ -11,8 +11,9 @@ the draws of weights.
 Drift: the published file holds batch norms folded into their convolutions, so statistics are first given
 back, measured on drawn faces as the network was trained, in [0, 1]; in evaluation mode this changes nothing.
 Then the branch sees batches in training mode, as in the released code, whose images are ImageNet-normalised;
-and, to compare, in [0, 1]. Nothing is learned. In training mode each batch norm sees what those before it have
-normalised with the batch's own statistics, so it is the first that a change of the input moves. Writes ``book/results/poster_v2_options.json``.
+and, to compare, in [0, 1]. Nothing is learned. In training mode each batch norm sees what those before it
+have normalised with the batch's own statistics, so a change of the input moves the first most. Writes
+``book/results/poster_v2_options.json``.
 """
 
 from __future__ import annotations

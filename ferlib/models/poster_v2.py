@@ -50,6 +50,8 @@ class PosterV2Encoder(nn.Module):
       landmark branch has no gradient in either, but in the released code its batch norms stay in training
       mode, use the batch's statistics and move their stored ones. Evaluation is the same in both.
 
+    ``recompute`` saves memory in training with IR50, for a little time (:class:`ferlib.models.IResNet50`).
+
     Raises: ``ValueError`` for an unknown choice, and for a face backbone whose maps have other shapes.
     Source: arXiv 2301.12149, section 3. Chapter 5 measures each choice.
     """
@@ -58,7 +60,7 @@ class PosterV2Encoder(nn.Module):
         self, resize: str = "nearest", *, face_backbone: str | nn.Module = "ir50",
         shortcut: str = "normalised", project_query: bool = False,
         windows: Sequence[int] = SIZES, landmark_input: str = "normalised",
-        landmark_statistics: str = "frozen",
+        landmark_statistics: str = "frozen", recompute: bool = False,
     ) -> None:  # fmt: skip
         super().__init__()
         for name, given, known in (
@@ -72,7 +74,7 @@ class PosterV2Encoder(nn.Module):
         self.landmark_statistics = landmark_statistics
         self.landmarks = MobileFaceNet(head=False).requires_grad_(False)
         self.landmark_conv = nn.Conv2d(512, WIDTHS[2], 3, padding=1)
-        self.face = make_face_backbone(face_backbone, resize)
+        self.face = make_face_backbone(face_backbone, resize, recompute)
         self.fusion = nn.ModuleList(
             LevelFusion(
                 dim, heads, size, window=window, shortcut=shortcut, project_query=project_query,
@@ -124,14 +126,16 @@ class PosterV2Encoder(nn.Module):
         return torch.cat(tokens, dim=1)
 
 
-def make_face_backbone(face_backbone: str | nn.Module, resize: str = "nearest") -> nn.Module:
+def make_face_backbone(
+    face_backbone: str | nn.Module, resize: str = "nearest", recompute: bool = False
+) -> nn.Module:
     """The face branch by its name, "ir50" or "dlib"; a module is its own. Shape: a name -> a module that
     gives maps (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14). Raises ``ValueError`` for other names.
     """
     if isinstance(face_backbone, nn.Module):
         return face_backbone
     if face_backbone == "ir50":
-        return IResNet50(resize)
+        return IResNet50(resize, recompute)
     if face_backbone == "dlib":
         return DlibFaceBranch()
     raise ValueError(f"face_backbone is 'ir50', 'dlib' or a module, got {face_backbone!r}")
