@@ -21,7 +21,9 @@ from ferlib.models import (
     load_pretrained,
 )
 from ferlib.models.official import our_shapes
+from ferlib.models.official_files import StateDict
 from ferlib.models.poster_v2 import official_name
+from ferlib.models.pretrained import place
 
 
 @pytest.fixture(autouse=True)
@@ -146,6 +148,22 @@ def test_the_face_network_that_anybody_can_have_loads_into_the_branch(shared):
     for got, name in zip(found, ("conv64_3", "conv128_2", "conv256_2"), strict=True):
         resized = torch.nn.functional.interpolate(expected[name], got.shape[-2:], mode="bilinear")
         torch.testing.assert_close(got, resized, rtol=1e-4, atol=1e-4)
+
+
+def test_a_converted_part_counts_as_that_part():
+    shapes = our_shapes("btn-7")
+    whole = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    part = {name: tensor for name, tensor in whole.items() if not name.startswith("levels.")}
+    for extra in ([], ["levels.query.weight"]):  # the latter placed by a mapping
+        found = StateDict(part | {name: whole[name] for name in extra})
+        report = place(found, "btn-7")[1]
+        assert report.complete and report.part == "poster-v2"
+        assert set(report.at_start) == set(whole) - set(found)
+    report = place(StateDict(whole), "btn-7")[1]
+    assert report.complete and report.part is None and not report.at_start
+    del part["vit.head.bias"]
+    report = place(StateDict(part), "btn-7")[1]
+    assert not report.complete and "vit.head.bias" in report.missing
 
 
 def test_shapes_are_built_without_memory():

@@ -168,7 +168,7 @@ def place(found: StateDict, architecture: str) -> tuple[dict[str, Tensor], LoadR
     report.matched = [name for name in shapes if name in found]
     absent = [name for name in shapes if name not in found]
     for part, prefixes in architecture_named(architecture).parts.items():
-        if all(name.startswith(prefixes) == (name in found) for name in shapes):
+        if absent and not any(name.startswith(prefixes) for name in absent):
             report.part, report.at_start, absent = part, absent, []
     report.missing = {name: tuple(shapes[name]) for name in absent}
     report.misshaped = {
