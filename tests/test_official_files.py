@@ -6,6 +6,7 @@ import argparse
 import builtins
 import os
 import pickle
+import random
 import struct
 import zipfile
 from collections import OrderedDict
@@ -214,3 +215,26 @@ def test_files_of_other_kinds(tmp_path):
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in weights().items()}
     save_file(plain, tmp_path / "good.safetensors")
     check(read_official(tmp_path / "good.safetensors"))
+
+
+@FORMATS
+def test_damage_anywhere_is_one_kind_of_error(tmp_path, zipped):
+    draw = random.Random(0)
+    torch.save(
+        {"state_dict": weights(), "r": RecorderMeter()},
+        tmp_path / "a.pth",
+        _use_new_zipfile_serialization=zipped,
+    )
+    data = (tmp_path / "a.pth").read_bytes()
+    start = data.find(b"data.pkl") if zipped else 0
+    errors = 0
+    for _ in range(150):
+        damaged = bytearray(data)
+        for _ in range(draw.choice((1, 3))):
+            damaged[start + draw.randrange(900)] = draw.randrange(256)
+        (tmp_path / "b.pth").write_bytes(damaged)
+        try:
+            read_official(tmp_path / "b.pth")
+        except CheckpointError:
+            errors += 1
+    assert errors > 100

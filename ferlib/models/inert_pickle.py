@@ -13,8 +13,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from io import BufferedIOBase
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class InertError(ValueError):
@@ -74,7 +73,7 @@ class InertReader:
         self.rebuild, self.persistent = rebuild, persistent
         self.names: set[str] = set()
 
-    def read(self, file: BufferedIOBase) -> Any:
+    def read(self, file: BinaryIO) -> Any:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         try:

@@ -9,7 +9,6 @@ settings and objects of classes that exist only in the training program. torch's
 from __future__ import annotations
 
 import math
-import struct
 import sys
 import warnings
 import zipfile
@@ -81,8 +80,9 @@ def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
     except Exception:  # refused or damaged: torch says so in many ways; the inert reader tells which
         try:
             return read_inert(path)
-        except (InertError, OSError, zipfile.BadZipFile, struct.error) as error:
-            raise CheckpointError(f"cannot read {path.name}: {error}") from error
+        except Exception as error:  # damage shows in archive, names, numbers: all of it is one message
+            why = str(error) or type(error).__name__
+            raise CheckpointError(f"cannot read {path.name}: {why}") from error
 
 
 def read_inert(path: str | Path) -> tuple[Any, tuple[str, ...]]:
@@ -115,6 +115,18 @@ class _Tensor:
     offset: int
     size: tuple[int, ...]
     stride: tuple[int, ...]
+
+
+class _Bounded:
+    """A file that reads no more than there is, whatever length a damaged pickle claims."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.readline, self.tell = file, file.readline, file.tell
+        self.end = file.seek(0, 2)
+        file.seek(0)
+
+    def read(self, count: int) -> bytes:
+        return self.file.read(max(0, min(count, self.end - self.file.tell())))
 
 
 class _TorchReader(InertReader):
@@ -184,17 +196,17 @@ def _read_zip(file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
 
 def _read_legacy(file: BinaryIO) -> tuple[Any, tuple[str, ...]]:
     """Five pickles one after the other (magic number, version, machine, content, keys), then the numbers."""
-    reader = _TorchReader()
-    if reader.read(file) != MAGIC:
+    reader, bounded = _TorchReader(), _Bounded(file)
+    if reader.read(bounded) != MAGIC:
         raise InertError("it is a pickle that torch did not write")
-    reader.read(file)  # the format's version
-    machine = reader.read(file)
+    reader.read(bounded)  # the format's version
+    machine = reader.read(bounded)
     if isinstance(machine, dict) and machine.get("little_endian", True) != (sys.byteorder == "little"):
         raise InertError("it was written on a machine with another byte order")
-    content, keys = reader.read(file), reader.read(file)
+    content, keys = reader.read(bounded), reader.read(bounded)
     if not isinstance(keys, list) or not all(key in reader.storages for key in map(str, keys)):
         raise InertError("its list of storages does not fit its content")
-    here, end = file.tell(), file.seek(0, 2)
+    here, end = file.tell(), bounded.end
     places = {}
     for key in map(str, keys):
         length = reader.storages[key].count * reader.storages[key].dtype.itemsize
