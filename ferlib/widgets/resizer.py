@@ -112,7 +112,7 @@ class ResizerExplorer(Explorer):
         return picture(self._first, words)
 
 
-def radial_spectrum(image: ArrayLike, bands: int = BANDS) -> np.ndarray:
+def radial_spectrum(image: ArrayLike, bands: int | None = None) -> np.ndarray:
     r"""How much a picture changes at each fineness: log10 of the mean power on rings of equal frequency.
 
     .. math:: S(f) = \log_{10}\, \mathrm{mean}_{|u| \in \mathrm{ring} f} |\mathrm{DFT}(g - \bar g)(u)|^2 / HW
@@ -120,11 +120,13 @@ def radial_spectrum(image: ArrayLike, bands: int = BANDS) -> np.ndarray:
     with g the grey picture in [0, 1]; a Hann window keeps its borders from counting as edges.
 
     Shape: a picture (H, W) or (H, W, 3) in, (bands,) out; band k covers (k ... k + 1) / (2 bands) cycles per
-    pixel. A band with no power at all is given -12. Chapter 2.
+    pixel. By default a band for every two pixels of the shorter side, 56 at most: with more, some rings of a
+    small picture would be empty. A band with no power at all is given -12. Chapter 2.
     """
     grey = as_image(image, "image").astype(np.float64) / 255
     grey = grey.mean(2) if grey.ndim == 3 else grey
     height, width = grey.shape
+    bands = min(BANDS, min(height, width) // 2) if bands is None else bands
     window = np.hanning(height)[:, None] * np.hanning(width)
     power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2 / grey.size
     distance = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))

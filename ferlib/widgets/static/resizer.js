@@ -73,7 +73,7 @@ async function render({ model, el }) {
   const names = [h("span", { class: "fer-tag" }), h("span", { class: "fer-tag fer-tag-right" })];
   const stage = h("div", { class: "fer-stage" }, canvas, names, handle, frame);
   const split = slider({ label: "divider", min: 0, max: 1, step: 0.01, onchange: (v) => change(model, { split: v }) });
-  const cells = Math.min(24, width), panes = [lensPane(cells), lensPane(cells), lensPane(cells)];
+  const cells = clamp(Math.round(width / 8), 8, 24), panes = [lensPane(cells), lensPane(cells), lensPane(cells)];
   if (!pictures.some((p) => p.source)) panes[2].element.hidden = true;
   const spectrum = spectrumPanel(nyquist), verdict = h("p", { class: "fer-verdict" });
   const key = h("p", { class: "fer-key fer-diff" }, h("span", { class: "fer-number" }), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
