@@ -367,7 +367,7 @@ def test_resizers_are_wiped_flipped_and_subtracted(browser, page_of) -> None:
         assert abs(values(page, ".fer-verdict")[0] - rms) < 1e-9
         distance = [np.sqrt(((x.astype(float) - truth) ** 2).mean()) for x in (near, cubic)]
         text = page.locator(".fer-verdict").text_content()
-        assert f"nearest {distance[0]:.1f}, bicubic {distance[1]:.1f}" in text
+        assert f"nearest {distance[0]:.1f}; bicubic {distance[1]:.1f}" in text
         assert page.locator(".fer-diff span").first.text_content() == f"−{np.abs(gap).max():.0f}"
         clean(reader)
 

@@ -13,6 +13,7 @@ import io
 import itertools
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from html import escape
 from pathlib import Path
@@ -98,11 +99,13 @@ class Explorer(_Base):
 
     def html(self) -> str:
         """The whole figure as HTML that needs no kernel, no network and no library. Shape: text."""
-        name = f"ferlib-figure-{next(_numbers)}"
+        state = script_safe(self.state())
+        # Unique in a page, also in one put together from the outputs of several kernels.
+        name = f"ferlib-figure-{zlib.crc32(state.encode()):08x}-{next(_numbers)}"
         host = (FOLDER / "host.js").read_text(encoding="utf-8")
         return (
             f'<style>{self._css}</style>\n<div class="fer-host" id="{name}">{self.fallback()}\n'
-            f'<script type="application/json">{script_safe(self.state())}</script></div>\n'
+            f'<script type="application/json">{state}</script></div>\n'
             f'<script type="module">\n{self._source}\nconst HOST_ID = {json.dumps(name)};\n{host}</script>'
         )
 

@@ -30,7 +30,7 @@ class BatchAttentionExplorer(Explorer):
     (N, C, E), as they enter the attention (kept as float16, three digits); ``value`` (N, C), own scores;
     ``labels`` (N,) true classes; ``classes`` C names; ``names`` N names (default "fear 1", "fear 2", ...);
     ``scale`` (default 1/sqrt(C)) multiplies the products; ``start`` the members at first, the one who asks in
-    front; ``presets`` maps a name to members.
+    front; ``presets`` maps a name to members ("everyone" and "alone" are always there).
 
     Raises: ``ValueError`` for shapes that disagree, and for labels or members out of range. Chapter 4.
 

@@ -116,7 +116,8 @@ async function render({ model, el }) {
   const cards = names.map((name, i) => faceCard({ name, colour: colours[labels[i]], canvas: draw(face(), i), group,
     ontoggle: () => toggle(i), onask: () => change(model, { asking: i }) }));
   const all = Array.from({ length: count }, (_, i) => i);
-  const starts = [...presets, ["everyone", all], ["alone", null]];
+  const given = presets.map(([name]) => name);
+  const starts = [...presets, ...[["everyone", all], ["alone", null]].filter(([name]) => !given.includes(name))];
   const choose = pills({ label: "for the class", options: classes, colours, onchange: (c) => change(model, { cls: c }) });
   const scaling = pills({ label: "scores divided by", options: scales.map(([text]) => text), onchange: (i) => change(model, { scale: scales[i][1] }) });
   const pair = [face(), face()], reading = h("p", {});

@@ -172,7 +172,7 @@ async function render({ model, el }) {
     spectrum.set([a.spectrum, b.spectrum], range, [methods[i], methods[j]]);
     const errors = [a, b].map((image, n) => image.error == null ? null : `${methods[n ? j : i]} ${number(image.error, 1)}`).filter(Boolean);
     verdict.textContent = `They differ by ${number(rms, 1)} grey levels (root mean square), ${most} at most.` +
-      (errors.length ? ` Distance from the truth: ${errors.join(", ")}.` : "");
+      (errors.length ? ` Distance from the truth: ${errors.join("; ")}.` : "");
     verdict.dataset.value = rms;
     const grey = (image) => image.pixels[(Math.min(height - 1, Math.floor(y * height)) * width + Math.min(width - 1, Math.floor(x * width))) * image.channels];
     say(`${methods[i]} and ${methods[j]}, ${mode}. ${verdict.textContent} Under the lens, column ${Math.round(x * width)}, ` +
