@@ -9,12 +9,14 @@ Sources: ``PosterV2_7cls.py``, ``ir50.py``, ``vit_model.py``, ``main.py`` of POS
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlib.models import MobileFaceNet, PosterV2
-from ferlib.models.iresnet import Subsample
+from ferlib.models.iresnet import ImprovedResidualUnit, Subsample
 from ferlib.models.poster_v2 import SIZES
 
 DEAD = 14_562_653 - 96_016  # parameters of the released network that nothing reads, but for the landmark head
@@ -32,6 +34,10 @@ def join(tokens: Tensor, window: int, height: int, width: int) -> Tensor:
     return maps.permute(0, 1, 3, 2, 4, 5).contiguous().view(-1, height, width, tokens.shape[-1])
 
 
+def add(unit: ImprovedResidualUnit, maps: Tensor) -> Tensor:
+    return unit.residual(maps) + unit.shortcut(maps)
+
+
 class OriginalPosterV2(nn.Module):
     """The released formulation; ``net``, a PosterV2 of ferlib, holds the weights. Shape: as PosterV2."""
 
@@ -40,6 +46,8 @@ class OriginalPosterV2(nn.Module):
         self.net = PosterV2(weights.vit.head.out_features)
         self.net.load_state_dict(weights.state_dict())
         for module in list(self.net.modules()):
+            if isinstance(module, ImprovedResidualUnit):
+                module.forward = partial(add, module)
             for name, child in module.named_children():
                 if isinstance(child, Subsample):
                     setattr(module, name, nn.MaxPool2d(1, child.stride))

@@ -45,7 +45,7 @@ class ImprovedResidualUnit(nn.Module):
             self.shortcut = Subsample(stride)
 
     def forward(self, maps: Tensor) -> Tensor:
-        return self.residual(maps) + self.shortcut(maps)
+        return self.residual(maps).add_(self.shortcut(maps))  # in place: batch norm's own output is not kept
 
 
 class Subsample(nn.Module):
