@@ -84,6 +84,7 @@ def run(options: argparse.Namespace) -> int:
                 print(line, file=sys.stderr)
         criterion = build_criterion(plan.recipe, prior=prior_for(train.classes))
         plan.note()
+        _tell_size(plan, train)
         history = fit(
             model, criterion, train, judged, plan.recipe, run_dir=plan.out, device=device,
             resume=plan.resume or False, progress=None if options.quiet else "auto", judged_by=name,
@@ -114,13 +115,17 @@ def _open(
     judged = test if whole else faces.open("valid")
     for split, part in (("train", train), ("test" if whole else "valid", judged)):
         tell_left_out(part, faces.data, split)
+    return train, ("test" if whole else "validation", judged), None if released else test
+
+
+def _tell_size(plan: Plan, train: FaceDataset) -> None:
+    """Say where faces are enlarged, since that is what the Neural Resizer's paper is about."""
     side, wanted = train[0]["image"].shape[-1], plan.recipe.image_size or 0
     if side < wanted:
         by = plan.recipe.interpolation
         if wanted == 8 * side:
             by += "; the authors' own are `ferlib prepare --upscale 8 --method dic`"
         print(f"faces of {side} pixels are enlarged to {wanted} ({by})", file=sys.stderr)
-    return train, ("test" if whole else "validation", judged), None if released else test
 
 
 def _report(plan: Plan, history: list[dict[str, Any]], count: int, name: str) -> None:
