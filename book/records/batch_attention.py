@@ -250,7 +250,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--faces", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=256)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=4)
     parser.add_argument("--vit-weight", type=float, default=5.0, help="lambda of the loss")
     parser.add_argument(
         "--noise-only", action="store_true", help="label noise at two levels, and nothing else"
