@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-import torch
 
 import ferlib.models
 from ferlib.cli import main
-from ferlib.commands.faces import prior_for
-from ferlib.data import EMOTIONS_FERPLUS, EMOTIONS_RAFDB
 from ferlib.evaluation import ResultRecord
-from ferlib.losses import FERPLUS_PRIOR
 from tests.tiny import Net
 
 RECIPE = """
@@ -83,15 +79,3 @@ def test_what_is_wrong_is_one_line(recipe, tmp_path, capsys):
         assert call() == 1
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error and error.count("\n") == 1
-
-
-def test_the_prior_follows_the_data_sets_class_order():
-    assert torch.equal(
-        prior_for(EMOTIONS_FERPLUS),
-        torch.as_tensor(FERPLUS_PRIOR) / torch.as_tensor(FERPLUS_PRIOR).sum(1, keepdim=True),
-    )
-    prior = prior_for(EMOTIONS_RAFDB)
-    torch.testing.assert_close(prior.sum(1), torch.ones(7))
-    fear, surprise = EMOTIONS_RAFDB.index("fear"), EMOTIONS_RAFDB.index("surprise")
-    assert prior[fear].argsort(descending=True)[:2].tolist() == [fear, surprise]
-    assert prior_for(("joy", "neutral")) is None

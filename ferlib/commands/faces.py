@@ -13,20 +13,17 @@ from types import ModuleType
 import torch
 
 from ferlib.data import (
-    EMOTIONS_FERPLUS,
     AffectNet,
     DataError,
     FaceDataset,
     FERPlus,
     SyntheticFaces,
-    class_mapping,
 )
 from ferlib.data.cache import is_cache, read_manifest
 from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces, SomeFaces
 from ferlib.data.prepare import DATASETS
 from ferlib.data.rafdb import RAFDB
 from ferlib.doctor.datasets import look_at_data
-from ferlib.losses import FERPLUS_PRIOR, reorder_prior
 
 KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
 _SEEDS = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
@@ -188,15 +185,6 @@ def tell_left_out(faces: FaceDataset, data: str, split: str) -> None:
             f"{split}: {len(skipped)} files or rows left out, `ferlib doctor --data {data}` lists them",
             file=sys.stderr,
         )
-
-
-def prior_for(classes: tuple[str, ...]) -> torch.Tensor | None:
-    """FER+'s prior matrix in another data set's class order; None where that has classes FER+ lacks.
-
-    Shape: K names in, (K, K) with rows that sum to one out.
-    """
-    index = class_mapping(classes, EMOTIONS_FERPLUS)
-    return None if (index < 0).any() else reorder_prior(FERPLUS_PRIOR, index.tolist())
 
 
 def check_classes(found: int, wanted: int, what: str) -> None:

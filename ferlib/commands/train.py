@@ -23,10 +23,11 @@ from typing import Any
 
 from torch import nn
 
-from ferlib.commands.faces import add_face_arguments, prior_for, tell_left_out
+from ferlib.commands.faces import add_face_arguments, tell_left_out
 from ferlib.commands.plan import Plan, make_plan
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.evaluation import RecordError, evaluate
+from ferlib.losses import PRIOR_CLASSES, prior_for
 from ferlib.training import (
     RecipeError,
     TrainingError,
@@ -82,7 +83,8 @@ def run(options: argparse.Namespace) -> int:
         if plan.resume is None:
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
                 print(line, file=sys.stderr)
-        criterion = build_criterion(plan.recipe, prior=prior_for(train.classes))
+        known = set(train.classes) <= set(PRIOR_CLASSES)
+        criterion = build_criterion(plan.recipe, prior=prior_for(train.classes) if known else None)
         plan.note()
         _tell_size(plan, train)
         history = fit(

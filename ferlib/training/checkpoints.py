@@ -116,8 +116,8 @@ def _read(
         start = path.read_bytes()[:2] if os.access(path, os.R_OK) else b""
         if start in (b"PK", b"\x80\x02", b"\x80\x04"):
             advice = (
-                "this is a pickle (.pth), which can run code when it is read: load it with "
-                "torch.load(path, weights_only=True) and pass the tensors through from_official"
+                "this is a pickle (.pth), which can run code when it is read: "
+                f"`ferlib convert --architecture NAME {path.name} OUT.safetensors` reads it without"
             )
         else:
             advice = (
