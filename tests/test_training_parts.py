@@ -12,6 +12,7 @@ from ferlib.data import Augment
 from ferlib.data.transforms import IMAGENET_MEAN
 from ferlib.training import Recipe, RecipeError, build_augment, build_optimiser, fit, train_step
 from ferlib.training.batches import Batches
+from ferlib.training.build import set_lr
 from ferlib.training.device import autocast, compiler_problem, computes_bf16, move
 from tests.tiny import Net, Spots, net
 
@@ -163,3 +164,18 @@ def test_augmentation_with_options():
         build_augment(RECIPE.but(augment_options={"erase_aera": 1}))
     with pytest.raises(RecipeError, match="expected nothing where augment is none"):
         build_augment(RECIPE.but(augment="none", augment_options={"erase": 1}))
+
+
+def test_a_part_can_learn_more_slowly():
+    model = torch.nn.ModuleDict({"front": torch.nn.Linear(3, 4), "rest": torch.nn.Linear(4, 2)})
+    recipe = Recipe(lr=0.1, lr_scale={"front": 0.03}, weight_decay=0.5, sam_rho=0.05)
+    optimiser = build_optimiser(recipe, model)
+    set_lr(optimiser, 0.2)
+    lr_of = {p: group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert len(lr_of) == 4
+    assert [lr_of[p] for p in model["front"].parameters()] == pytest.approx([0.006] * 2)
+    assert {lr_of[p] for p in model["rest"].parameters()} == {0.2}
+    with pytest.raises(RecipeError, match="lr_scale names 'back'"):
+        build_optimiser(recipe.but(lr_scale={"back": 0.5}), model)
+    with pytest.raises(RecipeError, match="lr_scale"):
+        recipe.but(lr_scale={"front": 0.0})

@@ -109,7 +109,7 @@ def test_the_small_member_in_other_settings():
         model = timm.create_model("vt_nr_small", num_classes=7, **options).eval()
         side = options.get("img_size", 96)
         assert model(torch.randn(2, 3, side, side)).shape == (2, 7)
-    with pytest.raises(ValueError, match="patches of 4 pixels, not 2"):
+    with pytest.raises(ValueError, match="patches of 8 pixels, not 2"):
         vt_nr_small(patch_size=2)
 
 

@@ -87,19 +87,35 @@ def build_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """Adam, AdamW or gradient descent over the trainable weights, inside SAM where the recipe asks for it.
 
     Weight decay acts on matrices and kernels only: shrinking a bias or a normalisation's scale towards zero
-    has no meaning.
+    has no meaning. The recipe's ``lr_scale`` stands in the groups as ``scale``; :func:`set_lr` heeds it.
 
-    Shape: a recipe and a module in, an optimiser with two groups out. Chapter 6.
+    Shape: a recipe and a module in, an optimiser with two groups for each learning rate out. Raises
+    ``RecipeError`` where ``lr_scale`` names a part that the network does not have. Chapter 6.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups = []
+    rest = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for part, scale in (*recipe.lr_scale.items(), ("", 1.0)):
+        inside = [name for name in rest if not part or name.startswith(f"{part}.")]
+        if part and not inside:
+            raise RecipeError(
+                f"recipe '{recipe.name}': lr_scale names {part!r}, no trainable part of {recipe.model}"
+            )
+        own = [rest.pop(name) for name in inside]
+        for some, decay in (
+            ([p for p in own if p.ndim > 1], recipe.weight_decay),
+            ([p for p in own if p.ndim <= 1], 0.0),
+        ):
+            groups.append({"params": some, "weight_decay": decay, "scale": scale})
     base = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[recipe.optimiser]
     if recipe.sam_rho is None:
         return base(groups, lr=recipe.lr)
     return SAM(groups, base, rho=recipe.sam_rho, lr=recipe.lr)
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its learning rate, ``lr * scale``. Shape: an optimiser and a scalar in. Chapter 6."""
+    for group in optimiser.param_groups:
+        group["lr"] = lr * group["scale"]
 
 
 def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ferlib.data.base import FaceDataset
 from ferlib.training.batches import Batches
-from ferlib.training.build import build_average, build_optimiser
+from ferlib.training.build import build_average, build_optimiser, set_lr
 from ferlib.training.device import autocast, choose_device, move
 from ferlib.training.progress import Progress, make_progress
 from ferlib.training.recipes import Recipe
@@ -122,8 +122,7 @@ def train_epoch(
     tally = Tally(recipe.protocol == "released")
     for step, (images, target) in enumerate(batches.epoch(epoch)):
         lr = recipe.lr_at(epoch - 1 + step / len(batches), 1 / len(batches))
-        for group in optimiser.param_groups:
-            group["lr"] = lr
+        set_lr(optimiser, lr)
         try:
             _, logits = train_step(
                 model, criterion, optimiser, images, target, clip=recipe.clip, precision=recipe.precision

@@ -66,6 +66,7 @@ class Recipe:
     balance: draw every class equally often (with replacement), instead of every face once.
     weights: what the network starts from: part of the network -> name of a pretrained file.
     epochs, batch_size: passes over the data, faces per step.
+    lr_scale: part of the network -> factor of its learning rate, above 0; the others have 1.
     optimiser, lr, weight_decay: adam or adamw, learning rate > 0, weight decay >= 0.
     sam_rho: radius of SAM's ball, or None for none.
     schedule, warmup, decay, step_size, floor: see the equation.
@@ -101,6 +102,7 @@ class Recipe:
     batch_size: int = 64
     optimiser: str = "adamw"
     lr: float = 1e-3
+    lr_scale: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.05
     sam_rho: float | None = None
     schedule: str = "cosine"
@@ -131,6 +133,7 @@ class Recipe:
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
             "lr": 0 < self.lr < math.inf,
+            "lr_scale": all(0 < scale < math.inf for scale in self.lr_scale.values()),
             "weight_decay": self.weight_decay >= 0,
             "vit_weight": 0 <= self.vit_weight < math.inf,
             "warmup": self.warmup >= 0,
