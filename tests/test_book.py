@@ -41,6 +41,12 @@ def test_page_reads_offline(html: Path, browser, name: str) -> None:
             page.evaluate("MathJax.startup.promise")
             assert page.locator("mjx-container").count() > 0, "equations are not set"
             assert page.locator("mjx-merror, [data-mml-node=merror]").count() == 0, "an equation is broken"
+            wide = page.evaluate(
+                "[...document.querySelectorAll('div.math')].filter(e => e.querySelector('mjx-math')"
+                "?.getBoundingClientRect().width > e.clientWidth - 40 * !!e.querySelector('.eqno'))"
+                ".map(e => e.id)"
+            )
+            assert wide == [], "equations run out of the column or into their numbers"
         assert reader.outside == [], "the page asks the network"
         assert reader.errors == []
         dead = page.evaluate(
