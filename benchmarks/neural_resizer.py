@@ -27,14 +27,14 @@ from collections.abc import Callable
 import timm
 import torch
 import torch.nn.functional as F
+from f_pdls import ALPHA, GAMMA, face_by_face
 from torch import Tensor, nn
 
-from ferlib.losses import FERPLUS_PRIOR, FocalPDLSLoss
+from ferlib.losses import FocalPDLSLoss
 from ferlib.models import ResizedTransformer
+from ferlib.training.device import autocast, computes_bf16
 
-ROWS = FERPLUS_PRIOR.tolist()
 WAYS = ("original", "ferlib", "ferlib, defaults")
-ALPHA, GAMMA = 0.8, 2.0
 
 
 class OriginalFront(nn.Module):
@@ -78,17 +78,6 @@ def original_attention(self: nn.Module, x: Tensor, mask: Tensor | None = None) -
     return self.proj_drop(self.proj(mixed))
 
 
-def original_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """F-PDLS with the prior's rows looked up face by face."""
-    soft = []
-    for label in target:
-        one_hot = torch.zeros(len(ROWS), device=logits.device)
-        one_hot[label] = 1.0
-        soft.append(ALPHA * one_hot + (1 - ALPHA) * torch.tensor(ROWS[int(label)], device=logits.device))
-    log_p = F.log_softmax(logits, dim=1)
-    return -(torch.stack(soft) * (1 - log_p.exp()) ** GAMMA * log_p).sum(1).mean()
-
-
 def build(way: str, options: argparse.Namespace) -> tuple[Callable[[], Tensor], nn.Module]:
     """A function that makes one training step, and the network it trains."""
     torch.manual_seed(0)
@@ -101,7 +90,7 @@ def build(way: str, options: argparse.Namespace) -> tuple[Callable[[], Tensor], 
     precision, loss = "fp32", FocalPDLSLoss(ALPHA, GAMMA).to(options.device)
     model: nn.Module = ours
     if way == "original":
-        loss = original_loss
+        loss = face_by_face
         kind = timm.models.swin_transformer.WindowAttention
         for module in ours.backbone.modules():
             if isinstance(module, kind):
@@ -114,25 +103,17 @@ def build(way: str, options: argparse.Namespace) -> tuple[Callable[[], Tensor], 
         if options.compile:
             model.compile()
     optimiser = torch.optim.Adam(ours.parameters(), lr=1e-4)
-    kind = torch.device(options.device).type
+    device = torch.device(options.device)
 
     def step() -> Tensor:
         optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(kind, torch.bfloat16, enabled=precision == "bf16"):
+        with autocast(precision, device):
             logits = model(images)
         loss(logits.float(), target).backward()
         optimiser.step()
         return logits.detach()
 
     return step, ours
-
-
-def precision_of(device: str) -> str:
-    """bf16 where it is computed and not imitated."""
-    if device.startswith("cuda"):
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    able = any(getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("avx512_bf16", "amx_tile"))
-    return "bf16" if able else "fp32"
 
 
 def memory(way: str, options: argparse.Namespace) -> None:
@@ -163,7 +144,8 @@ def main() -> None:
     parser.add_argument("--memory", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    options.precision = options.precision or precision_of(options.device)
+    computed = "bf16" if computes_bf16(torch.device(options.device).type) else "fp32"
+    options.precision = options.precision or computed
     if options.memory:
         memory(options.memory, options)
         return

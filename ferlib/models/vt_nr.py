@@ -35,9 +35,9 @@ OWN_OPTIONS = frozenset(inspect.signature(ResizedTransformer).parameters) - {"ba
 TIMM_NAMES = {"img_size": "in_size", "drop_rate": "dropout"}  # what timm calls options that we have, too
 
 
-def _build(backbone: str, options: dict[str, Any]) -> ResizedTransformer:
+def _build(backbone: str, options: dict[str, Any], **defaults: Any) -> ResizedTransformer:
     """The network around a backbone, from options in our words or timm's; the rest is the backbone's."""
-    options = {TIMM_NAMES.get(key, key): value for key, value in options.items()}
+    options = defaults | {TIMM_NAMES.get(key, key): value for key, value in options.items()}
     inner = dict(options.pop("backbone_options", None) or {})
     for key in [key for key in options if key not in OWN_OPTIONS]:
         value = options.pop(key)
@@ -119,13 +119,9 @@ def vt_nr_small(**options: Any) -> ResizedTransformer:
     Shape: ``(B, 3, 96, 96)``, ImageNet-normalised, in; logits ``(B, num_classes)`` out. 0.9 M parameters,
     87 M multiply-adds. The sizes are ours. Chapters 2 and 6.
     """
-    small: dict[str, Any] = {
-        "in_size": 96, "out_size": 56, "hidden": 128, "dropout": 0.2,
-        "resizer_options": {"channels": 8, "start_bilinear": True},
-        "embed_layer": ResidualEmbedding, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4,
-        "mlp_ratio": 2.0, "class_token": False, "global_pool": "avg", "drop_path_rate": 0.05,
-    }  # fmt: skip
-    options = {TIMM_NAMES.get(key, key): value for key, value in options.items()}
-    if options.get("resizer", "neural") != "neural":
-        del small["resizer_options"]
-    return _build("vit_tiny_patch16_224", small | options)
+    return _build(
+        "vit_tiny_patch16_224", options, in_size=96, out_size=56, hidden=128, dropout=0.2,
+        resizer_options={"channels": 8, "start_bilinear": True}, embed_layer=ResidualEmbedding,
+        patch_size=8, embed_dim=128, depth=4, num_heads=4, mlp_ratio=2.0, class_token=False,
+        global_pool="avg", drop_path_rate=0.05,
+    )  # fmt: skip
