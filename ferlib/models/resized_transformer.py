@@ -14,10 +14,10 @@ from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ferlib.models.official import Architecture, CheckpointError, mismatch, register, rename
+from ferlib.models.official_files import read_official
 from ferlib.models.resizer import OFFICIAL_NAMES as RESIZER_NAMES
 from ferlib.models.resizer import FixedResizer, NeuralResizer
 from ferlib.models.spatial_transformer import OFFICIAL_NAMES as TRANSFORMER_NAMES
@@ -156,18 +156,13 @@ def load_backbone(backbone: nn.Module, path: str | Path) -> None:
 
     Shape: a ``timm`` module and a path in, nothing out; the module's tensors are replaced.
 
-    Raises: ``FileNotFoundError``; ``CheckpointError`` listing every missing, unexpected or mis-shaped name.
+    Raises: ``FileNotFoundError``; ``CheckpointError`` for a file that cannot be read, and listing every
+    missing, unexpected or mis-shaped name.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not a file: give the backbone's weights as timm publishes them")
-    if path.suffix == ".safetensors":
-        given = load_file(path)
-    else:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("state_dict", "model"):
-        if isinstance(given.get(key), dict):
-            given = given[key]
+    given = read_official(path)
     translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if translate is not None:
         given = translate(given, backbone)
