@@ -3,11 +3,8 @@
 The published formulation (README of the Batch Transformer Network) writes the (C, B, B) attention down and
 lets autograd keep it. ferlib writes it down for small batches and calls fused attention for large ones.
 
-Each formulation runs in a process of its own, so that the peak is its own: the highest resident set during
-its steps, over the resident set just before the first (inputs and library are in both; on Linux the
-high-water mark is reset in between, elsewhere it counts from the start of the process). The processes take
-turns, one step at a time, so that a busy machine is busy for both; reported is the median step. Asserts that
-values and gradients agree, and no time::
+The two take turns, each in a process of its own (``turns.py``); reported are the median step and the memory
+that the steps add at most. Asserts that values and gradients agree, and no time::
 
     python benchmarks/class_batch_attention.py [--batch 64 4096] [--classes 8] [--threads 2]
 """
@@ -16,15 +13,13 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 import os
-import resource
-import statistics
-import time
-from pathlib import Path
+from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
+from turns import take_turns
 
 from ferlib.models import class_batch_attention
 
@@ -56,56 +51,25 @@ def one_step(function, inputs: list[Tensor]) -> list[Tensor]:
     return [out.detach(), *torch.autograd.grad(out.square().sum(), inputs)]
 
 
-def peak() -> float:
-    """Highest resident set so far, MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count the parent process too, whose copy this one was before exec
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2  # bytes on macOS
+def ready(name: str, batch: int, classes: int) -> Callable[[], list[Tensor]]:
+    """One step of a formulation, ready to be called."""
+    return partial(one_step, FORMULATIONS[name], make_inputs(batch, classes))
 
 
-def reset_peak() -> float:
-    """Let the high-water mark start again from what is resident now; return it, MiB."""
-    if Path("/proc/self/clear_refs").exists():
-        Path("/proc/self/clear_refs").write_text("5")
-    return peak()
-
-
-def work(pipe, name: str, batch: int, classes: int, threads: int) -> None:
-    """A process: at each message do one step and answer (seconds, peak MiB since the start)."""
-    torch.set_num_threads(threads)
-    inputs, function = make_inputs(batch, classes), FORMULATIONS[name]
-    one_step(function, make_inputs(2, classes))  # libraries loaded, threads started
-    before = reset_peak()
-    while pipe.recv():
-        start = time.perf_counter()
-        one_step(function, inputs)
-        seconds = time.perf_counter() - start
-        pipe.send((seconds, peak() - before))
+def warm_up() -> None:
+    for function in FORMULATIONS.values():
+        one_step(function, make_inputs(2, 2))
 
 
 def compare(batch: int, classes: int, threads: int, rounds: int) -> None:
-    spawn = multiprocessing.get_context("spawn")  # a forked child would inherit its parent's high-water mark
-    pipes, processes, peaks = {}, [], {}
-    for name in FORMULATIONS:
-        pipes[name], theirs = spawn.Pipe()
-        processes.append(spawn.Process(target=work, args=(theirs, name, batch, classes, threads)))
-        processes[-1].start()
-    seconds: dict[str, list[float]] = {name: [] for name in FORMULATIONS}
-    for _ in range(rounds):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            time_taken, peaks[name] = pipe.recv()
-            seconds[name].append(time_taken)
-    for pipe, process in zip(pipes.values(), processes, strict=True):
-        pipe.send(False)
-        process.join()
-    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}  # the first warms up
-    print(f"\nbatch {batch}, {classes} classes, {threads} threads, median of {rounds - 1} steps")
-    for name in FORMULATIONS:
-        print(f"  {name:10s} {1e3 * medians[name]:9.2f} ms   peak {peaks[name]:8.1f} MiB")
-    print(f"  ferlib is {medians['published'] / medians['ferlib']:.2f} times as fast", end="")
-    print(f", with {peaks['ferlib'] / peaks['published']:.3f} of the peak memory")
+    make = partial(ready, batch=batch, classes=classes)
+    costs = take_turns(make, tuple(FORMULATIONS), rounds, threads=threads, warm_up=warm_up)
+    print(f"\nbatch {batch}, {classes} classes, {threads} threads, median of {rounds} steps")
+    for name, cost in costs.items():
+        print(f"  {name:10s} {1e3 * cost.median:9.2f} ms   peak {cost.added:8.1f} MiB")
+    ours, theirs = costs["ferlib"], costs["published"]
+    print(f"  ferlib is {theirs.median / ours.median:.2f} times as fast", end="")
+    print(f", with {ours.added / theirs.added:.3f} of the peak memory")
 
 
 def check(batch: int, classes: int) -> None:
@@ -121,11 +85,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[64, 4096])
     parser.add_argument("--classes", type=int, default=8)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--rounds", type=int, default=0, help="default: 201 for small batches, 6 for large")
+    parser.add_argument("--rounds", type=int, default=0, help="default: 200 for small batches, 5 for large")
     options = parser.parse_args()
     for batch in options.batch:
         check(min(batch, 1024), options.classes)
-        compare(batch, options.classes, options.threads, options.rounds or (201 if batch <= 512 else 6))
+        compare(batch, options.classes, options.threads, options.rounds or (200 if batch <= 512 else 5))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """POSTER V2 against the released formulation, same weights: inference, one SAM step, and peak memory.
 
-Each formulation runs in a process of its own, and the processes take turns, one step at a time, so that a
-busy machine is busy for both; reported is the median step, and the highest resident set of the process during
-its steps over the resident set before the first (weights and inputs are in the latter for all; what training
-adds is in the former). It asserts that the answers and the gradients agree, and no time::
+The formulations take turns, each in a process of its own (``turns.py``); reported are the median step and the
+memory that the steps add at most to weights and inputs. It asserts that the answers and the gradients agree,
+and no time::
 
     python benchmarks/poster_v2.py [--what inference training gpu] [--threads 2] [--rounds 7]
 
@@ -16,17 +15,16 @@ product's measured ceiling.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
-import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
-from class_batch_attention import peak, reset_peak
 from original_poster_v2 import OriginalPosterV2, OriginalSAM
 from torch import nn
 from torch.nn import functional as F
+from turns import take_turns
 
 from ferlib.models import BatchTransformerNetwork, PosterV2, btn_small, for_inference
 from ferlib.training.loop import train_step
@@ -93,46 +91,26 @@ def original_step(given: torch.Tensor, labels: torch.Tensor) -> Callable[[], Non
 MAKERS = {"inference": inference, "training": training}
 
 
-def work(pipe, what: str, name: str, batch: int, threads: int) -> None:
-    """A process: at each message do one step and answer (seconds, peak MiB since the start)."""
-    torch.set_num_threads(threads)
-    btn_small()(torch.randn(2, 3, 48, 48)).bt.sum().backward()  # libraries loaded, threads started
-    step = MAKERS[what](name, batch)
-    before = reset_peak()
-    while pipe.recv():
-        start = time.perf_counter()
-        step()
-        seconds = time.perf_counter() - start
-        pipe.send((seconds, peak() - before, peak()))
-    pipe.close()
+def warm_up() -> None:
+    btn_small()(torch.randn(2, 3, 48, 48)).bt.sum().backward()
+
+
+def ready(name: str, what: str, batch: int) -> Callable[[], None]:
+    return MAKERS[what](name, batch)
 
 
 def compare(what: str, names: tuple[str, ...], batch: int, threads: int, rounds: int) -> None:
-    spawn = multiprocessing.get_context("spawn")
-    pipes, processes, memory = {}, [], {}
-    for name in names:
-        pipes[name], theirs = spawn.Pipe()
-        processes.append(spawn.Process(target=work, args=(theirs, what, name, batch, threads)))
-        processes[-1].start()
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds + 1):
-        for name, pipe in pipes.items():
-            pipe.send(True)
-            taken, *memory[name] = pipe.recv()
-            seconds[name].append(taken)
-    for pipe, process in zip(pipes.values(), processes, strict=True):
-        pipe.send(False)
-        process.join()
-    medians = {name: statistics.median(times[1:]) for name, times in seconds.items()}  # the first warms up
+    make = partial(ready, what=what, batch=batch)
+    costs = take_turns(make, names, rounds, threads=threads, warm_up=warm_up)
     kind = {"inference": "inference", "training": "one SAM step"}[what]
     print(f"\n{kind}, batch {batch}, {threads} threads, median of {rounds}")
-    base, (added, whole) = medians["original"], memory["original"]
-    for name in names:
+    base = costs["original"]
+    for name, cost in costs.items():
         print(
-            f"  {name:22s} {1e3 * medians[name]:9.0f} ms  {batch / medians[name]:6.2f} images/s  "
-            f"x{base / medians[name]:.2f} as fast ({medians[name] / base:.2f} of the time)  "
-            f"peak +{memory[name][0]:5.0f} MiB ({memory[name][0] / added:.2f}), whole process "
-            f"{memory[name][1]:5.0f} MiB ({memory[name][1] / whole:.2f})"
+            f"  {name:22s} {1e3 * cost.median:9.0f} ms  {batch / cost.median:6.2f} images/s  "
+            f"x{base.median / cost.median:.2f} as fast ({cost.median / base.median:.2f} of the time)  "
+            f"peak +{cost.added:5.0f} MiB ({cost.added / base.added:.2f}), whole process "
+            f"{cost.whole:5.0f} MiB ({cost.whole / base.whole:.2f})"
         )
 
 
