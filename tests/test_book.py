@@ -74,7 +74,12 @@ def test_page_fits_a_phone(html: Path, browser, name: str, scheme: str) -> None:
 
 
 # Which chapter lets the reader touch what.
-TOUCH = {"02_neural_resizer": "resizer", "03_f_pdls": "loss", "04_batch_attention": "batch"}
+TOUCH = {
+    "02_neural_resizer": "resizer",
+    "03_f_pdls": "loss",
+    "04_batch_attention": "batch",
+    "06_training": "sam",
+}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,5 +7,6 @@ built book (``FERLIB_STATIC=1``) the same ES module runs from the page itself, o
 from ferlib.widgets.batch_attention import BatchAttentionExplorer
 from ferlib.widgets.loss import LossExplorer
 from ferlib.widgets.resizer import ResizerExplorer
+from ferlib.widgets.sam import SAMExplorer
 
-__all__ = ["BatchAttentionExplorer", "LossExplorer", "ResizerExplorer"]
+__all__ = ["BatchAttentionExplorer", "LossExplorer", "ResizerExplorer", "SAMExplorer"]

@@ -1,0 +1,144 @@
+"""Two ways down a loss surface: along the gradient here, or that of the worst point nearby. Chapter 6."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import traitlets
+from numpy.typing import ArrayLike
+
+from ferlib.widgets.base import FOLDER, Explorer, module, table
+from ferlib.widgets.packing import as_array
+
+__all__ = ["METHODS", "SAMExplorer", "surface_loss"]
+
+METHODS = ("gradient descent", "SAM", "both")
+CRACK_AND_VALLEY = ((-0.9, 0.0, 1.15, 0.06), (0.9, 0.0, 1.0, 1.6))  # x, y, depth, width of each well
+
+
+class SAMExplorer(Explorer):
+    r"""Gradient descent and SAM from one start on one surface: drag the start, choose rho and rate, step.
+
+    A surface is made of wells, each a centre, a depth and a width:
+
+    .. math:: L(w) = -\sum_k d_k \exp\bigl(-\lVert w - c_k \rVert^2 / s_k\bigr)
+
+    and the page takes the steps of ``ferlib.training.SAM`` around plain gradient descent on it. It draws the
+    climb :math:`\hat\epsilon`, the gradient found up there and the step made of it, and tells for both walks
+    the loss and the worst loss within rho. The traits ``surface``, ``start``, ``rho``, ``lr``, ``method`` and
+    ``step`` follow the reader's hand when a kernel is there.
+
+    Shape: ``surfaces`` maps a name to its wells (W, 4): x, y, depth, width > 0 (default: a narrow crack and a
+    wide valley). ``start`` (2,) inside ``view``, which is left, right, bottom, top. ``rho`` in [0.01, 1],
+    ``lr`` in [0.01, 0.5], ``steps`` from 1 to 1000 (shown from the last one back). ``marks`` are places to be
+    named: (x, y, text).
+
+    Raises: ``ValueError`` for wells of another shape or without width, settings out of range, a start outside
+    the view, an unknown method. Foret et al. 2021, algorithm 1. Chapter 6.
+
+    Example::
+
+        from ferlib.widgets import SAMExplorer
+
+        SAMExplorer({"a crack": [(-0.9, 0, 1.15, 0.06)]}, rho=0.3)   # last line of a cell
+    """
+
+    _source = module("sam.js")
+    _css = Explorer._css + (FOLDER / "sam.css").read_text(encoding="utf-8")
+    surface = traitlets.Int(0).tag(sync=True)
+    start = traitlets.List(traitlets.Float()).tag(sync=True)
+    rho = traitlets.Float(0.5, min=0.01, max=1).tag(sync=True)
+    lr = traitlets.Float(0.05, min=0.01, max=0.5).tag(sync=True)
+    method = traitlets.Enum(METHODS, "both").tag(sync=True)
+    step = traitlets.Int(0, min=0).tag(sync=True)
+
+    def __init__(
+        self,
+        surfaces: Mapping[str, ArrayLike] | None = None,
+        *,
+        start: Sequence[float] = (-1.05, 0.25),
+        view: Sequence[float] = (-1.7, 1.9, -0.9, 0.9),
+        rho: float = 0.5,
+        lr: float = 0.05,
+        method: str = "both",
+        steps: int = 250,
+        marks: Sequence[tuple[float, float, str]] = (),
+    ) -> None:
+        surfaces = {"a crack and a valley": CRACK_AND_VALLEY} if surfaces is None else surfaces
+        if not surfaces:
+            raise ValueError("give at least one surface, a list of wells (x, y, depth, width)")
+        wells = {str(name): _wells(value, str(name)) for name, value in surfaces.items()}
+        left, right, bottom, top = (float(v) for v in view)
+        if not (left < right and bottom < top):
+            raise ValueError(f"view is left, right, bottom, top, got {tuple(view)}")
+        x, y = (float(v) for v in as_array(start, "start", 1))
+        if not (left <= x <= right and bottom <= y <= top):
+            raise ValueError(f"the start ({x}, {y}) lies outside the view {tuple(view)}")
+        if not 0.01 <= rho <= 1 or not 0.01 <= lr <= 0.5:
+            raise ValueError(f"rho lies in [0.01, 1] and lr in [0.01, 0.5], got {rho} and {lr}")
+        if method not in METHODS:
+            raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
+        if not 1 <= steps <= 1000:
+            raise ValueError(f"steps={steps}; expected 1 to 1000")
+        data = {
+            "surfaces": [[name, value.tolist()] for name, value in wells.items()],
+            "view": [left, right, bottom, top],
+            "steps": int(steps),
+            "marks": [[float(a), float(b), str(text)] for a, b, text in marks],
+        }
+        super().__init__(data, start=[x, y], rho=float(rho), lr=float(lr), method=method, step=int(steps))
+
+    def fallback(self) -> str:
+        """Where both walks end, and how bad it is around there, as a table. Shape: text."""
+        name, wells = self.data["surfaces"][self.surface]
+        rows = []
+        for words, rho in (("gradient descent", 0.0), ("SAM", self.rho)):
+            w = _walk(np.array(wells), np.array(self.start), rho, self.lr, self.data["steps"])
+            around = surface_loss(wells, _disc(w, self.rho)).max()
+            rows.append(
+                [words, f"({w[0]:.2f}, {w[1]:.2f})", f"{surface_loss(wells, w):.2f}", f"{around:.2f}"]
+            )
+        head = ["walk", "ends at", "loss there", f"worst within {self.rho:g}"]
+        return table(f"{name}: {self.data['steps']} steps with learning rate {self.lr:g}", head, rows)
+
+
+def surface_loss(wells: ArrayLike, points: ArrayLike) -> np.ndarray:
+    r"""The loss :math:`L(w) = -\sum_k d_k \exp(-\lVert w - c_k \rVert^2 / s_k)` of an explorer's surface.
+
+    Shape: ``wells`` (W, 4), x, y, depth, width each; ``points`` (..., 2) in, (...) out. Chapter 6.
+    """
+    wells, points = np.asarray(wells, dtype=np.float64), np.asarray(points, dtype=np.float64)
+    distance = ((points[..., None, :] - wells[:, :2]) ** 2).sum(-1)
+    return -(wells[:, 2] * np.exp(-distance / wells[:, 3])).sum(-1)
+
+
+def _slope(wells: np.ndarray, w: np.ndarray) -> np.ndarray:
+    away = w - wells[:, :2]
+    depth = wells[:, 2] * np.exp(-(away**2).sum(1) / wells[:, 3])
+    return (2 * away * (depth / wells[:, 3])[:, None]).sum(0)
+
+
+def _walk(wells: np.ndarray, w: np.ndarray, rho: float, lr: float, steps: int) -> np.ndarray:
+    """Where ``steps`` steps lead; with rho 0 it is gradient descent. (2,) in, (2,) out."""
+    for _ in range(steps):
+        slope = _slope(wells, w)
+        if rho:
+            slope = _slope(wells, w + rho * slope / (np.linalg.norm(slope) + 1e-12))
+        w = w - lr * slope
+    return w
+
+
+def _disc(centre: np.ndarray, radius: float) -> np.ndarray:
+    """Points on 16 rings around a centre, and the centre. (1025, 2)."""
+    angle = 2 * np.pi * np.arange(64) / 64
+    ring = np.stack([np.cos(angle), np.sin(angle)], -1)
+    rings = radius * np.arange(1, 17)[:, None, None] / 16 * ring
+    return np.concatenate([centre[None], centre + rings.reshape(-1, 2)])
+
+
+def _wells(value: ArrayLike, name: str) -> np.ndarray:
+    wells = as_array(value, f"surface {name!r}", 2).astype(np.float64)
+    if not len(wells) or wells.shape[1] != 4 or (wells[:, 3] <= 0).any():
+        raise ValueError(f"surface {name!r}: wells are (x, y, depth, width > 0), got shape {wells.shape}")
+    return wells
