@@ -31,7 +31,7 @@ book: .venv/.book
 test: .venv/.dev
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
-	.venv/bin/python -u -m pytest
+	.venv/bin/python -u -m pytest -n auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
 
 lab: .venv/.book
 	.venv/bin/jupyter lab notebooks
