@@ -13,10 +13,12 @@ learns from those. Each network goes to ``runs/attention/<name>/best.safetensors
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +30,7 @@ from ferlib.data.faces import KeptFaces, SomeFaces
 from ferlib.evaluation import accuracy_interval
 from ferlib.models import BatchTransformerNetwork, load_pretrained
 from ferlib.models.dlib_face import BRANCH_LEVELS, INPUT_SIZE, to_unit
+from ferlib.models.small import ResidualUnit
 from ferlib.training.build import build_criterion, build_model, build_optimiser, set_lr
 from ferlib.training.loop import train_step
 from ferlib.training.recipes import Recipe, load_recipe
@@ -69,6 +72,37 @@ def recipes() -> dict[str, Recipe]:
         "poster-ferplus": large,
     }
     return {name: recipe.but(name=name) for name, recipe in found.items()}
+
+
+class ResidualPatches(nn.Module):
+    """Patches of 4 pixels by two halvings instead of one stride, for a Swin that begins from nothing.
+
+    Shape: (B, 3, S, S) -> (B, S/4, S/4, embed_dim), channels last; in the place of timm's patch embedding,
+    as ``ferlib.models.vt_nr.ResidualEmbedding`` does in the small ViT.
+    """
+
+    def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **_: Any) -> None:
+        super().__init__()
+        side = img_size // patch_size
+        self.img_size, self.patch_size = (img_size, img_size), (patch_size, patch_size)
+        self.grid_size, self.num_patches = (side, side), side * side
+        half = embed_dim // 2
+        self.proj = nn.Sequential(
+            nn.Conv2d(in_chans, half, 3, 2, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
+            ResidualUnit(half, half), ResidualUnit(half, embed_dim, stride=2),
+        )  # fmt: skip
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image).permute(0, 2, 3, 1)
+
+
+def build(recipe: Recipe) -> nn.Module:
+    """The recipe's network; the small Swin gets its residual patches."""
+    if recipe.model == "ResizedTransformer":
+        options = copy.deepcopy(recipe.model_options)
+        options["backbone_options"]["embed_layer"] = ResidualPatches
+        recipe = recipe.but(model_options=options)
+    return build_model(recipe)
 
 
 def faces(name: str, ferplus: Path | None, count: int) -> tuple[FaceDataset, FaceDataset]:
@@ -149,7 +183,7 @@ def train_large(
     recipe: Recipe, sets: tuple[FaceDataset, FaceDataset], weights: Path | None
 ) -> tuple[nn.Module, dict]:
     """Everything behind the frozen branches learns. Nothing is varied: the maps are computed once."""
-    network = build_model(recipe)
+    network = build(recipe)
     load_pretrained(network, recipe.weights, weights)
     train, valid = (part.batch(range(len(part))) for part in sets)
     images = torch.cat([train["image"], valid["image"]])
@@ -194,7 +228,7 @@ def run_folder(name: str, seed: int = 0, runs: Path = RUNS) -> Path:
 def load(name: str, seed: int = 0, runs: Path = RUNS) -> tuple[nn.Module, dict]:
     """A network that was trained here, in evaluation mode, and what is known of its training."""
     recipe = recipes()[name]
-    network = build_model(recipe)
+    network = build(recipe)
     note = training.checkpoints.load(run_folder(name, seed, runs) / "best.safetensors", network)
     return network.eval(), note
 
@@ -219,7 +253,7 @@ def main() -> None:
     if recipe.weights:
         network, note = train_large(recipe, sets, options.weights)
     else:
-        network = build_model(recipe)
+        network = build(recipe)
         note = {"history": training.fit(network, build_criterion(recipe), *sets, recipe)}
         note["valid"] = note["history"][-1]["valid_accuracy"]
     note |= {

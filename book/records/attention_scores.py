@@ -1,0 +1,323 @@
+"""Score every map of every network of chapter 8 against the regions that the renderer knows.
+
+    python book/records/attention_scores.py            # all networks of runs/attention, then the record
+
+Method x model x score with 95 % intervals over faces: pointing, energy, AUC against the region that makes the
+expression; deletion and insertion; the same maps on random weights; turned and occluded faces. Then what the
+attention is worth for the answer: every attention is made uniform, or its weights are shuffled. The
+networks come from ``attention_models.py``; what was measured of one is kept beside its weights, so a stopped
+study goes on. Writes ``book/results/attention_scores.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import attention_models
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ferlib import data, explain
+from ferlib.data.synthetic.render import render_faces
+from ferlib.evaluation import Interval, ResultRecord
+from ferlib.models.attention import ScaledDotProduct
+from ferlib.training.files import write_text
+
+NAME = "attention_scores"
+MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-ferplus")
+SEED, FACES, TURN = (
+    4_000_003,
+    210,
+    30.0,
+)  # 30 faces of each expression but neutral; degrees of the turned ones
+COVERS = ("glasses", "hand", "mask", "scarf")
+KINDS = {
+    "levels": "levels",
+    "vit": "vit",
+    "fusion": "encoder.fusion",
+    "batch": "batch_transformer",
+    "backbone": "backbone",
+}
+
+
+def plain_faces(count: int = FACES) -> dict[str, Tensor]:
+    """Faces of seven expressions, from the front and turned to a side, with their true regions."""
+    faces = data.SyntheticFaces(
+        count, size=48, seed=SEED, framing="ferplus", masks=True, expression=data.EMOTIONS_FERPLUS[1:]
+    )
+    front = faces.parameters(range(count))
+    pose = front.pose.clone()
+    pose[:, 0] = TURN * (1 - 2 * (torch.arange(count) % 2)) + pose[:, 0] / 3
+    found = {"label": faces.labels}
+    for name, parameters in (("", front), ("turned ", front.replace(pose=pose))):
+        drawn = render_faces(parameters, 48, 1, masks=True)
+        found |= {f"{name}image": drawn.image, f"{name}truth": drawn.masks["expression"]}
+    clear = torch.stack([found[key].flatten(1).amax(1) >= 0.5 for key in ("truth", "turned truth")]).all(0)
+    return {key: value[clear] for key, value in found.items()}
+
+
+def covered_faces(count: int = 28) -> dict[str, Tensor]:
+    """Faces behind sunglasses, hand, mask and scarf, ``count`` of each, with the place of the occluder."""
+    parts = []
+    for number, cover in enumerate(COVERS):
+        faces = data.SyntheticFaces(
+            count, size=48, seed=SEED + 1 + number, framing="ferplus", masks=True, occlusion=cover,
+            expression=data.EMOTIONS_FERPLUS[1:],
+        ).batch(range(count))  # fmt: skip
+        parts.append((faces["image"], faces["label"], faces["masks"]["occluded"]))
+    image, label, cover = (torch.cat(part) for part in zip(*parts, strict=True))
+    kind = torch.arange(len(COVERS)).repeat_interleave(count)
+    seen = cover.flatten(1).amax(1) >= 0.5
+    return {"image": image[seen], "label": label[seen], "cover": cover[seen], "kind": kind[seen]}
+
+
+def mean(values: Tensor | np.ndarray, resamples: int = 1000) -> dict[str, float]:
+    """Mean over faces with its 95 % bootstrap interval. Shape: (N,) -> value, low, high."""
+    values = np.asarray(values, dtype=np.float64)
+    rows = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
+    low, high = np.percentile(values[rows].mean(1), [2.5, 97.5])
+    return asdict(Interval(float(values.mean()), float(low), float(high)))
+
+
+def maps_of(model: nn.Module, method: str, images: Tensor, labels: Tensor, size: int) -> Tensor:
+    """Maps of all faces for their true class, in parts that fit into memory: (N, S, S)."""
+    return torch.cat(
+        [
+            explain.attention_map(model, data.model_input(some, size=size), which, method=method).detach()
+            for some, which in zip(images.split(16), labels.split(16), strict=True)
+        ]
+    )
+
+
+def correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Rank correlation of two stacks of maps, on a 12 x 12 grid: (N, H, W) twice -> (N,)."""
+    ranks = []
+    for maps in (first, second):
+        small = nn.functional.adaptive_avg_pool2d(maps[:, None].float(), 12).flatten(1)
+        small = small + 1e-9 * torch.arange(small.shape[1])  # ties in one order
+        rank = small.argsort(1).argsort(1).float()
+        ranks.append((rank - rank.mean(1, keepdim=True)) / rank.std(1, keepdim=True, correction=0))
+    return (ranks[0] * ranks[1]).mean(1)
+
+
+@contextmanager
+def swapped(model: nn.Module, part: str, how: str) -> Iterator[int]:
+    """While it lasts, attention in the modules whose name contains ``part`` is "uniform" over the keys that
+    it had, or "shuffled"; gives how many attentions there are.
+    """
+    draw = torch.Generator().manual_seed(0)
+
+    def change(weights: Tensor) -> Tensor:
+        open_keys = (weights > 1e-12).to(weights.dtype)
+        if how == "uniform":
+            return open_keys / open_keys.sum(-1, keepdim=True)
+        return weights[..., torch.randperm(weights.shape[-1], generator=draw)]
+
+    undo, count = [], 0
+    for name, module in model.named_modules():
+        if part not in name:
+            continue
+        if isinstance(module, ScaledDotProduct):
+            module.listeners.append(lambda weights: weights.copy_(change(weights)))
+            undo.append(module.listeners.pop)
+        elif hasattr(module, "fused_attn") and hasattr(module, "attn_drop"):
+            fused, module.fused_attn = module.fused_attn, False
+            hook = module.attn_drop.register_forward_hook(lambda _, __, weights: change(weights))
+            undo += [hook.remove, lambda module=module, fused=fused: setattr(module, "fused_attn", fused)]
+        else:
+            continue
+        count += 1
+    try:
+        yield count
+    finally:
+        for step in undo:
+            step()
+
+
+@torch.no_grad()
+def answers(model: nn.Module, images: Tensor, size: int, output: str = "vit") -> Tensor:
+    """Class probabilities (N, K)."""
+    found = []
+    for some in images.split(32):
+        inputs = data.model_input(some, size=size)
+        out = getattr(model.outputs(inputs), output) if hasattr(model, "outputs") else model(inputs)
+        found.append(out.softmax(1))
+    return torch.cat(found)
+
+
+def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
+    """Everything that is measured of one network: {"numbers": ..., "extra": ...}."""
+    model, note = attention_models.load(name, seed, runs)
+    recipe = attention_models.recipes()[name]
+    size = recipe.image_size or 48
+    fresh = attention_models.build(recipe.but(seed=5)).eval()
+    faces, covered = plain_faces(), covered_faces()
+    images, labels, truth = faces["image"], faces["label"], faces["truth"]
+    numbers, kept, area = {}, {}, None
+    for method in (*explain.METHODS, *explain.BASELINES):
+        try:
+            heat = maps_of(model, method, images, labels, size)
+        except ValueError as error:
+            print(f"{name}: no {method}: {error}", flush=True)
+            continue
+        kept[method] = heat
+        score = explain.attention_score(heat, truth)
+        area, put = (
+            score["area"],
+            lambda key, values, m=method: numbers.update({f"{m} | {key}": mean(values)}),
+        )
+        for key in ("pointing", "energy", "auc"):
+            put(key, score[key])
+        put("pointing - area", score["pointing"] - area)
+        put("energy - area", score["energy"] - area)
+        turned = explain.attention_score(
+            maps_of(model, method, faces["turned image"], labels, size), faces["turned truth"]
+        )
+        put("turned pointing", turned["pointing"])
+        put("turned auc", turned["auc"])
+        put("turned auc - frontal auc", turned["auc"] - score["auc"])
+        hidden = explain.attention_score(
+            maps_of(model, method, covered["image"], covered["label"], size), covered["cover"]
+        )
+        put("occluder energy", hidden["energy"])
+        put("occluder energy - area", hidden["energy"] - hidden["area"])
+        put("occluder pointing", hidden["pointing"])
+        put("occluder auc", hidden["auc"])
+        for number, cover in enumerate(COVERS):
+            put(f"occluder auc, {cover}", hidden["auc"][covered["kind"] == number])
+        some = slice(0, None, max(1, len(images) // quick))
+        curves = explain.deletion_insertion(
+            model, data.model_input(images[some], size=size), heat[some], labels[some], steps=12
+        )
+        put("deletion", curves["deletion"])
+        put("insertion", curves["insertion"])
+        if method in explain.METHODS:
+            random = maps_of(fresh, method, images, labels, size)
+            score_random = explain.attention_score(random, truth)
+            put("random weights pointing", score_random["pointing"])
+            put("random weights auc", score_random["auc"])
+            put("auc - random weights auc", score["auc"] - score_random["auc"])
+            put("map of random weights, rank correlation", correlation(heat, random))
+        print(f"{name} {method}: auc {numbers[f'{method} | auc']['value']:.3f}", flush=True)
+    for method in kept:
+        edge = explain.attention_score(kept[method], truth)
+        for other in ("centre", "noise"):
+            base = explain.attention_score(kept[other], truth)
+            for key in ("pointing", "auc"):
+                numbers[f"{method} | {key} - {other} {key}"] = mean(edge[key] - base[key])
+    agreement = {a: {b: correlation(kept[a], kept[b]).mean().item() for b in kept} for a in kept}
+    numbers |= {f"swap | {key}": value for key, value in swaps(model, images, size).items()}
+    right = answers(model, images, size).argmax(1) == labels
+    hit = {"accuracy": mean(right.float())}
+    for key, pictures, true in (
+        ("turned", faces["turned image"], labels),
+        ("occluded", covered["image"], covered["label"]),
+    ):
+        hit[f"accuracy, {key}"] = mean((answers(model, pictures, size).argmax(1) == true).float())
+    numbers |= {f"network | {key}": value for key, value in hit.items()}
+    extra = {
+        "faces": len(images), "faces of deletion": len(images[some]), "occluded faces": len(covered["image"]),
+        "area": area.mean().item(), "occluder area": hidden["area"].mean().item(),
+        "turned area": turned["area"].mean().item(), "agreement": agreement,
+        "training": {key: note[key] for key in ("valid", "faces", "processor minutes") if key in note},
+    }  # fmt: skip
+    return {"numbers": numbers, "extra": extra}
+
+
+def swaps(model: nn.Module, images: Tensor, size: int) -> dict[str, dict]:
+    """How the answer changes when one kind of attention is made uniform or shuffled: half the L1 distance of
+    the class probabilities, and the share of faces whose label changes.
+    """
+    found = {}
+    for kind, part in KINDS.items():
+        output = "bt" if kind == "batch" else "vit"
+        before = answers(model, images, size, output)
+        for how in ("uniform", "shuffled"):
+            with swapped(model, part, how) as count:
+                after = answers(model, images, size, output) if count else None
+            if after is not None:
+                found[f"{kind} {how}, distance"] = mean((after - before).abs().sum(1) / 2)
+                found[f"{kind} {how}, labels changed"] = mean((after.argmax(1) != before.argmax(1)).float())
+    return found
+
+
+def two_seeds(name: str, runs: Path) -> dict | None:
+    """Two networks that differ in their seed alone: how alike are their answers, and their maps?"""
+    try:
+        pair = [attention_models.load(name, seed, runs)[0] for seed in (0, 1)]
+    except attention_models.training.checkpoints.CheckpointError:
+        return None
+    size, faces = attention_models.recipes()[name].image_size or 48, plain_faces()
+    said = [answers(model, faces["image"], size) for model in pair]
+    found = {
+        "same label": mean((said[0].argmax(1) == said[1].argmax(1)).float()),
+        "distance of the answers": mean((said[0] - said[1]).abs().sum(1) / 2),
+    }
+    for method in explain.METHODS:
+        try:
+            maps = [maps_of(model, method, faces["image"], faces["label"], size) for model in pair]
+        except ValueError:
+            continue
+        found[f"{method}, rank correlation"] = mean(correlation(*maps))
+        for number, heat in enumerate(maps):
+            found[f"{method}, auc of seed {number}"] = mean(
+                explain.attention_score(heat, faces["truth"])["auc"]
+            )
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--quick", type=int, default=70, help="faces of the deletion and insertion scores")
+    parser.add_argument("--again", action="store_true", help="measure anew what is there")
+    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    began = time.process_time()
+    for name in options.models:
+        for part, work in (
+            ("scores", lambda n: measure(n, 0, options.runs, options.quick)),
+            ("seeds", lambda n: two_seeds(n, options.runs)),
+        ):
+            path = attention_models.run_folder(name, 0, options.runs) / f"{part}.json"
+            if (options.again or not path.is_file()) and (found := work(name)) is not None:
+                write_text(path, json.dumps(found))
+    record = ResultRecord(
+        NAME, "maps of five networks against the true regions of drawn faces, 95 % over faces"
+    )
+    for name in MODELS:
+        path = attention_models.run_folder(name, 0, options.runs) / "scores.json"
+        if not path.is_file():
+            continue
+        found = json.loads(path.read_text(encoding="utf-8"))
+        record.numbers |= {f"{name} | {key}": Interval(**value) for key, value in found["numbers"].items()}
+        record.extra[name] = found["extra"]
+        seeds = path.with_name("seeds.json")
+        if seeds.is_file():
+            record.numbers |= {
+                f"{name} | two seeds | {key}": Interval(**value)
+                for key, value in json.loads(seeds.read_text()).items()
+            }
+    record.data = {"name": "SyntheticFaces", "seed": SEED, "turned by": TURN, "occluders": list(COVERS)}
+    record.settings = {
+        "class asked about": "the true one",
+        "steps of deletion": 12,
+        "faces of deletion": options.quick,
+    }
+    record.seed = 0
+    record.extra["processor minutes of this call"] = (time.process_time() - began) / 60
+    record.command = f"python book/records/{Path(__file__).name}"
+    print(record.save(options.results / f"{NAME}.json" if options.results else None))
+
+
+if __name__ == "__main__":
+    main()
