@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from ferlib.explain.picture import enlarge
 
 
 def attention_score(heat: Tensor, truth: Tensor, *, threshold: float = 0.5) -> dict[str, Tensor]:
@@ -14,13 +15,21 @@ def attention_score(heat: Tensor, truth: Tensor, *, threshold: float = 0.5) -> d
               \mathrm{energy} = \frac{\sum_p M(p)\,[T(p) \ge \theta]}{\sum_p M(p)}, \qquad
               \mathrm{area} = \frac{1}{|P|} \sum_p [T(p) \ge \theta]
 
-    ``area`` is what a map that knows nothing gets, on average, in both scores. Where the maximum is reached
-    at several places, ``pointing`` is the share of them inside. Negative heat counts as none; a map that is
-    zero everywhere counts as a uniform one. A map of another size is brought to the region's size bilinearly.
+    .. math:: \mathrm{auc} = P\bigl(M(p) > M(q)\bigr) + \tfrac12 P\bigl(M(p) = M(q)\bigr),
+              \quad T(p) \ge \theta > T(q)
 
-    Shape: heat (B, h, w), truth (B, H, W) in [0, 1] -> ``{"pointing", "energy", "area"}``, each (B,) in [0,
-    1]. Raises ``ValueError`` for shapes that do not fit, for maps that are not finite and for an empty
-    region. Zhang et al. 2016 (pointing game); Wang et al. 2020 (energy). Chapter 8.
+    ``truth`` is the renderer's ``masks["expression"]`` (which pixels make this expression), or
+    ``masks["occluded"]``: then high scores mean attention on what covers the face.
+
+    ``area`` is what a map that knows nothing gets, on average, in the first two scores, and 1/2 in the third.
+    Ties: where the maximum is reached at several places, ``pointing`` is the share of them inside; equal
+    values count half in ``auc``. Negative heat counts as none; a map that is zero everywhere counts as a
+    uniform one. A map of another size is brought to the region's size bilinearly.
+
+    Shape: heat (B, h, w), truth (B, H, W) in [0, 1] -> ``{"pointing", "energy", "auc", "area"}``, each (B,)
+    in [0, 1]; ``auc`` is NaN where the region is the whole picture. Raises ``ValueError`` for shapes that do
+    not fit, for maps that are not finite and for an empty region. Zhang et al. 2016 (pointing game); Wang et
+    al. 2020 (energy); Fawcett 2006 (AUC by ranks). Chapter 8.
     """
     if heat.ndim != 3 or truth.ndim != 3 or len(heat) != len(truth):
         raise ValueError(
@@ -32,14 +41,29 @@ def attention_score(heat: Tensor, truth: Tensor, *, threshold: float = 0.5) -> d
     if not inside.any(1).all():
         empty = int((~inside.any(1)).nonzero()[0, 0])
         raise ValueError(f"face {empty} has no true region: nothing in its mask reaches {threshold}")
-    heat = heat.float().clamp(min=0)
-    if heat.shape[1:] != truth.shape[1:]:
-        heat = F.interpolate(heat[:, None], truth.shape[1:], mode="bilinear", align_corners=False)[:, 0]
-    heat = heat.flatten(1)
+    heat = enlarge(heat.float().clamp(min=0), tuple(truth.shape[1:])).flatten(1)
     heat = torch.where(heat.sum(1, keepdim=True) > 0, heat, torch.ones_like(heat))
     peak = (heat >= heat.amax(1, keepdim=True) * (1 - 1e-6)).float()
     return {
         "pointing": (peak * inside).sum(1) / peak.sum(1),
         "energy": (heat * inside).sum(1) / heat.sum(1),
+        "auc": _auc(heat, inside),
         "area": inside.float().mean(1),
     }
+
+
+def ranks(values: Tensor) -> Tensor:
+    """Ranks from 1 along the last axis, equal values sharing their mean rank: (B, N) -> float64 (B, N)."""
+    ordered = values.sort(-1).values.contiguous()
+    values = values.contiguous()
+    below = torch.searchsorted(ordered, values)
+    upto = torch.searchsorted(ordered, values, right=True)
+    return (below + upto + 1).double() / 2
+
+
+def _auc(heat: Tensor, inside: Tensor) -> Tensor:
+    """Mann-Whitney: the sum of the ranks inside, less the least it could be, over all pairs."""
+    count = inside.sum(1).double()
+    others = inside.shape[1] - count
+    above = (ranks(heat) * inside).sum(1) - count * (count + 1) / 2
+    return (above / (count * others)).float()  # 0 / 0 = NaN where nothing lies outside
