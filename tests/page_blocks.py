@@ -1,6 +1,6 @@
 """A page as the number test reads it: what it says in the book's own voice, block by block.
 
-A block is what a reader takes in at once: a paragraph, a list item, a cell of a table, a string or a comment of
+A block is what a reader takes in at once: a paragraph, a list item, a cell of a table, a string or comment of
 a cell of code. Whatever belongs to another voice is left out; so are equations, code and addresses in a text.
 """
 
