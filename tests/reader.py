@@ -47,6 +47,21 @@ class Reader:
             "document.documentElement.scrollWidth - document.documentElement.clientWidth"
         )
 
+    def squeezed(self) -> list[str]:
+        """Pictures shown wider or narrower than they are, by their alternative text."""
+        return self.page.evaluate(
+            """() => [...document.querySelectorAll('.bd-article img')]
+                .filter(i => i.complete && i.naturalWidth && i.clientHeight)
+                .filter(i => {
+                    const style = getComputedStyle(i);
+                    const width = i.clientWidth - parseFloat(style.paddingLeft) * 2;
+                    const height = i.clientHeight - parseFloat(style.paddingTop) * 2;
+                    return Math.abs(width * i.naturalHeight - height * i.naturalWidth)
+                        > 0.03 * width * i.naturalHeight + 2 * i.naturalWidth;
+                })
+                .map(i => i.alt)"""
+        )
+
     def __enter__(self) -> Reader:
         return self
 

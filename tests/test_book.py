@@ -59,6 +59,7 @@ def test_page_reads_offline(html: Path, browser, name: str) -> None:
             ".filter(i => !i.alt || /^[._/]*images\\/|[0-9a-f]{32}/.test(i.alt)).map(i => i.src)"
         )
         assert nameless == [], "pictures without alternative text"
+        assert reader.squeezed() == [], "pictures that have lost their proportions"
         text = page.locator(".bd-article").inner_text()
         assert "Traceback (most recent call last)" not in text
         assert len(text.split()) > 40
@@ -70,6 +71,7 @@ def test_page_fits_a_phone(html: Path, browser, name: str, scheme: str) -> None:
     with Reader(browser, (html / f"{name}.html").as_uri(), width=380, scheme=scheme) as reader:
         overflow = reader.overflow()
         assert overflow <= 1, f"the page is {overflow} px wider than a phone"
+        assert scheme == "dark" or reader.squeezed() == [], "pictures that have lost their proportions"
         assert reader.page.evaluate("document.documentElement.dataset.theme") == scheme
 
 
