@@ -4,9 +4,14 @@ Each is displayed as the last expression of a cell. In JupyterLab, Colab or VS C
 built book (``FERLIB_STATIC=1``) the same ES module runs from the page itself, offline.
 """
 
+from ferlib.widgets.attention import AttentionExplorer
 from ferlib.widgets.batch_attention import BatchAttentionExplorer
 from ferlib.widgets.loss import LossExplorer
 from ferlib.widgets.resizer import ResizerExplorer
 from ferlib.widgets.sam import SAMExplorer
+from ferlib.widgets.tokens import TokenAttention
 
-__all__ = ["BatchAttentionExplorer", "LossExplorer", "ResizerExplorer", "SAMExplorer"]
+__all__ = [
+    "AttentionExplorer", "BatchAttentionExplorer", "LossExplorer", "ResizerExplorer", "SAMExplorer",
+    "TokenAttention",
+]  # fmt: skip

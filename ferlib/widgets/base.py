@@ -67,6 +67,7 @@ class Explorer(_Base):
     """
 
     _source = ""
+    _smaller = "show fewer or smaller pictures"  # what to do about a figure that is too large
     _css = (FOLDER / "widgets.css").read_text(encoding="utf-8")
     data = traitlets.Dict().tag(sync=True)
 
@@ -81,7 +82,7 @@ class Explorer(_Base):
         if size > MAX_BYTES:
             raise ValueError(
                 f"{type(self).__name__} would add {size / 1000:.0f} kB to its page, more than the "
-                f"{MAX_BYTES // 1000} kB a figure may: show fewer or smaller pictures"
+                f"{MAX_BYTES // 1000} kB a figure may: {self._smaller}"
             )
 
     def fallback(self) -> str:
@@ -123,11 +124,18 @@ class Explorer(_Base):
 def picture(images: list[np.ndarray], words: str) -> str:
     """Pictures in a row as one small image with a description. Shape: (H, W[, 3]) uint8 each, text out."""
     colour = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    strip, stream = Image.fromarray(np.concatenate(colour, axis=1)), io.BytesIO()
-    strip.thumbnail((1000, 1000))
-    strip.save(stream, "JPEG", quality=75)
-    code = base64.b64encode(stream.getvalue()).decode("ascii")
-    return f'<img alt="{escape(words)}" style="max-width:100%" src="data:image/jpeg;base64,{code}">'
+    code = data_address(np.concatenate(colour, axis=1), quality=75, most=1000)
+    return f'<img alt="{escape(words)}" style="max-width:100%" src="{code}">'
+
+
+def data_address(image: np.ndarray, *, quality: int = 90, most: int = 512) -> str:
+    """A picture as a ``data:`` address (JPEG), at most so many pixels wide and high. Shape: (H, W[, 3]) uint8,
+    text out.
+    """
+    small, stream = Image.fromarray(image), io.BytesIO()
+    small.thumbnail((most, most))
+    small.save(stream, "JPEG", quality=quality, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
 def table(caption: str, head: list[str], rows: list[list[object]]) -> str:

@@ -17,18 +17,20 @@ __all__ = ["MAX_BYTES", "as_array", "as_image", "class_colours", "pack", "script
 MAX_BYTES = 600_000  # of one figure in a page: data, code and fallback together
 
 
-def as_array(values: ArrayLike, name: str, ndim: int | None = None) -> np.ndarray:
+def as_array(values: ArrayLike, name: str, ndim: int | None = None, *, masked: bool = False) -> np.ndarray:
     """Anything ``np.asarray`` takes, also a tensor that requires gradients, as a finite array.
 
     Shape: any in, the same out. Raises ``ValueError`` naming the argument when it has another number of
-    dimensions than ``ndim``, or a value that is not finite.
+    dimensions than ``ndim``, or a value that is not finite (``masked`` allows minus infinity).
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # numpy has no such type
+            values = values.float()
     array = np.asarray(values)
     if ndim is not None and array.ndim != ndim:
         raise ValueError(f"{name} has {ndim} dimensions, got shape {array.shape}")
-    if not np.isfinite(array).all():
+    if not (np.isfinite(array) | (masked & np.isneginf(array))).all():
         raise ValueError(f"{name} holds values that are not finite")
     return array
 

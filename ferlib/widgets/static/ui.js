@@ -29,7 +29,9 @@ function half(bits) {
 
 // The inverse of ferlib.widgets.packing.pack: {type, shape, data (base64), deflated} -> typed array.
 async function unpack(packed) {
-  let bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
+  const letters = atob(packed.data);
+  let bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i += 1) bytes[i] = letters.charCodeAt(i);
   if (packed.deflated) {
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     bytes = new Uint8Array(await new Response(stream).arrayBuffer());
@@ -150,6 +152,11 @@ function bar({ colour, signed = false }) {
       if (mark != null) tick.style.left = `${clamp(mark / top, 0, 1) * 100}%`;
       figure.textContent = number(value, digits);
       element.dataset.value = value;
+    },
+    blank() {
+      fill.hidden = tick.hidden = true;
+      figure.textContent = "—";
+      element.dataset.value = "";
     },
   };
 }

@@ -1,0 +1,135 @@
+// Maps out of bytes, and what they are worth: the inverse of ferlib.widgets.codes, and attention_score.
+
+// The value of one code: shares are squares of the code, scores lie on a straight line, code 0 is masked.
+const decoded = (block, row, code) => block.top
+  ? block.top[row] * (code / 255) ** 2
+  : code === 0 ? -Infinity : block.low[row] + (block.high[row] - block.low[row]) * (code - 1) / 254;
+
+async function openBlock(packed) {
+  if (!packed) return null;
+  const names = ["codes", "top", "low", "high"].filter((name) => packed[name]);
+  const parts = await Promise.all(names.map((name) => unpack(packed[name])));
+  return { ...packed, ...Object.fromEntries(names.map((name, i) => [name, parts[i]])), shape: packed.codes.shape };
+}
+
+// A source of the page with its bytes opened: plain maps (size), or layers of {softmax, scores, rollout}.
+async function openSource(source) {
+  if (source.size) return { ...source, map: await openBlock(source) };
+  const layers = await Promise.all(source.layers.map(async (layer) => ({ name: layer.name,
+    softmax: await openBlock(layer.softmax), scores: await openBlock(layer.scores), rollout: await openBlock(layer.rollout) })));
+  return { ...source, layers, heads: layers.map((layer) => layer.softmax.shape[1]) };
+}
+
+// Which rows of a block are averaged: the class token's, those of one place, or of all patches.
+function rowsOf(block, { prefix, levels }, asks, query, level) {
+  if (block.shape[2] === 1 || (asks === "token" && prefix)) return [0];
+  const side = block.asked, cells = side * side, rows = [];
+  const [x, y] = query.map((v) => clamp(Math.floor(v * side), 0, side - 1));
+  for (let l = level ?? 0; l < (level == null ? Math.max(1, levels.length) : level + 1); l += 1) {
+    if (asks === "patch") rows.push(prefix + l * cells + y * side + x);
+    else for (let cell = 0; cell < cells; cell += 1) rows.push(prefix + l * cells + cell);
+  }
+  return rows;
+}
+
+// The map a source shows for one face: {values, width, height, token: what the class token is given}.
+function mapOf(source, face, view, asks, query) {
+  if (source.size) {
+    const [height, width] = source.size, size = width * height, values = new Float64Array(size);
+    for (let i = 0; i < size; i += 1) values[i] = decoded(source.map, face, source.map.codes[face * size + i]);
+    return { values, width, height };
+  }
+  const layer = source.layers[view.layer], before = view.step === "scores";
+  const block = layer[view.step] || layer.softmax, [, heads, queries, keys] = block.shape;
+  const { prefix, levels } = source, cells = block.side ** 2, values = new Float64Array(cells), seen = new Float64Array(cells);
+  const rows = rowsOf(block, source, asks, query, view.level);
+  const [low, high] = view.level == null ? [0, Math.max(1, levels.length)] : [view.level, view.level + 1];
+  let token = 0, count = 0;
+  for (let head = 0; head < heads; head += 1) {
+    if (view.head != null && view.head !== head && heads > 1) continue;
+    for (const row of rows) {
+      const place = (face * heads + head) * queries + row, start = place * keys;
+      count += 1;
+      for (let i = 0; i < prefix; i += 1) token += decoded(block, place, block.codes[start + i]);
+      for (let level = low; level < high; level += 1) for (let cell = 0; cell < cells; cell += 1) {
+        const value = decoded(block, place, block.codes[start + prefix + level * cells + cell]);
+        if (value > -Infinity) { values[cell] += value; seen[cell] += 1; }
+      }
+    }
+  }
+  for (let cell = 0; cell < cells; cell += 1) {
+    if (block.top) values[cell] /= count;
+    else values[cell] = seen[cell] ? values[cell] / seen[cell] : -Infinity;
+    if (before && block.top) values[cell] = Math.log(values[cell]);
+  }
+  return { values, width: block.side, height: block.side, token: before || !prefix ? null : token / count };
+}
+
+// Bilinear, between the centres of the cells, as torch's interpolate(align_corners=False).
+function enlarge(values, width, height, wide, high) {
+  const axis = (count, size) => Array.from({ length: count }, (_, i) => {
+    const place = clamp((i + 0.5) * size / count - 0.5, 0, size - 1), low = Math.floor(place);
+    return [low, Math.min(size - 1, low + 1), place - low];
+  });
+  const columns = axis(wide, width), out = new Float32Array(wide * high);
+  axis(high, height).forEach(([a, b, v], row) => {
+    for (let column = 0; column < wide; column += 1) {
+      const [c, d, u] = columns[column];
+      const upper = values[a * width + c] * (1 - u) + values[a * width + d] * u;
+      const lower = values[b * width + c] * (1 - u) + values[b * width + d] * u;
+      out[row * wide + column] = upper * (1 - v) + lower * v;
+    }
+  });
+  return out;
+}
+
+// How many of the sorted numbers lie below a value, and how many below or at it.
+function ranks(sorted, value) {
+  const search = (goes) => {
+    let [low, high] = [0, sorted.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (goes(sorted[middle])) low = middle + 1; else high = middle;
+    }
+    return low;
+  };
+  return [search((v) => v < value), search((v) => v <= value)];
+}
+
+// Pointing game, energy inside and area under the curve of a map against a region of 0 and 1.
+function scoreOf({ values, width, height }, { inside, wide, high }) {
+  let heat = enlarge(values.map((v) => Math.max(0, v)), width, height, wide, high), sum = 0, most = 0, area = 0;
+  for (let i = 0; i < heat.length; i += 1) { sum += heat[i]; most = Math.max(most, heat[i]); area += inside[i]; }
+  if (sum === 0) { heat = heat.fill(1); sum = heat.length; most = 1; }
+  let within = 0, peaks = 0, hits = 0, n = 0, m = 0;
+  const ins = new Float32Array(area), outs = new Float32Array(heat.length - area);
+  for (let i = 0; i < heat.length; i += 1) {
+    const peak = heat[i] >= most * (1 - 1e-6);
+    peaks += peak;
+    if (inside[i]) { within += heat[i]; hits += peak; ins[n] = heat[i]; n += 1; } else { outs[m] = heat[i]; m += 1; }
+  }
+  ins.sort();
+  let won = 0;
+  for (const value of outs) {
+    const [below, upto] = ranks(ins, value);
+    won += ins.length - upto + (upto - below) / 2;
+  }
+  return { pointing: hits / peaks, energy: within / sum, auc: outs.length ? won / (ins.length * outs.length) : 0.5,
+    area: area / heat.length };
+}
+
+// The edge of a region as the path of an SVG whose unit is a pixel of it.
+function outline({ inside, wide, high }) {
+  const at = (x, y) => (x >= 0 && y >= 0 && x < wide && y < high ? inside[y * wide + x] : 0);
+  const runs = (count, length, differs, word) => {
+    let path = "";
+    for (let a = 0; a <= count; a += 1) for (let b = 0, start = -1; b <= length; b += 1) {
+      const edge = b < length && differs(a, b);
+      if (edge && start < 0) start = b;
+      if (!edge && start >= 0) { path += word(a, start, b); start = -1; }
+    }
+    return path;
+  };
+  return runs(high, wide, (y, x) => at(x, y) !== at(x, y - 1), (y, from, to) => `M${from} ${y}H${to}`)
+    + runs(wide, high, (x, y) => at(x, y) !== at(x - 1, y), (x, from, to) => `M${x} ${from}V${to}`);
+}
