@@ -1,4 +1,4 @@
-"""What the batch says: the matrices of class batch attention, and all that is needed to compute them again."""
+"""What the batch says: the matrices of class batch attention, and what it takes to compute them again."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ferlib.explain.answer import answer, undisturbed
 from ferlib.explain.methods import attention_map
 from ferlib.explain.picture import stretch
-from ferlib.explain.scores import ranks
+from ferlib.explain.scores import rank_correlation
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]
 ORDERS = ("cascade", "full")
@@ -145,18 +145,11 @@ def _randomise(
 
 
 def _compare(one: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    return _spearman(one.flatten(1), other.flatten(1)), _ssim(stretch(one), stretch(other))
-
-
-def _spearman(one: Tensor, other: Tensor) -> Tensor:
-    """Correlation of the ranks, (B, N) and (B, N) -> (B,)."""
-    one, other = (r - r.mean(1, keepdim=True) for r in (ranks(one), ranks(other)))
-    scale = (one.square().sum(1) * other.square().sum(1)).sqrt()
-    return torch.where(scale > 0, (one * other).sum(1) / scale.clamp(min=1e-12), 0.0).float()
+    return rank_correlation(one, other), _ssim(stretch(one), stretch(other))
 
 
 def _ssim(one: Tensor, other: Tensor, window: int = 7) -> Tensor:
-    """Structural similarity in uniform windows (Wang et al. 2004): maps in [0, 1], (B, H, W) twice -> (B,)."""
+    """Structural similarity, uniform windows (Wang et al. 2004): maps in [0, 1], (B, H, W) twice -> (B,)."""
     window = min(window, *one.shape[1:])
     mean = lambda t: F.avg_pool2d(t[:, None].double(), window, 1)[:, 0]  # noqa: E731
     a, b = mean(one), mean(other)

@@ -61,6 +61,17 @@ def ranks(values: Tensor) -> Tensor:
     return (below + upto + 1).double() / 2
 
 
+def rank_correlation(one: Tensor, other: Tensor) -> Tensor:
+    """Spearman's correlation of two stacks of maps, face by face; a constant map resembles nothing: 0.
+
+    Shape: (B, H, W) twice -> (B,) in [-1, 1]. Chapter 8.
+    """
+    one, other = (ranks(maps.float().flatten(1)) for maps in (one, other))
+    one, other = one - one.mean(1, keepdim=True), other - other.mean(1, keepdim=True)
+    scale = (one.square().sum(1) * other.square().sum(1)).sqrt()
+    return torch.where(scale > 0, (one * other).sum(1) / scale.clamp(min=1e-12), 0.0).float()
+
+
 def _auc(heat: Tensor, inside: Tensor) -> Tensor:
     """Mann-Whitney: the sum of the ranks inside, less the least it could be, over all pairs."""
     count = inside.sum(1).double()
