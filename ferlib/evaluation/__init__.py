@@ -1,21 +1,39 @@
 """Evaluation: predictions, metrics with intervals, records of what was measured. Chapter 7."""
 
-from ferlib.evaluation.evaluate import evaluate, predict
-from ferlib.evaluation.metrics import (
+from ferlib.data.fingerprint import fingerprint
+from ferlib.evaluation.calibration import (
+    Bin,
+    brier,
+    calibration_error,
+    fit_temperature,
+    nll,
+    reliability,
+    split_faces,
+)
+from ferlib.evaluation.compare import Comparison, compare, mcnemar
+from ferlib.evaluation.evaluate import evaluate, measured, predict
+from ferlib.evaluation.intervals import (
     Interval,
-    accuracy,
+    Resamples,
     accuracy_interval,
     bootstrap_interval,
+    summarise,
+    wilson_interval,
+)
+from ferlib.evaluation.metrics import (
+    accuracy,
     class_recall,
     confusion_matrix,
     macro_f1,
     mean_class_accuracy,
-    wilson_interval,
 )
-from ferlib.evaluation.records import RecordError, ResultRecord, fingerprint
+from ferlib.evaluation.records import RecordError, ResultRecord, about
+from ferlib.evaluation.scoring import confusion_shares, draw_scores, point_scores, scores
 
 __all__ = [
-    "Interval", "RecordError", "ResultRecord", "accuracy", "accuracy_interval", "bootstrap_interval",
-    "class_recall", "confusion_matrix", "evaluate", "fingerprint", "macro_f1", "mean_class_accuracy",
-    "predict", "wilson_interval",
+    "Bin", "Comparison", "Interval", "RecordError", "Resamples", "ResultRecord", "about", "accuracy",
+    "accuracy_interval", "bootstrap_interval", "brier", "calibration_error", "class_recall", "compare",
+    "confusion_matrix", "confusion_shares", "draw_scores", "evaluate", "fingerprint", "fit_temperature",
+    "macro_f1", "mcnemar", "mean_class_accuracy", "measured", "nll", "point_scores", "predict", "reliability",
+    "scores", "split_faces", "summarise", "wilson_interval",
 ]  # fmt: skip

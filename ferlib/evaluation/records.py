@@ -10,10 +10,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import ferlib
 from ferlib.data.base import FaceDataset
-from ferlib.evaluation.metrics import Interval
+from ferlib.data.fingerprint import fingerprint
+from ferlib.evaluation.intervals import Interval
 from ferlib.training.files import write_text
+from ferlib.training.provenance import commit
 
 _FORMAT = "ferlib-result-1"
 
@@ -42,6 +46,8 @@ class ResultRecord:
     extra: measured numbers without an interval (minutes, parameters).
     seed, versions, date: what repeats it; the date is UTC, ISO 8601.
     command: what was typed to get it.
+    commit: the source that computed it (:func:`ferlib.training.provenance.commit`).
+    seconds: how long it took.
 
     Shape: K classes; ``confusion`` (K, K). Chapters 6 and 7.
     """
@@ -59,6 +65,8 @@ class ResultRecord:
     versions: dict[str, str] = field(default_factory=dict)
     date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     command: str = ""
+    commit: str = field(default_factory=commit)
+    seconds: float | None = None
 
     def save(self, path: str | Path | None = None) -> Path:
         """Write as JSON in one move; without a path to ``book/results/<name>.json`` of the repository.
@@ -93,7 +101,7 @@ class ResultRecord:
             if values.pop("format") != _FORMAT:
                 raise RecordError(f"{path.name} is not a record of format {_FORMAT}: make it again")
             values["numbers"] = {key: Interval(**number) for key, number in values["numbers"].items()}
-            return cls(**values)
+            return cls(**{"commit": "", **values})  # not the commit of whoever reads it
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
             raise RecordError(f"{path.name} is not a whole result record ({error}): make it again") from error
 
@@ -114,17 +122,21 @@ def folders() -> list[Path]:
     return [*chosen, repository, Path(sys.prefix) / "share" / "ferlib" / "results"]
 
 
-def fingerprint(data: FaceDataset, sample: int = 256) -> str:
-    """A short code for a data set: SHA-256 of all labels and of up to ``sample`` evenly spaced images.
+def about(data: FaceDataset, split: str = "") -> dict[str, Any]:
+    """What a record says of its data: name, split, number of faces, faces per class, fingerprint.
 
-    Two runs that print the same code saw the same faces in the same order (as far as the sample tells).
+    The name is that of the data set itself, whatever it is wrapped in.
 
-    Shape: N faces in, 16 hexadecimal digits out. Chapter 7.
+    Shape: N faces of K classes in, words and counts out. Chapter 7.
     """
-    import hashlib
-
-    code = hashlib.sha256(data.labels.numpy().astype("<i8").tobytes())
-    rows = [i * len(data) // min(sample, len(data)) for i in range(min(sample, len(data)))]
-    for start in range(0, len(rows), 64):
-        code.update(data.batch(rows[start : start + 64])["image"].contiguous().numpy().tobytes())
-    return code.hexdigest()[:16]
+    inner = data
+    while isinstance(getattr(inner, "faces", None), FaceDataset):
+        inner = inner.faces
+    counts = np.bincount(np.asarray(data.labels), minlength=len(data.classes))
+    return {
+        "name": type(inner).__name__,
+        "split": split or getattr(data, "split", "") or getattr(inner, "split", ""),
+        "faces": len(data),
+        "per class": counts.tolist(),
+        "fingerprint": fingerprint(data),
+    }
