@@ -12,21 +12,14 @@ from types import ModuleType
 
 import torch
 
-from ferlib.data import (
-    AffectNet,
-    DataError,
-    FaceDataset,
-    FERPlus,
-    SyntheticFaces,
-)
+from ferlib.data import AffectNet, DataError, FaceDataset, FERPlus
 from ferlib.data.cache import is_cache, read_manifest
-from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces, SomeFaces
+from ferlib.data.faces import SomeFaces, drawn_faces
 from ferlib.data.prepare import DATASETS
 from ferlib.data.rafdb import RAFDB
 from ferlib.doctor.datasets import look_at_data
 
 KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
-_SEEDS = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
 HELD_OUT = 10  # every tenth training face, where a data set has no validation split of its own
 
 
@@ -65,8 +58,7 @@ class Faces:
         Raises ``DataError`` where it is not there, and where a class has no face to learn from.
         """
         if self.data == "synthetic":
-            count = self.length or SYNTHETIC_LENGTHS[split]
-            return KeptFaces(SyntheticFaces(count, size=48, seed=_SEEDS[split], framing="ferplus"))
+            return drawn_faces(split, length=self.length)
         hold_out = split != "test" and not self._has_valid()
         faces = self._read("train" if hold_out else split)
         if split == "train":

@@ -59,11 +59,7 @@ def open_faces(
         raise DataError(f"length={length}; expected at least one face")
     root = os.environ.get("FERLIB_DATA")
     if not root:
-        from ferlib.data.synthetic import SyntheticFaces  # the renderer is loaded only where it draws
-
-        count = SYNTHETIC_LENGTHS[split] if length is None else length
-        drawn = SyntheticFaces(count, size=size, seed=seed + _SEED_STEP[split], channels=1, framing="ferplus")
-        return KeptFaces(drawn)
+        return drawn_faces(split, size=size, length=length, seed=seed)
     faces: FaceDataset = FERPlus(_prepared(check_root(root)), split)
     if length is not None:
         if length > len(faces):
@@ -71,6 +67,23 @@ def open_faces(
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
         faces = SomeFaces(faces, order[:length].sort().values)
     return faces if size == 48 else ResizedFaces(faces, size)
+
+
+def drawn_faces(
+    split: str = "train", *, size: int = 48, length: int | None = None, seed: int = 0
+) -> FaceDataset:
+    """Synthetic faces as FER+ shows its own: grey, and framed from brows to chin.
+
+    Each split has people of its own; they are drawn once and then kept in memory.
+
+    Shape: items as those of :func:`open_faces`; 4096 / 1024 / 1024 of them unless ``length`` says otherwise.
+    Chapter 1.
+    """
+    from ferlib.data.synthetic import SyntheticFaces  # the renderer is loaded only where it draws
+
+    count = SYNTHETIC_LENGTHS[split] if length is None else length
+    drawn = SyntheticFaces(count, size=size, seed=seed + _SEED_STEP[split], channels=1, framing="ferplus")
+    return KeptFaces(drawn)
 
 
 def _prepared(root: Path) -> Path:
