@@ -125,8 +125,8 @@ def main() -> None:
     images, labels, truth = faces(options.faces, options.seed)
     record = ResultRecord(
         name="cam_layers",
-        what="Grad-CAM and HiResCAM of three networks, by the layer they look at, against the true regions of "
-        "drawn faces, 95 % over faces",
+        what="Grad-CAM and HiResCAM of three networks, by the layer they look at, against the true regions "
+        "of drawn faces, 95 % over faces",
         data={"name": "SyntheticFaces", "seed": options.seed, "faces": len(images)},
         classes=list(data.EMOTIONS_FERPLUS),
         settings={"class asked about": "the true one", "steps of deletion": 12, "some faces": options.some},
