@@ -13,7 +13,7 @@ import torch
 from ferlib.training import SAM
 from ferlib.widgets import SAMExplorer
 from ferlib.widgets.sam import METHODS, surface_loss
-from tests.test_widgets import CHECK, clean, opened, settle, slide
+from tests.explorers import CHECK, clean, opened, settle, slide
 
 SURFACES = {
     "a crack and a valley": [(-0.9, 0.0, 1.15, 0.06), (0.9, 0.0, 1.0, 1.6)],

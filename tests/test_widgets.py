@@ -1,7 +1,4 @@
-"""The interactive figures, in a real browser without network: by keyboard, wide and narrow, light and dark.
-
-What the page computes is compared with what ferlib computes.
-"""
+"""What every explorer keeps to, in a real browser without network: by keyboard, wide, narrow, light, dark."""
 
 from __future__ import annotations
 
@@ -14,149 +11,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
-from ferlib.data import EMOTIONS_FERPLUS as CLASSES
-from ferlib.losses import FERPLUS_PRIOR, CompensatedFocalPDLSLoss, FocalPDLSLoss, LabelSmoothingLoss, PDLSLoss
-from ferlib.models import class_batch_attention
-from ferlib.widgets import BatchAttentionExplorer, LossExplorer, ResizerExplorer
-from ferlib.widgets.packing import MAX_BYTES, as_image, class_colours, pack
-from ferlib.widgets.resizer import radial_spectrum
-from tests.reader import Reader
+from ferlib.widgets import ResizerExplorer
+from ferlib.widgets.packing import MAX_BYTES, class_colours, pack
+from tests.explorers import CHECK, MAKE, clean, loss_explorer, opened, page_with, settle, slide
 
-FACE = [0.4, -1.25, 2.31, 0.07, -0.6, -1.9, 1.84, -2.5]
-KINDS = ("loss", "resizer", "batch")
-
-
-def loss_explorer() -> LossExplorer:
-    return LossExplorer(FERPLUS_PRIOR, CLASSES, logits=FACE)
-
-
-def pictures(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]:
-    """Three ways to enlarge a small picture to 64 pixels, what they should give, and the small one."""
-    noise = torch.rand(1, 1, 64, 64, generator=torch.Generator().manual_seed(seed))
-    truth = torch.nn.functional.avg_pool2d(noise, 5, 1, 2)
-    small = torch.nn.functional.interpolate(truth, size=16, mode="area")
-    ways = {
-        mode: torch.nn.functional.interpolate(small, size=64, mode=mode)[0, 0].numpy()
-        for mode in ("nearest", "bilinear", "bicubic")
-    }
-    return ways, truth[0, 0].numpy(), small[0, 0].numpy()
-
-
-def resizer_explorer() -> ResizerExplorer:
-    first, second = pictures(0), pictures(1)
-    return ResizerExplorer(
-        {"one": first[0], "two": second[0]},
-        truth={"one": first[1], "two": second[1]},
-        source={"one": first[2], "two": second[2]},
-    )
-
-
-def batch(count: int = 9) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    query, key = torch.randn(2, count, len(CLASSES), 49, generator=generator) * 0.6
-    value = torch.randn(count, len(CLASSES), generator=generator)
-    faces = torch.randint(0, 256, (count, 48, 48), generator=generator, dtype=torch.uint8)
-    return {"faces": faces, "query": query, "key": key, "value": value, "labels": torch.arange(count) % 8}
-
-
-def batch_explorer() -> BatchAttentionExplorer:
-    return BatchAttentionExplorer(**batch(), classes=CLASSES, start=[2, 0, 5], presets={"pair": [2, 7]})
-
-
-MAKE = {"loss": loss_explorer, "resizer": resizer_explorer, "batch": batch_explorer}
+KINDS = tuple(MAKE)
 
 
 @pytest.fixture(scope="module")
 def page_of(tmp_path_factory: pytest.TempPathFactory):
-    """The file of a bare page that holds one explorer."""
-    folder = tmp_path_factory.mktemp("explorers")
+    """The file of a bare page that holds one explorer, by its kind."""
+    pages = {}
 
     def write(kind: str) -> Path:
-        path = folder / f"{kind}.html"
-        if not path.exists():
-            path.write_text(
-                '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>figure</title>'
-                '<meta name="viewport" content="width=device-width"></head>'
-                f"<body>{MAKE[kind]().html()}</body></html>",
-                encoding="utf-8",
-            )
-        return path
+        if kind not in pages:
+            pages[kind] = page_with(MAKE[kind](), tmp_path_factory.mktemp(kind))
+        return pages[kind]
 
     return write
 
 
-def opened(browser, path: Path, **how) -> Reader:
-    reader = Reader(browser, path, **how)
-    reader.page.wait_for_selector(".fer-host[data-ready=yes] .fer-widget", timeout=10_000)
-    reader.page.wait_for_timeout(50)
-    return reader
-
-
-def clean(reader: Reader) -> None:
-    assert reader.outside == [], "the figure asks the network"
-    assert reader.errors == []
-    assert reader.overflow() <= 0, "the figure is wider than its page"
-
-
-def settle(page) -> None:
-    """Figures draw once a frame: wait for two."""
-    page.evaluate("new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))")
-
-
-def values(page, selector: str) -> np.ndarray:
-    settle(page)
-    found = page.eval_on_selector_all(selector, "all => all.map(e => Number(e.dataset.value))")
-    assert found, selector
-    return np.array(found)
-
-
-def slide(page, label: str, value: float) -> None:
-    page.get_by_role("slider", name=label).fill(str(value))
-
-
-CHECK = """() => {
-  const canvas = Object.assign(document.createElement('canvas'), {width: 1, height: 1});
-  const pixel = canvas.getContext('2d', {willReadFrequently: true});
-  const rgba = (css) => { pixel.clearRect(0, 0, 1, 1); pixel.fillStyle = css; pixel.fillRect(0, 0, 1, 1);
-    return [...pixel.getImageData(0, 0, 1, 1).data].map((v, i) => i === 3 ? v / 255 : v); };
-  const over = (top, below) => [0, 1, 2].map((i) => top[i] * top[3] + below[i] * (1 - top[3]));
-  const ground = (e) => { const layers = [];
-    for (; e; e = e.parentElement) layers.push(rgba(getComputedStyle(e).backgroundColor));
-    return layers.reverse().reduce((below, top) => over(top, below), [255, 255, 255]); };
-  const linear = (v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4;
-  const light = (rgb) => rgb.map((v) => linear(v / 255))
-    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const faint = [], nameless = [], small = [];
-  for (const e of document.querySelectorAll('.fer-widget *')) {
-    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-    if (own && e.checkVisibility() && !e.closest('.fer-off, .fer-said, option')) {
-      const css = getComputedStyle(e), below = ground(e);
-      const ink = over(rgba(e.closest('svg') ? css.fill : css.color), below);
-      const [a, b] = [light(ink), light(below)].sort((x, y) => y - x), ratio = (a + 0.05) / (b + 0.05);
-      if (ratio < 4.5) faint.push(`${e.textContent}: ${ratio.toFixed(2)}`);
-    }
-    if (e.matches('input, select, button, [tabindex]') && e.checkVisibility()) {
-      const labels = [...(e.labels || [])].map((l) => l.textContent).join('');
-      const name = e.getAttribute('aria-label') || labels || e.textContent;
-      if (!name.trim()) nameless.push(e.outerHTML);
-      const box = (e.closest('label') || e).getBoundingClientRect();
-      if (!e.classList.contains('fer-lens') && box.height < 24) small.push(`${e.outerHTML} ${box.height}`);
-    }
-  }
-  return {faint, nameless, small};
-}"""
-
-
-@pytest.mark.parametrize("width", [1280, 360])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 380])
 @pytest.mark.parametrize("kind", KINDS)
-def test_figure_reads_offline(browser, page_of, kind: str, scheme: str, width: int) -> None:
-    with opened(browser, page_of(kind), width=width, scheme=scheme) as reader:
-        assert reader.page.locator(".fer-widget[role=group][aria-label]").count() == 1
-        assert reader.page.locator(".fer-host img, .fer-fallback").count() == 0, "the fallback is still there"
-        assert reader.page.evaluate(CHECK) == {"faint": [], "nameless": [], "small": []}
+def test_figure_reads_offline(browser, page_of, kind: str, width: int) -> None:
+    """Text has contrast, controls have names and room for a finger, nothing sticks out: light and dark."""
+    with opened(browser, page_of(kind), width=width) as reader:
+        page = reader.page
+        assert page.locator(".fer-widget[role=group][aria-label]").count() == 1
+        assert page.locator(".fer-host > img, .fer-fallback").count() == 0, "the fallback is still there"
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            settle(page)
+            assert page.evaluate(CHECK) == {"faint": [], "nameless": [], "small": []}, scheme
         clean(reader)
 
 
@@ -186,224 +73,6 @@ def test_every_control_is_reached_by_tab_and_shows_it(browser, page_of, kind: st
         assert seen == wanted
 
 
-def expected_loss(name: str, alpha: float, gamma: float):
-    return {
-        "cross-entropy": lambda: torch.nn.CrossEntropyLoss(),
-        "label smoothing": lambda: LabelSmoothingLoss(alpha),
-        "PDLS": lambda: PDLSLoss(alpha, FERPLUS_PRIOR),
-        "focal": lambda: FocalPDLSLoss(1.0, gamma, FERPLUS_PRIOR),
-        "F-PDLS": lambda: FocalPDLSLoss(alpha, gamma, FERPLUS_PRIOR),
-        "compensated": lambda: CompensatedFocalPDLSLoss(alpha, FERPLUS_PRIOR),
-    }[name]()
-
-
-def test_losses_and_pulls_are_those_of_ferlib(browser, page_of) -> None:
-    """Six losses at several settings, on several faces: value, target, probability and pull within 1e-5."""
-    with opened(browser, page_of("loss")) as reader:
-        page = reader.page
-        faces = {
-            "the hard face": FACE,
-            "knows nothing": [0.0] * 8,
-            "sure and right": [6.0 * (c == 3) for c in range(8)],
-            "sure and wrong": [6.0 * (c == 0) for c in range(8)],  # sadness is most often taken for neutral
-        }
-        for face, label, alpha, gamma in [
-            ("the hard face", 6, 0.8, 2), ("the hard face", 2, 0.35, 0.5), ("the hard face", 4, 1, 0),
-            ("sure and right", 3, 0.6, 3.5), ("sure and wrong", 3, 0.9, 1), ("knows nothing", 7, 0, 5),
-        ]:  # fmt: skip
-            page.get_by_label("the label says").select_option(index=label)
-            page.get_by_role("button", name=face).click()
-            for name in ("F-PDLS", "cross-entropy", "label smoothing", "PDLS", "focal", "compensated"):
-                page.get_by_role("radio", name=name, exact=True).check()
-                if name == "F-PDLS":
-                    settle(page)
-                    slide(page, "α", alpha)
-                    slide(page, "γ", gamma)
-                logits = torch.tensor([faces[face]], dtype=torch.float64, requires_grad=True)
-                criterion = expected_loss(name, alpha, gamma).double()
-                loss = criterion(logits, torch.tensor([label]))
-                (gradient,) = torch.autograd.grad(loss, logits)
-                shown = {k: values(page, f".fer-{k} .fer-bar") for k in ("p", "q", "pull")}
-                where = f"{name}, {face}, label {label}, alpha {alpha}, gamma {gamma}"
-                assert abs(values(page, ".fer-verdict")[0] - loss.item()) < 1e-5, where
-                np.testing.assert_allclose(shown["pull"], -gradient[0].numpy(), atol=1e-5, err_msg=where)
-                np.testing.assert_allclose(shown["p"], logits.detach().softmax(1)[0].numpy(), atol=1e-9)
-                if hasattr(criterion, "soft_targets"):
-                    np.testing.assert_allclose(shown["q"], criterion.soft_targets[label].numpy(), atol=1e-6)
-        clean(reader)
-
-
-def test_losses_follow_the_keyboard(browser, page_of) -> None:
-    with opened(browser, page_of("loss"), width=360) as reader:
-        page = reader.page
-        before = values(page, ".fer-p .fer-bar")
-        page.get_by_role("slider", name="logit of fear").focus()
-        for _ in range(10):
-            page.keyboard.press("ArrowRight")
-        after = values(page, ".fer-p .fer-bar")
-        logits = torch.tensor(FACE)
-        logits[6] = 2.8  # ten steps of 0.1 from 1.8, the step nearest to the face's 1.84
-        np.testing.assert_allclose(after, logits.double().softmax(0).numpy(), atol=2e-3)
-        assert after[6] > before[6]
-        page.get_by_role("radio", name="F-PDLS").focus()
-        page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(400)
-        assert "The focal loss" in page.locator("[role=status]").text_content()
-        assert page.get_by_role("slider", name="α").is_disabled(), "the usual focal loss has no alpha"
-
-
-def expected_batch(members: list[int], asking: int, cls: int, scale: float) -> dict[str, np.ndarray]:
-    data = batch()
-    query, key = (data[n].half().double()[members] for n in ("query", "key"))  # what travels to the page
-    value = data["value"].double()[members]
-    cba, weights = class_batch_attention(query, key, value, scale=scale, return_weights=True)
-    row = members.index(asking)
-    scores = [s[row].softmax(0).numpy() for s in (value, cba, cba + value)]
-    return {"matrix": weights[cls].numpy(), "row": weights[cls, row].numpy(), "scores": np.stack(scores, 1)}
-
-
-def test_batch_attention_is_that_of_ferlib(browser, page_of) -> None:
-    """Put faces in and out, change who asks, class and scale: matrix and scores stay those of ferlib."""
-    with opened(browser, page_of("batch")) as reader:
-        page = reader.page
-
-        def agrees(members: list[int], asking: int, cls: int, scale: float) -> None:
-            want = expected_batch(members, asking, cls, scale)
-            bars = values(page, ".fer-batch .fer-row .fer-bar").reshape(len(CLASSES), 3)
-            np.testing.assert_allclose(bars, want["scores"], atol=1e-6)
-            cells = values(page, ".fer-cells rect[data-value]").reshape(len(members), len(members))
-            np.testing.assert_allclose(cells, want["matrix"], atol=1e-6)
-            shares = page.eval_on_selector_all(".fer-card", "all => all.map(e => e.dataset.value)")
-            assert [i for i, v in enumerate(shares) if v] == members
-            np.testing.assert_allclose([float(v) for v in shares if v], want["row"], atol=1e-6)
-            # and float16 moves nothing that a reader could see
-            data = batch()
-            exact = class_batch_attention(
-                *(data[n][members] for n in ("query", "key", "value")), scale=scale, return_weights=True
-            )[1]
-            np.testing.assert_allclose(cells, exact[cls].numpy(), atol=5e-3)
-
-        c, e = 8**-0.5, 49**-0.5
-        agrees([0, 2, 5], 2, 2, c)
-        page.get_by_role("button", name="neutral 2").click()  # face 8 comes in
-        agrees([0, 2, 5, 8], 2, 2, c)
-        page.get_by_role("radio", name=re.compile("^disgust 1 asks")).check()
-        page.get_by_role("radio", name="anger", exact=True).check()
-        page.get_by_role("radio", name="√E = √49").check()
-        agrees([0, 2, 5, 8], 5, 4, e)
-        page.get_by_role("button", name="disgust 1").click()  # who asks is taken out: the first asks
-        agrees([0, 2, 8], 0, 4, e)
-        page.get_by_role("button", name="everyone").click()
-        agrees(list(range(9)), 0, 4, e)
-        page.get_by_role("button", name="pair").click()
-        agrees([2, 7], 2, 4, e)
-        page.get_by_role("button", name="alone").click()
-        agrees([2], 2, 4, e)
-        page.get_by_role("button", name="surprise 1").click()  # a batch keeps its last face
-        agrees([2], 2, 4, e)
-        clean(reader)
-
-
-def test_batch_follows_the_keyboard(browser, page_of) -> None:
-    with opened(browser, page_of("batch"), width=360) as reader:
-        page = reader.page
-        face = page.get_by_role("button", name="fear 1")
-        assert face.get_attribute("aria-pressed") == "false"
-        face.focus()
-        page.keyboard.press("Enter")
-        settle(page)
-        assert face.get_attribute("aria-pressed") == "true"
-        page.get_by_role("application").focus()
-        page.keyboard.press("ArrowRight")
-        page.keyboard.press("ArrowDown")
-        page.wait_for_timeout(400)
-        want = expected_batch([0, 2, 5, 6], 2, 2, 8**-0.5)["matrix"]
-        said = page.locator("[role=status]").text_content()
-        assert said == f"Surprise 1 gives {want[1, 1]:.2f} of its attention to itself."
-
-
-def stage(page) -> np.ndarray:
-    settle(page)
-    return canvas(page, ".fer-stage canvas")
-
-
-def canvas(page, selector: str) -> np.ndarray:
-    """The pixels of a canvas: (H, W, 3) uint8."""
-    flat = page.eval_on_selector(
-        selector,
-        "c => [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]",
-    )
-    return np.array(flat[2:], dtype=np.uint8).reshape(flat[0], flat[1], 4)[..., :3]
-
-
-def test_resizers_are_wiped_flipped_and_subtracted(browser, page_of) -> None:
-    ways, truth, _ = pictures(0)
-    near, cubic, truth = (as_image(x, "x") for x in (ways["nearest"], ways["bicubic"], truth))
-    with opened(browser, page_of("resizer")) as reader:
-        page = reader.page
-        shown = stage(page)[..., 0]
-        assert (shown[:, :32] == near[:, :32]).all() and (shown[:, 32:] == cubic[:, 32:]).all()
-        page.get_by_role("slider", name="divider").focus()
-        for _ in range(25):
-            page.keyboard.press("ArrowRight")  # to 75 %
-        shown = stage(page)[..., 0]
-        assert (shown[:, :48] == near[:, :48]).all() and (shown[:, 48:] == cubic[:, 48:]).all()
-        box = page.locator(".fer-stage").bounding_box()
-        page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 40)
-        page.mouse.down()
-        page.mouse.move(box["x"] + 0.25 * box["width"], box["y"] + 90, steps=3)
-        page.mouse.up()
-        shown = stage(page)[..., 0]
-        assert (shown[:, :16] == near[:, :16]).all() and (shown[:, 16:] == cubic[:, 16:]).all(), "dragged"
-        page.get_by_role("radio", name="wipe").focus()
-        page.keyboard.press("ArrowRight")
-        assert (stage(page)[..., 0] == cubic).all(), "right only"
-        page.keyboard.press("ArrowRight")
-        gap = cubic.astype(float) - near
-        shown = stage(page).astype(int)
-        redder = shown[..., 0] - shown[..., 2]
-        assert (np.sign(redder)[np.abs(gap) > 3] == np.sign(gap)[np.abs(gap) > 3]).all(), "difference"
-        rms = np.sqrt((gap**2).mean())
-        assert abs(values(page, ".fer-verdict")[0] - rms) < 1e-9
-        distance = [np.sqrt(((x.astype(float) - truth) ** 2).mean()) for x in (near, cubic)]
-        text = page.locator(".fer-verdict").text_content()
-        assert f"nearest {distance[0]:.1f}; bicubic {distance[1]:.1f}" in text
-        assert page.locator(".fer-diff span").first.text_content() == f"−{np.abs(gap).max():.0f}"
-        clean(reader)
-
-
-def test_resizer_lens_spectra_and_faces(browser, page_of) -> None:
-    with opened(browser, page_of("resizer"), width=360) as reader:
-        page = reader.page
-        page.get_by_role("radio", name="two").check()
-        page.get_by_label("left", exact=True).select_option("bilinear")
-        page.get_by_label("right", exact=True).select_option("the truth")
-        ways, truth, _ = pictures(1)
-        pair = [as_image(x, "x") for x in (ways["bilinear"], truth)]
-        lens = page.get_by_role("application")
-        lens.focus()
-        for _ in range(30):
-            page.keyboard.press("ArrowUp")
-            page.keyboard.press("ArrowLeft")
-        page.keyboard.press("Shift+ArrowRight")
-        settle(page)
-        for n, image in enumerate(pair):
-            pixels = canvas(page, f".fer-pane:nth-child({n + 1}) canvas")[..., 0]
-            assert (pixels == image[:8, :8]).all(), "the lens shows other pixels than those in the corner"
-        spectra = json.loads(page.locator("svg[data-values]").get_attribute("data-values"))
-        for shown, image in zip(spectra, pair, strict=True):
-            np.testing.assert_allclose(shown, radial_spectrum(image), atol=5e-3)
-        clean(reader)
-
-
-def test_spectrum_finds_a_wave_where_it_is() -> None:
-    wave = 0.5 + 0.4 * np.sin(2 * np.pi * 22 / 96 * np.arange(96))[None].repeat(96, 0)
-    assert int(radial_spectrum(wave, 48).argmax()) == 22  # band k of 48 begins at k cycles in 96 pixels
-    assert radial_spectrum(np.zeros((32, 32))).max() == -12
-    noise = np.random.default_rng(0).random((28, 28))
-    assert radial_spectrum(noise).min() > -4, "a small picture has no empty rings"
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_figure_is_small_and_reads_without_scripts(kind: str) -> None:
     html = MAKE[kind]().html()
@@ -421,35 +90,7 @@ def test_a_figure_too_large_is_refused() -> None:
         ResizerExplorer({str(i): image for i, image in enumerate(noise)})
 
 
-def test_clear_words_for_wrong_arguments() -> None:
-    data = batch()
-    for wrong, match in [
-        ({"value": data["value"][:, :7]}, "need query, key"),
-        ({"labels": data["labels"] + 1}, "labels: 9 numbers"),
-        ({"start": [0, 0]}, "different faces"),
-        ({"presets": {"far": [99]}}, "far: different faces"),
-        ({"names": ["one"]}, "9 names"),
-        ({"query": data["query"] * float("nan")}, "query holds values that are not finite"),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            BatchAttentionExplorer(**{**data, "classes": CLASSES, **wrong})
-    for arguments, match in [
-        ({"prior": FERPLUS_PRIOR * 2}, "distribution"),
-        ({"classes": CLASSES[:7]}, "one row a class"),
-        ({"loss": "hinge"}, "hinge"),
-        ({"alpha": 1.5}, "alpha lies"),
-        ({"label": "joy"}, "joy"),
-        ({"logits": [0.0] * 7}, "one number a class"),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            LossExplorer(**{"prior": FERPLUS_PRIOR, "classes": CLASSES, **arguments})
-    ways = pictures()[0]
-    with pytest.raises(ValueError, match="one size"):
-        ResizerExplorer({**ways, "small": ways["nearest"][:32]})
-    with pytest.raises(ValueError, match="at least two"):
-        ResizerExplorer({"nearest": ways["nearest"]})
-    with pytest.raises(ValueError, match="none of the methods"):
-        ResizerExplorer(ways, left="lanczos")
+def test_a_value_that_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         pack([1e6], "float16")
 

@@ -49,7 +49,7 @@ class AttentionExplorer(Explorer):
     Parameters
     ----------
     faces: name -> picture, all of one size, 16 at most.
-    sources: name -> ``TokenAttention``, or an array (F, h, w): one map a face, negative heat counting as none.
+    sources: name -> ``TokenAttention``, or an array (F, h, w): one map a face, negative heat counts as none.
     truth: (F, H', W') in [0, 1], such as the renderer's ``masks["expression"]``; 0.5 and more is inside.
     truth_name: what that region is.
     answers: source name -> F short texts, such as what the network answers for each face.
@@ -66,8 +66,8 @@ class AttentionExplorer(Explorer):
 
         from ferlib.widgets import AttentionExplorer, TokenAttention
 
-        AttentionExplorer({"the hard face": image}, {"ViT": TokenAttention(weights, prefix=1), "Grad-CAM": cam},
-                          truth=masks)   # last line of a cell
+        AttentionExplorer({"the hard face": image}, truth=masks,      # last expression of a cell
+                          sources={"ViT": TokenAttention(weights, prefix=1), "Grad-CAM": cam})
     """
 
     _source = module("heat.js", "attention.js")

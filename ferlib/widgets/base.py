@@ -129,8 +129,8 @@ def picture(images: list[np.ndarray], words: str) -> str:
 
 
 def data_address(image: np.ndarray, *, quality: int = 90, most: int = 512) -> str:
-    """A picture as a ``data:`` address (JPEG), at most so many pixels wide and high. Shape: (H, W[, 3]) uint8,
-    text out.
+    """A picture as a ``data:`` address (JPEG), ``most`` pixels a side at most. Shape: (H, W[, 3]) uint8, text
+    out.
     """
     small, stream = Image.fromarray(image), io.BytesIO()
     small.thumbnail((most, most))

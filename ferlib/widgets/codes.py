@@ -1,10 +1,10 @@
-r"""One byte an entry: rows of attention as uint8 codes, and back. The page reads them by the same two equations.
+r"""One byte an entry: rows of attention as uint8 codes, and back. The page reads them by the same equations.
 
 Shares of attention span orders of magnitude, so their square roots are rounded, not they themselves:
 
 .. math:: c = \mathrm{round}(255 \sqrt{v / m}), \qquad \hat v = m\,(c / 255)^2, \qquad m = \max_j v_j
 
-which errs by at most m / 255, and by far less for small shares. Scores (any sign) are rounded on a straight line.
+which errs by at most m / 255, and by far less for small shares. Scores, of any sign, are rounded on a line.
 """
 
 from __future__ import annotations

@@ -110,7 +110,7 @@ function scoreRows() {
     element,
     set(score) {
       bars.forEach(({ key, bar: one }) => {
-        if (score) one.set(score[key], { mark: key === "auc" ? 0.5 : score.area });
+        if (score && !Number.isNaN(score[key])) one.set(score[key], { mark: key === "auc" ? 0.5 : score.area });
         else one.blank();
       });
     },

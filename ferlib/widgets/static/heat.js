@@ -114,7 +114,7 @@ function scoreOf({ values, width, height }, { inside, wide, high }) {
     const [below, upto] = ranks(ins, value);
     won += ins.length - upto + (upto - below) / 2;
   }
-  return { pointing: hits / peaks, energy: within / sum, auc: outs.length ? won / (ins.length * outs.length) : 0.5,
+  return { pointing: hits / peaks, energy: within / sum, auc: outs.length ? won / (ins.length * outs.length) : NaN,
     area: area / heat.length };
 }
 

@@ -1,0 +1,98 @@
+"""LossExplorer in a browser: six losses, their targets and pulls are those of ``ferlib.losses``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ferlib.data import EMOTIONS_FERPLUS as CLASSES
+from ferlib.losses import FERPLUS_PRIOR, CompensatedFocalPDLSLoss, FocalPDLSLoss, LabelSmoothingLoss, PDLSLoss
+from ferlib.widgets import LossExplorer
+from tests.explorers import FACE, clean, loss_explorer, opened, page_with, settle, slide, values
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return page_with(loss_explorer(), tmp_path_factory.mktemp("loss"))
+
+
+def expected_loss(name: str, alpha: float, gamma: float):
+    return {
+        "cross-entropy": lambda: torch.nn.CrossEntropyLoss(),
+        "label smoothing": lambda: LabelSmoothingLoss(alpha),
+        "PDLS": lambda: PDLSLoss(alpha, FERPLUS_PRIOR),
+        "focal": lambda: FocalPDLSLoss(1.0, gamma, FERPLUS_PRIOR),
+        "F-PDLS": lambda: FocalPDLSLoss(alpha, gamma, FERPLUS_PRIOR),
+        "compensated": lambda: CompensatedFocalPDLSLoss(alpha, FERPLUS_PRIOR),
+    }[name]()
+
+
+def test_losses_and_pulls_are_those_of_ferlib(browser, file: Path) -> None:
+    """Six losses at several settings, on several faces: value, target, probability and pull within 1e-5."""
+    with opened(browser, file) as reader:
+        page = reader.page
+        faces = {
+            "the hard face": FACE,
+            "knows nothing": [0.0] * 8,
+            "sure and right": [6.0 * (c == 3) for c in range(8)],
+            "sure and wrong": [6.0 * (c == 0) for c in range(8)],  # sadness is most often taken for neutral
+        }
+        for face, label, alpha, gamma in [
+            ("the hard face", 6, 0.8, 2), ("the hard face", 2, 0.35, 0.5), ("the hard face", 4, 1, 0),
+            ("sure and right", 3, 0.6, 3.5), ("sure and wrong", 3, 0.9, 1), ("knows nothing", 7, 0, 5),
+        ]:  # fmt: skip
+            page.get_by_label("the label says").select_option(index=label)
+            page.get_by_role("button", name=face).click()
+            for name in ("F-PDLS", "cross-entropy", "label smoothing", "PDLS", "focal", "compensated"):
+                page.get_by_role("radio", name=name, exact=True).check()
+                if name == "F-PDLS":
+                    settle(page)
+                    slide(page, "α", alpha)
+                    slide(page, "γ", gamma)
+                logits = torch.tensor([faces[face]], dtype=torch.float64, requires_grad=True)
+                criterion = expected_loss(name, alpha, gamma).double()
+                loss = criterion(logits, torch.tensor([label]))
+                (gradient,) = torch.autograd.grad(loss, logits)
+                shown = {k: values(page, f".fer-{k} .fer-bar") for k in ("p", "q", "pull")}
+                where = f"{name}, {face}, label {label}, alpha {alpha}, gamma {gamma}"
+                assert abs(values(page, ".fer-verdict")[0] - loss.item()) < 1e-5, where
+                np.testing.assert_allclose(shown["pull"], -gradient[0].numpy(), atol=1e-5, err_msg=where)
+                np.testing.assert_allclose(shown["p"], logits.detach().softmax(1)[0].numpy(), atol=1e-9)
+                if hasattr(criterion, "soft_targets"):
+                    np.testing.assert_allclose(shown["q"], criterion.soft_targets[label].numpy(), atol=1e-6)
+        clean(reader)
+
+
+def test_losses_follow_the_keyboard(browser, file: Path) -> None:
+    with opened(browser, file, width=360) as reader:
+        page = reader.page
+        before = values(page, ".fer-p .fer-bar")
+        page.get_by_role("slider", name="logit of fear").focus()
+        for _ in range(10):
+            page.keyboard.press("ArrowRight")
+        after = values(page, ".fer-p .fer-bar")
+        logits = torch.tensor(FACE)
+        logits[6] = 2.8  # ten steps of 0.1 from 1.8, the step nearest to the face's 1.84
+        np.testing.assert_allclose(after, logits.double().softmax(0).numpy(), atol=2e-3)
+        assert after[6] > before[6]
+        page.get_by_role("radio", name="F-PDLS").focus()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(400)
+        assert "The focal loss" in page.locator("[role=status]").text_content()
+        assert page.get_by_role("slider", name="α").is_disabled(), "the usual focal loss has no alpha"
+
+
+def test_clear_words_for_wrong_arguments() -> None:
+    for arguments, match in [
+        ({"prior": FERPLUS_PRIOR * 2}, "distribution"),
+        ({"classes": CLASSES[:7]}, "one row a class"),
+        ({"loss": "hinge"}, "hinge"),
+        ({"alpha": 1.5}, "alpha lies"),
+        ({"label": "joy"}, "joy"),
+        ({"logits": [0.0] * 7}, "one number a class"),
+    ]:
+        with pytest.raises(ValueError, match=match):
+            LossExplorer(**{"prior": FERPLUS_PRIOR, "classes": CLASSES, **arguments})
