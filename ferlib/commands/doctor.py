@@ -3,6 +3,7 @@ thing to do.
 
   ferlib doctor
   ferlib doctor --data ~/FERPlus --weights ~/weights
+  ferlib doctor --data ~/FERPlus --every      opens every image, not some of each split
 
 Exit code 0, or 1 if something that was named (by an option or by FERLIB_DATA) is broken.
 """
@@ -22,10 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights", action="append", metavar="PATH", help="checkpoint, or folder of checkpoints"
     )
+    parser.add_argument(
+        "--every", action="store_true", help="open every image of the data sets, and name each damaged one"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Examine and print. Shape: parsed options -> exit code."""
-    findings = examine(data=options.data, weights=options.weights)
+    findings = examine(data=options.data, weights=options.weights, every=options.every)
     print(render(findings))
     return int(any(finding.status == "broken" for finding in findings))

@@ -15,7 +15,8 @@ camera rotation note (EXIF)            obeyed
 several frames                         refused: which face is meant is not known
 floats, 32-bit integers                refused: their range is not known
 other formats, text, broken header     refused
-empty, truncated or damaged            refused; never filled up with grey
+empty, truncated or damaged            refused; never filled up with grey or black
+end overwritten with zeros             refused, although a decoder makes a picture of it (not seen in a BMP)
 more than 40 million pixels            refused before it is decoded
 another size than expected             refused, unless a size to resize to was asked for
 folder, missing, unreadable            refused
@@ -121,6 +122,8 @@ def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.n
         if getattr(image, "n_frames", 1) > 1:
             raise DataError(f"{image.n_frames} frames; expected one picture: save the frame that is meant")
         image.load()
+        if reason := _unfinished(path, image.format):
+            raise DataError(reason)
         flat = _flatten(image, mode)
         if image.getexif().get(_ORIENTATION, 1) != 1:
             flat = _flatten(ImageOps.exif_transpose(image), mode)
@@ -129,6 +132,23 @@ def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.n
     elif expect is not None and flat.size != (expect, expect):
         raise DataError(f"{flat.width} x {flat.height} pixels; expected {expect} x {expect}")
     return to_planes(np.array(flat))
+
+
+def _unfinished(path: Path, kind: str | None) -> str | None:
+    """What decoders overlook: a file of the right length whose end never came and was filled with zeros, as
+    broken downloads and disks leave it. Without its end mark a picture is not whole.
+    """
+    data = path.read_bytes()
+    whole = {
+        # an end of image behind the last start of a scan; no such bytes can lie within a scan
+        "JPEG": lambda: data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda"),
+        "PNG": lambda: b"IEND" in data,
+        # no mark at the end, but its length is at the front, and coded pixels do not end with many zeros
+        "WEBP": lambda: any(data[: 8 + int.from_bytes(data[4:8], "little")][-32:]),
+    }
+    if kind in whole and not whole[kind]():
+        return "damaged image (its end is missing)"
+    return None
 
 
 def square(image: Image.Image, size: int) -> Image.Image:

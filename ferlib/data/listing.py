@@ -169,11 +169,13 @@ def class_folders(
 
 
 def common_side(paths: Sequence[Path], usual: int) -> int:
-    """The side most of the first square pictures have; the usual one on a tie or where none can be read.
+    """The side most of some 25 square pictures have, taken from the whole list, so that a folder of damaged files
+    at its front does not decide; the usual one on a tie or where none can be read.
 
     Shape: paths -> pixels.
     """
-    sides = Counter(side for side in map(image_side, paths[:25]) if side)
+    some = paths[:: max(1, -(-len(paths) // 25))]
+    sides = Counter(side for side in map(image_side, some) if side)
     best = max(sides.values(), default=0)
     winners = [side for side, count in sides.items() if count == best]
     return usual if usual in winners or not winners else max(winners)

@@ -24,9 +24,9 @@ from ferlib.doctor.finding import Finding
 TRIED = 24  # images per split that are opened to see whether they can be read
 
 
-def look_at_data(given: Sequence[str | os.PathLike[str]] | None) -> list[Finding]:
-    """Data sets in named folders, else in $FERLIB_DATA, else in ``data`` and the cache. Shape: paths ->
-    list of Finding.
+def look_at_data(given: Sequence[str | os.PathLike[str]] | None, *, every: bool = False) -> list[Finding]:
+    """Data sets in named folders, else in $FERLIB_DATA, else in ``data`` and the cache; ``every`` opens all
+    their images. Shape: paths -> list of Finding.
     """
     section = "Data"
     named = [Path(p).expanduser() for p in given or []]
@@ -34,7 +34,7 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None) -> list[Finding
         named = [Path(os.environ["FERLIB_DATA"]).expanduser()]
     found: list[Finding] = []
     for root in named:
-        here = _data_sets(root)
+        here = _data_sets(root, every)
         found += here
         if not here:
             text = f"no data set found in {root}" if root.is_dir() else f"{root} is not a folder"
@@ -47,7 +47,7 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None) -> list[Finding
             found.append(Finding(section, "broken", "data", text, advice, lines))
     if not named:
         for root in (Path("data"), cache_root()):
-            found += _data_sets(root) if root.is_dir() else []
+            found += _data_sets(root, every) if root.is_dir() else []
         if not found:
             text = "no real faces: the chapters draw their own"
             advice = "for real ones: FERLIB_DATA=/path/to/FERPlus, or ferlib doctor --data PATH"
@@ -55,7 +55,7 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None) -> list[Finding
     return found
 
 
-def _data_sets(root: Path) -> list[Finding]:
+def _data_sets(root: Path, every: bool) -> list[Finding]:
     """Data sets in a folder, or in the folders right below it."""
     for places in ([root], sorted(p for p in root.glob("*") if p.is_dir())):
         found = []
@@ -64,7 +64,7 @@ def _data_sets(root: Path) -> list[Finding]:
                 reader = import_module(module)
                 try:
                     if place.is_dir() and reader.find_layout(place):
-                        found.append(_data_set(name, reader, place))
+                        found.append(_data_set(name, reader, place, every))
                 except DataError as error:
                     found.append(Finding("Data", "broken", reader.TITLE, str(error)))
                     break
@@ -73,7 +73,7 @@ def _data_sets(root: Path) -> list[Finding]:
     return []
 
 
-def _data_set(name: str, reader: ModuleType, root: Path) -> Finding:
+def _data_set(name: str, reader: ModuleType, root: Path, every: bool) -> Finding:
     layout = reader.find_layout(root)
     finding = Finding("Data", "ok", reader.TITLE, f"{layout} layout in {root}")
     sources: dict[str, Source] = {}
@@ -86,7 +86,7 @@ def _data_set(name: str, reader: ModuleType, root: Path) -> Finding:
     for split in reader.available_splits(root):
         try:
             sources[split] = reader.open_source(root, split)
-            problems += _unreadable(sources[split])
+            problems += _unreadable(sources[split], None if every else TRIED)
         except DataError as error:
             problems.append(str(error))
     if sources:
@@ -109,7 +109,8 @@ def _data_set(name: str, reader: ModuleType, root: Path) -> Finding:
         damaged = (
             "prepare it again" if is_cache(root) else "ferlib prepare leaves damaged files out and lists them"
         )
-        finding.advice = f"take the named files anew; {damaged}"
+        more = "" if every else f"; {TRIED} images of each split were opened, --every opens all"
+        finding.advice = f"take the named files anew; {damaged}{more}"
     return finding
 
 
@@ -132,10 +133,11 @@ def _table(sources: dict[str, Source]) -> list[str]:
     return lines
 
 
-def _unreadable(source: Source) -> list[str]:
-    """Errors of a few images, spread over the split."""
-    errors = []
-    for index in sorted({int(i) for i in torch.linspace(0, len(source) - 1, min(TRIED, len(source)))}):
+def _unreadable(source: Source, tried: int | None) -> list[str]:
+    """Errors of a few images, spread over the split, or of all."""
+    errors, count = [], len(source)
+    few = range(count) if tried is None else torch.linspace(0, count - 1, min(tried, count)).int().tolist()
+    for index in sorted(set(few)):
         try:
             source.read(index)
         except DataError as error:
