@@ -1,17 +1,17 @@
 """Checkpoints: one file, written whole or not at all, readable without running anything.
 
 A checkpoint is a single safetensors file. The network's tensors have their own names, so any program that
-reads safetensors can load them. What a resumed run needs besides (optimiser, averaged weights, epoch,
-history) stands in the same file, tensors under ``state/...`` and everything else as JSON in the header: one
-file can be replaced in one move, so a crash leaves either the old checkpoint or the new one. No pickle
-anywhere. Chapter 6.
+reads safetensors can load them. What is to be known besides stands in the same file, tensors (such as an
+optimiser's) under ``state/...`` and everything else as JSON in the header: one file can be replaced in one
+move, so a crash leaves either the old checkpoint or the new one. No pickle anywhere. Chapter 6.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,7 @@ from torch import Tensor, nn
 from ferlib.models.official import CheckpointError, from_official
 from ferlib.training.files import replacing
 
-__all__ = ["CheckpointError", "from_official", "load", "save"]
-
-_FORMAT = "ferlib-checkpoint-1"
+__all__ = ["CheckpointError", "check", "from_official", "load", "peek", "save"]
 
 
 def save(path: str | Path, model: nn.Module, state: dict[str, Any] | None = None) -> Path:
@@ -51,7 +49,7 @@ def save(path: str | Path, model: nn.Module, state: dict[str, Any] | None = None
             f"{path.name}: the model has a tensor called {clash!r}; 'state/' is kept for the run"
         )
     packed = _pack(state or {}, tensors, "state")
-    header = {"format": _FORMAT, "state": json.dumps(packed)}
+    header = {"state": json.dumps(packed)}  # one entry: the order of several would differ from run to run
     try:
         with replacing(path) as temporary:
             save_file(tensors, temporary, metadata=header)
@@ -78,63 +76,109 @@ def load(
     weights, stored, metadata = _read(path, device)
     if model is None:
         return {"model": weights, **_state(path, stored, metadata)}
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if missing := sorted(expected.keys() - found.keys()):
-        raise CheckpointError(
-            f"{path.name} lacks {len(missing)} tensors of {type(model).__name__}, first '{missing[0]}': "
-            "it belongs to another architecture"
-        )
-    if extra := sorted(found.keys() - expected.keys()):
-        raise CheckpointError(
-            f"{path.name} has {len(extra)} tensors that {type(model).__name__} lacks, first '{extra[0]}': "
-            "it belongs to another architecture"
-        )
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise CheckpointError(
-                f"{path.name}: '{name}' has shape {found[name]}, {type(model).__name__} expects {shape}; "
-                "is it for another number of classes or another image size?"
-            )
+    check(path.name, weights, model)
     state = _state(path, stored, metadata)
     model.load_state_dict(weights)
     return state
 
 
+def check(where: str, weights: dict[str, Tensor], model: nn.Module) -> None:
+    """Stop unless ``weights`` are those of ``model``: the same names, shapes and kinds of number.
+
+    Shape: tensors of any shape; nothing is changed. Raises ``CheckpointError`` that begins with ``where``.
+    """
+    own = model.state_dict()
+    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    if missing := sorted(expected.keys() - found.keys()):
+        raise CheckpointError(
+            f"{where} lacks {len(missing)} tensors of {type(model).__name__}, first '{missing[0]}': "
+            "it belongs to another architecture"
+        )
+    if extra := sorted(found.keys() - expected.keys()):
+        raise CheckpointError(
+            f"{where} has {len(extra)} tensors that {type(model).__name__} lacks, first '{extra[0]}': "
+            "it belongs to another architecture"
+        )
+    for name, shape in expected.items():
+        if found[name] != shape:
+            raise CheckpointError(
+                f"{where}: '{name}' has shape {found[name]}, {type(model).__name__} expects {shape}; "
+                "is it for another number of classes or another image size?"
+            )
+    for name, tensor in weights.items():
+        both = tensor.is_floating_point() and own[name].is_floating_point()
+        if tensor.dtype != own[name].dtype and not both:
+            raise CheckpointError(f"{where}: '{name}' holds {tensor.dtype}, expected {own[name].dtype}")
+
+
+def peek(path: str | Path) -> dict[str, Any]:
+    """The state of a checkpoint without its tensors (None stands for each): fast for a large file.
+
+    Shape: a path in, a dictionary out. Raises ``CheckpointError`` as ``load`` does.
+    """
+    path = Path(path)
+    with _opened(path, "cpu") as file:
+        metadata = file.metadata() or {}
+    return _state(path, _Nothing(), metadata)
+
+
+class _Nothing(dict):
+    def __missing__(self, name: str) -> None:
+        return None
+
+
 def _read(
     path: Path, device: str | torch.device
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    with _opened(path, device) as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
+        metadata = file.metadata() or {}
+    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("state/")}
+    return weights, {name: tensor for name, tensor in tensors.items() if name.startswith("state/")}, metadata
+
+
+@contextmanager
+def _opened(path: Path, device: str | torch.device) -> Iterator[Any]:
+    """An open safetensors file; whatever is wrong with it becomes one error that says so."""
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint {path}: give the path of a .safetensors file that a run has written"
         )
     try:
         with safe_open(path, framework="pt", device=str(device)) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, struct.error) as error:
-        start = path.read_bytes()[:2] if os.access(path, os.R_OK) else b""
-        if start in (b"PK", b"\x80\x02", b"\x80\x04"):
-            advice = (
-                "this is a pickle (.pth), which can run code when it is read: "
-                f"`ferlib convert --architecture NAME {path.name} OUT.safetensors` reads it without"
-            )
-        else:
-            advice = (
-                "the file is truncated or not in safetensors format: copy it again or go back to an older one"
-            )
-        raise CheckpointError(f"cannot read {path.name}: {error}; {advice}") from error
-    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("state/")}
-    return weights, {name: tensor for name, tensor in tensors.items() if name.startswith("state/")}, metadata
+            yield file
+    except (SafetensorError, OSError, struct.error, RuntimeError, ValueError, OverflowError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(f"cannot read {path.name}: {error}; {_advice(path)}") from error
+
+
+def _advice(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            start = file.read(2)
+    except OSError:
+        return "is it yours to read?"
+    if start in (b"PK", *(b"\x80" + bytes([n]) for n in range(6))):
+        return (
+            "this is a pickle (.pth), which can run code when it is read: "
+            f"`ferlib convert --architecture NAME {path.name} OUT.safetensors` reads it without"
+        )
+    return "the file is truncated or not in safetensors format: copy it again or go back to an older one"
 
 
 def _state(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, Any]:
     if "state" not in metadata:
         return {}  # plain weights, written by another program
     try:
-        return _unpack(json.loads(metadata["state"]), tensors)
-    except (json.JSONDecodeError, KeyError) as error:
-        raise CheckpointError(f"{path.name}: the state in the header is damaged ({error})") from error
+        state = _unpack(json.loads(metadata["state"]), tensors)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f"{path.name}: the state in the header is damaged ({reason})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path.name}: the state in the header is damaged (it is no dictionary)")
+    return state
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The training loop: one step, one epoch, one run. Short enough to be read in chapter 6.
 
-Every random number of epoch e comes from generators seeded by (seed, e). A run that was killed and resumed
-after epoch e therefore draws what the run that was never killed draws, and ends with the same weights.
+Every random number of step s in epoch e comes from a generator that begins at a function of (seed, e, s), and
+a checkpoint holds everything else (``RunState``). So a run that was killed anywhere and resumed draws what
+the run that was never killed draws, and ends with the same weights.
 """
 
 from __future__ import annotations
@@ -12,25 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ferlib.data.base import FaceDataset
-from ferlib.training.batches import Batches
-from ferlib.training.build import build_average, build_optimiser, set_lr
-from ferlib.training.device import autocast, choose_device, move
+from ferlib.training.batches import Batches, FaultyDataError
+from ferlib.training.build import set_lr
+from ferlib.training.device import move
+from ferlib.training.environment import environment, label_code
+from ferlib.training.interrupt import Interrupt
+from ferlib.training.judging import judge_epoch, validate
+from ferlib.training.processes import make_fabric, total
 from ferlib.training.progress import Progress, make_progress
 from ferlib.training.recipes import Recipe
+from ferlib.training.run import Run, share_of_step, some
 from ferlib.training.runs import RunFolder
-from ferlib.training.tally import Tally, logits_of
+from ferlib.training.seeds import draw_seed, drawing
+from ferlib.training.state import RunState
+from ferlib.training.step import TrainingError, accumulated_step, train_step
+from ferlib.training.tally import Tally
+
+__all__ = ["OnEpoch", "TrainingError", "fit", "train_epoch", "train_step", "validate"]
 
 OnEpoch = Callable[[nn.Module, dict[str, Any]], None]
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on (the loss is no number any more); the message says where and what to try.
-
-    Shape: takes one message string. Chapter 6.
-    """
 
 
 def fit(
@@ -42,8 +46,11 @@ def fit(
     *,
     run_dir: str | Path | None = None,
     resume: bool | str | Path = False,
+    overwrite: bool = False,
     progress: str | Progress | None = "auto",
     device: str | torch.device | None = None,
+    workers: int = 0,
+    tensorboard: bool = False,
     on_epoch: OnEpoch | None = None,
     judged_by: str = "validation",
 ) -> list[dict[str, Any]]:
@@ -58,140 +65,101 @@ def fit(
     criterion: ``(output, target) -> scalar``; the target is ``(B,)`` labels or ``(B, K)`` vote distributions.
     train, valid: data sets; ``valid`` only measures, and chooses the best epoch (the released protocol's
         callers give the test split here).
-    run_dir: folder for the recipe, metrics and checkpoints ``last`` and ``best``; None writes nothing.
-    resume: True goes on from ``run_dir``'s last checkpoint, a path from that file; False starts afresh.
-    progress: see ``make_progress``.
-    device: "cpu", "cuda", ...; by default the GPU where there is one.
-    on_epoch: called with the evaluated model and the epoch's record, which it may extend.
+    run_dir: folder for the recipe, metrics and checkpoints (``ferlib.training.runs``); None writes nothing.
+    resume: True goes on from ``run_dir``, a path from that run's folder or file; False starts afresh.
+    overwrite: a fresh start may replace a run of another recipe in ``run_dir``.
+    progress: see ``make_progress``. ``tensorboard``: log steps and epochs for TensorBoard in ``run_dir``.
+    device: "cpu", "cuda", ...; by default the GPU where there is one. Under ``torchrun`` each process has its
+        own, and its share of every batch.
+    workers: processes that read data ahead; they change no number.
+    on_epoch: called with the evaluated model and the epoch's record, which it may extend; under ``torchrun``
+        in the first process.
     judged_by: what log and progress call ``valid``: "validation", or "test" in the released protocol.
 
-    Shape: returns E records ``{epoch, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds}``,
-    losses as means per face, accuracies in [0, 1]. Raises ``TrainingError`` when the loss is NaN or infinite,
+    On a CPU the same seed gives the same bits (on the same machine, with as many threads), also when the run
+    was killed at any step and resumed. On a GPU the order of additions inside some kernels (atomic adds in
+    the backward passes of interpolation and indexing, cuDNN's choice of algorithm) is not fixed: numbers then
+    agree to rounding, which later steps magnify, and only what is drawn and in which order is the same.
+    Ctrl-C finishes the step, saves and raises ``KeyboardInterrupt``.
+
+    Shape: returns E records ``{epoch, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds}``
+    (and ``left_out`` where faces may be skipped), losses as means per face, accuracies in [0, 1]. Raises
+    ``TrainingError`` when the loss is NaN or infinite, ``FaultyDataError`` for faces that cannot be read,
     ``CheckpointError`` where a checkpoint does not fit or cannot be written. Chapter 6.
     """
-    device = choose_device(device)
-    move(model, recipe, device)
-    optimiser = build_optimiser(recipe, model)
-    average = build_average(recipe, model)
-    folder = RunFolder(run_dir, recipe, judged_by)
-    history = folder.resume(resume, model, optimiser, average, device) if resume else folder.begin()
-    learned, judged = Batches(train, recipe, device, shuffle=True), Batches(valid, recipe, device)
-    watch = make_progress(progress)
-    watch.judged_by = judged_by
-    watch.start(len(learned), recipe.epochs, history)
-    try:
-        for epoch in range(len(history) + 1, recipe.epochs + 1):
-            began = time.monotonic()
-            with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-                torch.manual_seed(1_000_003 * recipe.seed + epoch)
-                record = train_epoch(model, criterion, learned, optimiser, average, epoch, recipe, watch)
-            candidate = average.module if average else model
-            record |= validate(candidate, criterion, judged, epoch)
-            record["seconds"] = time.monotonic() - began
-            if on_epoch is not None:
-                on_epoch(candidate, record)
-            history.append(record)
-            folder.keep(model, optimiser, average, history)
-            watch.epoch(record)
-    except BaseException as error:
-        watch.close(f"stopped: {error or type(error).__name__}")
-        raise
-    if average is not None:
-        model.load_state_dict(average.module.state_dict())
+    fabric = make_fabric(device)
+    move(model, recipe, fabric.device)
+    network = fabric.strategy.setup_module(model)  # of several processes, all get the mean of their gradients
+    state = RunState(model, recipe, [label_code(train), label_code(valid)])
+    place = {"place": (fabric.global_rank, fabric.world_size), "workers": workers}
+    learned = Batches(train, recipe, fabric.device, shuffle=True, **place)
+    judged = Batches(valid, recipe, fabric.device, **place)
+    leads = fabric.is_global_zero  # the first process writes and speaks
+    with RunFolder(run_dir, recipe, judged_by, writes=leads) as folder, Interrupt() as stop:
+        watch = make_progress(progress, tensorboard=folder.log(tensorboard)) if leads else Progress()
+        if resume:
+            folder.resume(resume, state)
+        else:
+            folder.begin(lambda: environment(fabric, train, valid), overwrite=overwrite)
+        watch.begin(learned.count_steps, recipe.epochs, state.history, state.step, judged_by)
+        run = Run(fabric, network, folder, stop, watch)
+        try:
+            while state.epoch <= recipe.epochs:
+                record = train_epoch(state, criterion, learned, run)
+                record |= judge_epoch(state, criterion, judged, run)
+                if on_epoch is not None and leads:
+                    on_epoch(state.judged, record)
+                state.finish_epoch(fabric.broadcast(record))
+                folder.keep(state)
+                watch.epoch(record)
+        except BaseException as error:
+            if isinstance(error, FaultyDataError):
+                folder.save(state)
+            watch.close(f"stopped: {error or type(error).__name__}")
+            raise
+    if state.average is not None:
+        model.load_state_dict(state.average.module.state_dict())
     watch.close("done")
-    return history
+    return state.history
 
 
-def train_epoch(
-    model: nn.Module,
-    criterion: nn.Module,
-    batches: Batches,
-    optimiser: torch.optim.Optimizer,
-    average: nn.Module | None,
-    epoch: int,
-    recipe: Recipe,
-    watch: Progress,
-) -> dict[str, Any]:
-    """One pass over the training data.
+def train_epoch(state: RunState, criterion: nn.Module, batches: Batches, run: Run) -> dict[str, Any]:
+    """One pass over the training data, or the rest of one that was stopped.
 
     Loss and accuracy are those of the answer that validation judges too, before each step, and so comparable.
 
-    Shape: returns ``{epoch, lr, train_loss, train_accuracy}``. Chapter 6.
+    Shape: returns ``{epoch, lr, train_loss, train_accuracy}``. Raises ``TrainingError`` that names the faces
+    of a batch whose loss is no number, ``FaultyDataError``, and ``KeyboardInterrupt`` after Ctrl-C, when the
+    state is saved. Chapter 6.
     """
+    recipe, model, epoch, count = state.recipe, state.model, state.epoch, batches.count_steps
     model.train()
-    tally = Tally(recipe.protocol == "released")
-    for step, (images, target) in enumerate(batches.epoch(epoch)):
-        lr = recipe.lr_at(epoch - 1 + step / len(batches), 1 / len(batches))
-        set_lr(optimiser, lr)
+    clock = time.monotonic() - state.seconds
+    for step, parts in batches.steps(epoch, state.step):
+        set_lr(state.optimiser, recipe.lr_at(epoch - 1 + step / count, 1 / count))
+        weights = share_of_step(parts, run.fabric)
         try:
-            _, logits = train_step(
-                model, criterion, optimiser, images, target, clip=recipe.clip, precision=recipe.precision
-            )
+            with drawing(draw_seed(recipe.seed, "step", epoch, step, run.fabric.global_rank), batches.device):
+                answers = accumulated_step(
+                    model, criterion, state.optimiser, [(part.images, part.target) for part in parts],
+                    weights=weights, network=run.network, clip=recipe.clip, precision=recipe.precision,
+                )  # fmt: skip
         except TrainingError as error:
-            where = f"epoch {epoch}, step {step + 1} of {len(batches)}, learning rate {lr:.3g}"
+            faces, lr = parts[error.batch].names, state.optimiser.param_groups[-1]["lr"]
+            where = f"epoch {epoch}, step {step + 1} of {count}, learning rate {lr:.3g}"
             raise TrainingError(
-                f"{error} ({where}): lower lr, lengthen warmup or set clip; the checkpoint 'last' is sound"
+                f"{error} ({where}; {some(faces)}): lower lr, lengthen warmup or set clip; look at these "
+                "faces; the last checkpoint is sound"
             ) from None
-        if average is not None:
-            average.update_parameters(model)
+        if state.average is not None:
+            state.average.update_parameters(model)
+        tally = Tally(recipe.protocol == "released")
         with torch.no_grad():  # what is shown: the loss of the judged answer, as in validation
-            loss = float(criterion(logits, target))
-        tally.add(loss, logits, target)
-        watch.step(epoch, step + 1, loss)
-    return {"epoch": epoch, "lr": lr, **tally.means("train")}
-
-
-def train_step(
-    model: nn.Module,
-    criterion: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    images: Tensor,
-    target: Tensor,
-    *,
-    clip: float | None = None,
-    precision: str = "fp32",
-) -> tuple[float, Tensor]:
-    """One optimiser step; returns the loss and the logits before it.
-
-    What a network says it does not learn (its method ``frozen``, such as a landmark branch) is computed once
-    for both passes of SAM.
-
-    Shape: images (B, 3, S, S), target (B,) or (B, K) -> a number and (B, K). Raises ``TrainingError`` for a
-    loss that is NaN or infinite, before any weight has moved. Chapter 6.
-    """
-    passes = []  # SAM calls the closure twice; the first pass is the one at the weights themselves
-    with autocast(precision, images.device):
-        frozen = model.frozen(images) if hasattr(model, "frozen") else None
-    given = {} if frozen is None else {"frozen": frozen}
-
-    def closure() -> Tensor:
-        optimiser.zero_grad(set_to_none=True)
-        with autocast(precision, images.device):
-            output = model(images, **given)
-            loss = criterion(output, target)
-        if not torch.isfinite(loss):
-            raise TrainingError(f"the loss is {loss.item()}")
-        loss.backward()
-        if clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
-        passes.append((loss.item(), logits_of(output)))
-        return loss
-
-    optimiser.step(closure)
-    return passes[0]
-
-
-@torch.no_grad()
-def validate(model: nn.Module, criterion: nn.Module, batches: Batches, epoch: int = 0) -> dict[str, float]:
-    """Loss and accuracy without learning. Shape: returns ``{valid_loss, valid_accuracy}``, means per face
-    (per batch in the released protocol, which also varies the faces anew each ``epoch``).
-
-    Chapter 6; chapter 7 measures with more care.
-    """
-    model.eval()
-    tally = Tally(batches.recipe.protocol == "released")
-    for images, target in batches.epoch(epoch):
-        with autocast(batches.recipe.precision, images.device):
-            logits = logits_of(model(images))
-        tally.add(float(criterion(logits, target)), logits, target)
-    return tally.means("valid")
+            for (_, logits), part in zip(answers, parts, strict=True):
+                loss = float(criterion(logits, part.target))
+                tally.add(loss, logits, part.target)
+        *sums, lost, asked = total(run.fabric, *tally.state(), state.note_lost(parts), run.stop.asked)
+        state.finish_step(sums, int(lost), time.monotonic() - clock)
+        run.watch.step(epoch, step + 1, loss)
+        run.folder.rest(state, bool(asked))
+    return {"epoch": epoch, "lr": recipe.lr_at(epoch - 1 / count, 1 / count), **state.tally.means("train")}

@@ -1,4 +1,4 @@
-"""The picture that a notebook shows while a network trains: a bar and two curves, as one SVG in HTML.
+"""The picture of a run: two curves as one SVG, in a notebook under a bar, in a run's folder as a file.
 
 Ink is ``currentColor``, so it follows the page in light and in dark; the two curve colours are of middle
 lightness and differ from each other for colour-blind readers.
@@ -53,7 +53,26 @@ def progress_html(
     return f"<div>{bar}{caption}{_svg(epochs, losses, history, text)}</div>", text
 
 
-def _svg(epochs: int, losses: Points, history: Sequence[dict[str, Any]], text: str) -> str:
+def curves_svg(history: Sequence[dict[str, Any]], epochs: int, judged_by: str = "validation") -> str:
+    """A run's curves as an SVG file that follows the reader's light or dark screen.
+
+    Shape: one record per finished epoch in, text out. Chapter 6.
+    """
+    text = (
+        f"{len(history)} of {epochs} epochs, {judged_by} accuracy {100 * history[-1]['valid_accuracy']:.1f} %"
+    )
+    dark = "@media(prefers-color-scheme:dark){:root{color:#ddd;background:#181818}}"
+    ink = ":root{color:#222;background:#fff}" + dark
+    svg = _svg(epochs, [], history, text, judged_by).replace(
+        "<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1
+    )
+    start = svg.index(">") + 1
+    return f"{svg[:start]}<title>{escape(text)}</title><style>{ink}</style>{svg[start:]}\n"
+
+
+def _svg(
+    epochs: int, losses: Points, history: Sequence[dict[str, Any]], text: str, judged_by: str = "validation"
+) -> str:
     train_loss = [(r["epoch"], r["train_loss"]) for r in history]
     valid_loss = [(r["epoch"], r["valid_loss"]) for r in history]
     thin = _thin(losses, 300)
@@ -63,13 +82,13 @@ def _svg(epochs: int, losses: Points, history: Sequence[dict[str, Any]], text: s
     body = _panel(0, "loss", epochs, low, top, "{:.2g}")
     body += _path(0, thin, epochs, low, top, TRAIN, width=1, opacity=0.35)
     body += _series(0, train_loss, epochs, low, top, TRAIN, "train")
-    body += _series(0, valid_loss, epochs, low, top, VALID, "validation")
+    body += _series(0, valid_loss, epochs, low, top, VALID, judged_by)
     body += _panel(1, "accuracy, %", epochs, 0, 100, "{:.0f}")
     body += _series(
         1, [(r["epoch"], 100 * r["train_accuracy"]) for r in history], epochs, 0, 100, TRAIN, "train"
     )
     body += _series(
-        1, [(r["epoch"], 100 * r["valid_accuracy"]) for r in history], epochs, 0, 100, VALID, "validation"
+        1, [(r["epoch"], 100 * r["valid_accuracy"]) for r in history], epochs, 0, 100, VALID, judged_by
     )
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(text)}" '

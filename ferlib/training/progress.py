@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from ferlib.training.picture import progress_html
@@ -21,6 +22,19 @@ class Progress:
     """
 
     judged_by = "validation"
+    first = 0  # steps of the epoch under way that a resumed run has behind it
+
+    def begin(
+        self,
+        steps: int,
+        epochs: int,
+        history: list[dict[str, Any]],
+        first: int = 0,
+        judged_by: str = "validation",
+    ) -> None:
+        """What ``fit`` calls: notes where in an epoch the run goes on, then ``start``."""
+        self.first, self.judged_by = first, judged_by
+        self.start(steps, epochs, history)
 
     def start(self, steps: int, epochs: int, history: list[dict[str, Any]]) -> None:
         """The run begins: steps per epoch, number of epochs, what a resumed run has behind it."""
@@ -68,7 +82,9 @@ class TerminalProgress(Progress):
         from tqdm import tqdm
 
         super().start(steps, epochs, history)
-        self.bar = tqdm(total=steps * epochs, initial=steps * len(history), unit="step", dynamic_ncols=True)
+        self.bar = tqdm(
+            total=steps * epochs, initial=steps * len(history) + self.first, unit="step", dynamic_ncols=True
+        )
 
     def step(self, epoch: int, step: int, loss: float) -> None:
         self.bar.update()
@@ -98,7 +114,7 @@ class NotebookProgress(Progress):
 
         super().start(steps, epochs, history)
         self.losses: list[tuple[float, float]] = []
-        self.done, self.message, self.drawn = steps * len(history), "", 0.0
+        self.done, self.message, self.drawn = steps * len(history) + self.first, "", 0.0
         self.handle = display(self._bundle(), raw=True, display_id=True)
 
     def step(self, epoch: int, step: int, loss: float) -> None:
@@ -127,15 +143,42 @@ class NotebookProgress(Progress):
         return {"text/html": html, "text/plain": text}
 
 
-def make_progress(kind: str | Progress | None = "auto") -> Progress:
+class Several(Progress):
+    """More than one progress at once. Shape: as ``Progress``. Chapter 6."""
+
+    def __init__(self, *parts: Progress) -> None:
+        self.parts = parts
+
+    def begin(self, *facts: Any) -> None:
+        for part in self.parts:
+            part.begin(*facts)
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        for part in self.parts:
+            part.step(epoch, step, loss)
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        for part in self.parts:
+            part.epoch(record)
+
+    def close(self, message: str = "") -> None:
+        for part in self.parts:
+            part.close(message)
+
+
+def make_progress(kind: str | Progress | None = "auto", *, tensorboard: Path | None = None) -> Progress:
     """Choose how progress is shown.
 
     ``"auto"`` takes the notebook's picture in a notebook, the bar in a terminal, lines elsewhere;
     ``"notebook"``, ``"terminal"``, ``"log"`` and ``None`` (silent) choose by hand; a ``Progress`` object is
-    used as it is.
+    used as it is. ``tensorboard``: a run's folder, to log for TensorBoard there, too.
 
     Shape: a word in, a ``Progress`` out. Raises ``ValueError`` for another word. Chapter 6.
     """
+    if tensorboard:
+        from ferlib.training.tensorboard import TensorBoardProgress
+
+        return Several(make_progress(kind), TensorBoardProgress(tensorboard))
     if isinstance(kind, Progress):
         return kind
     if kind == "auto":

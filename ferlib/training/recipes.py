@@ -25,6 +25,7 @@ _CHOICES = {
     "interpolation": ("bicubic", "bilinear"),
     "precision": ("fp32", "bf16", "auto"),
     "compile": ("never", "gpu", "always"),
+    "on_fault": ("stop", "skip"),
     "data": (None, "ferplus", "rafdb", "affectnet7", "affectnet8"),
 }
 
@@ -65,7 +66,9 @@ class Recipe:
     data: the kind of data set that it is for, or None for any.
     balance: draw every class equally often (with replacement), instead of every face once.
     weights: what the network starts from: part of the network -> name of a pretrained file.
-    epochs, batch_size: passes over the data, faces per step.
+    epochs, batch_size: passes over the data; faces of one batch, over all processes together.
+    accumulate: batches whose gradients are added up for one step. Each stays a batch of its own for batch
+        attention and batch norm: 4 x 16 faces are *not* 64 to them (``accumulated_step``).
     lr_scale: part of the network -> factor of its learning rate, above 0; the others have 1.
     optimiser, lr, weight_decay: adam or adamw, learning rate > 0, weight decay >= 0.
     sam_rho: radius of SAM's ball, or None for none.
@@ -82,6 +85,9 @@ class Recipe:
         computes in it, as new GPUs and some processors do.
     compile: whether ``torch.compile`` translates the network: "never"; "gpu", where its minutes pay;
         "always". Where no compiler works it is told and left out.
+    on_fault: what to do about a face that cannot be read in mid-run: "stop" (the run is saved first), or
+        "skip" it and count it, unless more than half of a batch is lost.
+    save_minutes: a checkpoint inside an epoch after so many minutes; 0 after every step.
     channels_last: keep the channels of a pixel side by side; convolutions like it.
     seed: of the order of the data, augmentation and dropout.
 
@@ -100,6 +106,7 @@ class Recipe:
     weights: dict[str, str] = field(default_factory=dict)
     epochs: int = 20
     batch_size: int = 64
+    accumulate: int = 1
     optimiser: str = "adamw"
     lr: float = 1e-3
     lr_scale: dict[str, float] = field(default_factory=dict)
@@ -121,6 +128,8 @@ class Recipe:
     precision: str = "fp32"
     compile: str = "never"
     channels_last: bool = True
+    on_fault: str = "stop"
+    save_minutes: float = 10.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -132,6 +141,8 @@ class Recipe:
         ranges = {
             "epochs": self.epochs >= 1,
             "batch_size": self.batch_size >= 1,
+            "accumulate": self.accumulate >= 1,
+            "save_minutes": self.save_minutes >= 0,
             "lr": 0 < self.lr < math.inf,
             "lr_scale": all(0 < scale < math.inf for scale in self.lr_scale.values()),
             "weight_decay": self.weight_decay >= 0,

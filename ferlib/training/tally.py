@@ -33,6 +33,14 @@ class Tally:
         self.right += int((logits.argmax(1) == labels).sum()) * share
         self.weight += len(labels) * share
 
+    def state(self) -> list[float]:
+        """The three sums, for a checkpoint. Shape: -> loss, right, weight."""
+        return [self.loss, self.right, self.weight]
+
+    def restore(self, sums: list[float]) -> None:
+        """Go on from three sums. Shape: loss, right, weight in."""
+        self.loss, self.right, self.weight = map(float, sums)
+
     def means(self, prefix: str) -> dict[str, float]:
         """``{prefix_loss, prefix_accuracy}`` so far. Shape: a word in, two numbers out."""
         return {f"{prefix}_loss": self.loss / self.weight, f"{prefix}_accuracy": self.right / self.weight}
