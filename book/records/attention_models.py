@@ -58,8 +58,8 @@ def recipes() -> dict[str, Recipe]:
             face_backbone="dlib", encoder_options=dict(resize="bilinear", landmark_input="unit")
         ),
         weights={"face": "dlib-face", "landmarks": "mobilefacenet"}, image_size=LARGE_SIZE,
-        loss="cross-entropy", targets="votes", vit_weight=5.0, epochs=1, batch_size=32, lr=3e-4,
-        warmup=0.15, augment="none", clip=5.0, precision="auto", channels_last=False,
+        loss="cross-entropy", targets="votes", vit_weight=5.0, epochs=1, batch_size=16, lr=3e-4,
+        warmup=0.1, augment="none", clip=5.0, precision="auto", channels_last=False,
     )  # fmt: skip
     found = {
         "swin-drawn": swin,
@@ -138,6 +138,17 @@ class FromMaps(nn.Module):
         network.encoder.face = _Answering(self)  # only inside this object; ``release`` puts it back
         self._branch = [branch]
 
+    @torch.no_grad()
+    def standardise(self, count: int) -> None:
+        """Start the face branch's 1x1 convolutions so that every channel has mean 0, deviation 1 on the
+        first ``count`` faces: its maps are sums of ReLUs, most of which all faces have in common.
+        """
+        for name, conv in self.adapt.items():
+            maps = self.maps[name][:count].float()
+            mean, scale = maps.mean((0, 2, 3)), 1 / (maps.std((0, 2, 3)) + 1e-3)
+            conv.weight.copy_(torch.diag(scale)[:, :, None, None])
+            conv.bias.copy_(-mean * scale)
+
     def release(self) -> BatchTransformerNetwork:
         """The network as it was, with what it has learned."""
         self.network.encoder.face = self._branch[0]
@@ -189,6 +200,7 @@ def train_large(
     images = torch.cat([train["image"], valid["image"]])
     began = time.monotonic()
     model = FromMaps(network, frozen_maps(network, images))
+    model.standardise(len(train["image"]))
     print(f"maps of {len(images)} faces in {time.monotonic() - began:.0f} s", flush=True)
     votes = train["votes"] / train["votes"].sum(1, keepdim=True)
     optimiser, criterion = build_optimiser(recipe, model), build_criterion(recipe)
