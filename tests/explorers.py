@@ -47,9 +47,9 @@ def resizer_explorer() -> ResizerExplorer:
     )
 
 
-def batch(count: int = 9) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    query, key = torch.randn(2, count, len(CLASSES), 49, generator=generator) * 0.6
+def batch(count: int = 9, seed: int = 3, size: float = 0.6) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    query, key = torch.randn(2, count, len(CLASSES), 49, generator=generator) * size
     value = torch.randn(count, len(CLASSES), generator=generator)
     faces = torch.randint(0, 256, (count, 48, 48), generator=generator, dtype=torch.uint8)
     return {"faces": faces, "query": query, "key": key, "value": value, "labels": torch.arange(count) % 8}

@@ -19,9 +19,9 @@ def chromium_path() -> str | None:
 class Reader:
     """A page opened offline that remembers what went wrong."""
 
-    def __init__(self, browser, url: str | Path, *, width: int = 1280, scheme: str = "light") -> None:
+    def __init__(self, browser, url: str | Path, *, width: int = 1280, scheme: str = "light", **how) -> None:
         self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce"
+            viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", **how
         )
         self.page = self.context.new_page()
         self.outside: list[str] = []

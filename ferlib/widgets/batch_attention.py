@@ -27,8 +27,8 @@ class BatchAttentionExplorer(Explorer):
     and ``scale`` follow the reader's hand when a kernel is there.
 
     Shape: ``faces`` (N, H, W) or (N, 1, H, W), uint8 or floats in [0, 1], N up to 32; ``query`` and ``key``
-    (N, C, E), as they enter the attention (kept as float16, three digits); ``value`` (N, C), own scores;
-    ``labels`` (N,) true classes; ``classes`` C names; ``names`` N names (default "fear 1", "fear 2", ...);
+    (N, C, E), as they enter the attention; ``value`` (N, C), own scores; ``labels`` (N,) true
+    classes; ``classes`` C names; ``names`` N names (default "fear 1", "fear 2", ...);
     ``scale`` (default 1/sqrt(C)) multiplies the products; ``start`` the members at first, the one who asks in
     front; ``presets`` maps a name to members ("everyone" and "alone" are always there).
 
@@ -97,8 +97,8 @@ class BatchAttentionExplorer(Explorer):
             "presets": [[name, sorted(who)] for name, who in chosen.items()],
             "scales": usual,
             "faces": pack(pictures),
-            "query": pack(query, "float16"),
-            "key": pack(key, "float16"),
+            "query": pack(query, "float32"),
+            "key": pack(key, "float32"),
             "value": pack(value, "float32"),
         }
         self._pictures = pictures

@@ -2,9 +2,10 @@ r"""One byte an entry: rows of attention as uint8 codes, and back. The page read
 
 Shares of attention span orders of magnitude, so their square roots are rounded, not they themselves:
 
-.. math:: c = \mathrm{round}(255 \sqrt{v / m}), \qquad \hat v = m\,(c / 255)^2, \qquad m = \max_j v_j
+.. math:: c = \mathrm{round}(254.49 \sqrt{v / m}) \le 254, \qquad \hat v = m\,(c / 254.49)^2
 
-which errs by at most m / 255, and by far less for small shares. Scores, of any sign, are rounded on a line.
+with m the row's maximum, which itself has code 255. That errs by at most m / 255, and by far less for small
+shares. Scores, of any sign, are rounded on a line.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import numpy as np
 from ferlib.widgets.packing import pack
 
 __all__ = ["Scores", "Shares"]
+
+ROOT = 254.49  # a little less than 254.5: next to the maximum, too, the error stays below 1/255
 
 
 @dataclass(frozen=True)
@@ -34,15 +37,17 @@ class Shares:
     def of(cls, rows: np.ndarray) -> Shares:
         """Encode. Shape: (..., K), entries at least 0."""
         rows = rows.astype(np.float64)
-        top = rows.max(-1).astype(np.float32)
-        relative = rows / np.where(top > 0, top, 1)[..., None]
-        codes = np.round(255 * np.sqrt(np.clip(relative, 0, 1))).astype(np.uint8)
-        codes[(codes == 255) & (rows < rows.max(-1, keepdims=True) * (1 - 1e-6))] = 254
-        return cls(codes, top)
+        top = rows.max(-1, keepdims=True)
+        share = rows / np.where(top > 0, top, 1)
+        codes = np.minimum(254, np.round(ROOT * np.sqrt(share))).astype(np.uint8)
+        codes[share > 1 - 1e-6] = 255
+        return cls(codes, top[..., 0].astype(np.float32))
 
     def values(self, index: object = ...) -> np.ndarray:
         """Decode the rows at an index of the leading axes. Shape: float64 (..., K)."""
-        return np.asarray(self.top[index], np.float64)[..., None] * (self.codes[index] / 255.0) ** 2
+        codes = self.codes[index]
+        share = np.where(codes == 255, 1.0, (codes / ROOT) ** 2)
+        return np.asarray(self.top[index], np.float64)[..., None] * share
 
     def packed(self) -> dict[str, object]:
         """For the page. Shape: a mapping that JSON can hold."""

@@ -50,8 +50,19 @@ function matrixPanel(colourOf, oncell) {
   const svg = s("svg", { viewBox: `0 0 ${side + edge} ${side + edge}`, class: "fer-chart fer-cells", tabindex: 0,
     role: "application", "aria-label": "attention matrix of this class: arrow keys move from cell to cell" });
   const cursor = s("rect", { class: "fer-cursor" }), asker = s("rect", { class: "fer-askrow" });
-  let count = 0, cells = [], place = [0, 0];
-  const go = (i, j) => { place = [clamp(i, 0, count - 1), clamp(j, 0, count - 1)]; oncell(place); };
+  let count = 0, cells = [], place = [0, 0], drawn = "";
+  const size = () => side / count, frame = (rect, i, j, width) => {
+    for (const [name, value] of Object.entries({ x: edge + j * size(), y: edge + i * size(), width, height: size() })) {
+      rect.setAttribute(name, value);
+    }
+  };
+  const go = (i, j) => {
+    const next = [clamp(i, 0, count - 1), clamp(j, 0, count - 1)];
+    if (next[0] === place[0] && next[1] === place[1]) return;
+    place = next;
+    frame(cursor, ...place, size());
+    oncell();
+  };
   const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   svg.addEventListener("keydown", (event) => {
     if (!step[event.key]) return;
@@ -59,9 +70,9 @@ function matrixPanel(colourOf, oncell) {
     go(place[0] + step[event.key][0], place[1] + step[event.key][1]);
   });
   const point = (event) => {
-    const box = svg.getBoundingClientRect(), unit = (side + edge) / box.width, size = side / count;
-    const j = Math.floor(((event.clientX - box.left) * unit - edge) / size);
-    const i = Math.floor(((event.clientY - box.top) * unit - edge) / size);
+    const box = svg.getBoundingClientRect(), unit = (side + edge) / box.width;
+    const j = Math.floor(((event.clientX - box.left) * unit - edge) / size());
+    const i = Math.floor(((event.clientY - box.top) * unit - edge) / size());
     if (i >= 0 && j >= 0 && i < count && j < count) go(i, j);
   };
   svg.addEventListener("pointermove", point);
@@ -70,29 +81,27 @@ function matrixPanel(colourOf, oncell) {
     svg,
     place: () => place,
     set(members, rows, asking, top) {
-      const size = side / members.length, frame = (rect, i, j, width) => {
-        for (const [name, value] of Object.entries({ x: edge + j * size, y: edge + i * size, width, height: size })) {
-          rect.setAttribute(name, value);
-        }
-      };
       if (members.length !== count) {
         count = members.length;
         cells = rows.map((row, i) => row.map((_, j) => {
           const cell = s("rect", {});
-          frame(cell, i, j, size);
+          frame(cell, i, j, size());
           return cell;
         }));
         place = place.map((at) => clamp(at, 0, count - 1));
       }
-      const dots = members.flatMap((face, n) => [[edge + (n + 0.5) * size, edge / 2 - 1], [edge / 2 - 1, edge + (n + 0.5) * size]]
-        .map(([cx, cy]) => s("circle", { cx, cy, r: Math.min(5, size / 2.4), fill: colourOf(face), class: "fer-mark" })));
-      svg.replaceChildren(...dots, ...cells.flat(), asker, cursor);
+      if (drawn !== members.join()) {
+        const dots = members.flatMap((face, n) => [[edge + (n + 0.5) * size(), edge / 2 - 1], [edge / 2 - 1, edge + (n + 0.5) * size()]]
+          .map(([cx, cy]) => s("circle", { cx, cy, r: Math.min(5, size() / 2.4), fill: colourOf(face), class: "fer-mark" })));
+        svg.replaceChildren(...dots, ...cells.flat(), asker, cursor);
+        drawn = members.join();
+      }
       rows.forEach((row, i) => row.forEach((share, j) => {
         cells[i][j].setAttribute("fill", `rgb(${viridis(share / top)})`);
         cells[i][j].dataset.value = share;
       }));
       frame(asker, asking, 0, side);
-      frame(cursor, place[0], place[1], size);
+      frame(cursor, ...place, size());
     },
   };
 }
@@ -121,8 +130,7 @@ async function render({ model, el }) {
   const choose = pills({ label: "for the class", options: classes, colours, onchange: (c) => change(model, { cls: c }) });
   const scaling = pills({ label: "scores divided by", options: scales.map(([text]) => text), onchange: (i) => change(model, { scale: scales[i][1] }) });
   const pair = [face(), face()], reading = h("p", {});
-  let cellText = false;
-  const matrix = matrixPanel((i) => colours[labels[i]], () => { cellText = true; refresh(); });
+  const matrix = matrixPanel((i) => colours[labels[i]], () => say(showCell()));
   const legend = h("p", { class: "fer-key" }, h("span", {}, "0"), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
   const rows = classes.map((name, c) => {
     const bars = WAYS.map(() => bar({ colour: colours[c] }));
@@ -148,25 +156,31 @@ async function render({ model, el }) {
         h("div", { class: "fer-pair" }, pair, reading)),
       h("div", {}, table, verdict, tally)), said));
 
+  let grid = [];
+  const showCell = () => { // the two faces of the chosen cell, and what one gives the other
+    const [i, j] = matrix.place(), [one, other] = [i, j].map((at) => model.get("members")[at]);
+    draw(pair[0], one);
+    draw(pair[1], other);
+    reading.textContent = `${capital(names[one])} gives ${number(grid[i][j])} of its attention to ${i === j ? "itself" : names[other]}.`;
+    return reading.textContent;
+  };
   const refresh = () => {
     const members = model.get("members"), asking = model.get("asking"), c = model.get("cls"), scale = model.get("scale");
-    const grid = members.map((i) => sharesOf(net, members, i, c, scale)), top = Math.max(...grid.flat());
+    grid = members.map((i) => sharesOf(net, members, i, c, scale));
+    const top = Math.max(...grid.flat());
     const mine = grid[members.indexOf(asking)];
     cards.forEach((card, i) => card.set(members.includes(i), i === asking, mine[members.indexOf(i)], Math.max(...mine)));
     choose.set(c);
     scaling.set(scales.findIndex(([, other]) => Math.abs(other - scale) < 1e-9));
     matrix.set(members, grid, members.indexOf(asking), top);
     legend.lastChild.textContent = number(top);
-    const [i, j] = matrix.place();
-    draw(pair[0], members[i]);
-    draw(pair[1], members[j]);
-    reading.textContent = `${capital(names[members[i]])} gives ${number(grid[i][j])} of its attention to ` +
-      `${i === j ? "itself" : names[members[j]]}.`;
+    showCell();
     const scores = scoresOf(net, members, asking, scale), y = labels[asking];
     const winners = WAYS.map(([way], w) => {
       const p = softmax(scores[way]), winner = argmax(p);
       rows.forEach((row, k) => {
         row.bars[w].set(p[k]);
+        row.bars[w].element.dataset.score = scores[way][k];
         row.bars[w].element.classList.toggle("fer-winner", k === winner);
         row.element.classList.toggle("fer-label", k === y);
       });
@@ -177,8 +191,7 @@ async function render({ model, el }) {
       ` (${number(Math.max(...mine))}). Alone it is read as ${winners[0]}, with the batch as ${winners[2]}.`;
     const right = WAYS.map(([way]) => members.filter((m) => argmax(scoresOf(net, members, m, scale)[way]) === labels[m]).length);
     tally.textContent = `Right in this batch of ${members.length}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`;
-    say(cellText ? reading.textContent : `${verdict.textContent} ${tally.textContent}`);
-    cellText = false;
+    say(`${verdict.textContent} ${tally.textContent}`);
   };
   return watch(model, ["members", "asking", "cls", "scale"], refresh);
 }

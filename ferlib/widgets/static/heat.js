@@ -2,7 +2,7 @@
 
 // The value of one code: shares are squares of the code, scores lie on a straight line, code 0 is masked.
 const decoded = (block, row, code) => block.top
-  ? block.top[row] * (code / 255) ** 2
+  ? block.top[row] * (code === 255 ? 1 : (code / 254.49) ** 2)
   : code === 0 ? -Infinity : block.low[row] + (block.high[row] - block.low[row]) * (code - 1) / 254;
 
 async function openBlock(packed) {

@@ -3,6 +3,9 @@
   const root = document.getElementById(HOST_ID);
   if (!root || root.dataset.ready) return;
   root.dataset.ready = "loading";
+  // The page is painted first, with the picture or table that stands here; then, in a free moment, the data is read.
+  await new Promise((go) => requestAnimationFrame(() => setTimeout(go)));
+  await new Promise((go) => (window.requestIdleCallback ? requestIdleCallback(go, { timeout: 500 }) : setTimeout(go)));
   const state = JSON.parse(root.querySelector("script[type='application/json']").textContent);
   const listeners = {};
   const model = {
@@ -16,7 +19,6 @@
     on(name, listener) { (listeners[name] ||= []).push(listener); },
     off(name, listener) { listeners[name] = (listeners[name] || []).filter((other) => other !== listener); },
   };
-  await new Promise((go) => requestAnimationFrame(() => setTimeout(go))); // the page is painted first
   const place = document.createElement("div");
   try {
     await render({ model, el: place });

@@ -1,0 +1,270 @@
+"""AttentionExplorer: what the bytes keep, and what the page shows and scores, patch by patch."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ferlib.explain import attention_score
+from ferlib.widgets import AttentionExplorer, TokenAttention
+from ferlib.widgets.codes import Scores, Shares
+from tests.explorers import (
+    attention,
+    attention_explorer,
+    clean,
+    opened,
+    page_with,
+    regions,
+    settle,
+    slide,
+)  # fmt: skip
+
+FACES = ("hard", "twin", "friend")
+KEPT = attention_explorer()
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return page_with(KEPT, tmp_path_factory.mktemp("attention"))
+
+
+@pytest.mark.parametrize("sharpness", [0.01, 1, 30])
+def test_a_byte_keeps_shares_to_a_255th_of_their_maximum_and_its_place(sharpness: float) -> None:
+    rows = (sharpness * torch.randn(500, 49, generator=torch.Generator().manual_seed(8))).softmax(-1).numpy()
+    rows[0], rows[1] = 0, 1 / 49
+    coded = Shares.of(rows)
+    top = rows.max(-1, keepdims=True)
+    assert (np.abs(coded.values() - rows) <= top / 255 * (1 + 1e-6)).all()
+    assert (coded.values().argmax(-1) == rows.argmax(-1)).all()
+    small = (rows > 0) & (rows < top / 100)  # small shares keep their order of magnitude
+    if sharpness == 1:
+        assert small.any() and (np.abs(coded.values() - rows)[small] < top.max() / 2000).all()
+
+
+def test_a_byte_keeps_scores_to_a_508th_of_their_range_and_masks() -> None:
+    rows = 40 * torch.randn(300, 49, generator=torch.Generator().manual_seed(9)).numpy()
+    rows[:, 5], rows[7], rows[8, :48] = -np.inf, 3, -np.inf
+    got, seen = Scores.of(rows).values(), np.isfinite(rows)
+    assert (np.isneginf(got) == ~seen).all()
+    span = (np.where(seen, rows, -1e9).max(-1) - np.where(seen, rows, 1e9).min(-1))[:, None]
+    error = np.abs(np.where(seen, got, 0) - np.where(seen, rows, 0))
+    assert (error <= span / 508 + 1e-4).all()
+
+
+def test_maps_are_means_over_heads_and_rows_and_sums_over_levels() -> None:
+    """Against torch on what was given, which the bytes keep to 1/255 of each row's maximum."""
+    scores = attention()
+    vit, levels = scores["vit"]["second"].softmax(-1), scores["levels"]["mixer"].softmax(-1)
+    place = 1 + 2 * 7 + 3  # (0.5, 0.4): row 2, column 3
+    wanted = {
+        (None, None, (0.5, 0.4)): vit[1, :, place, 1:].mean(0),
+        (2, None, (0.5, 0.4)): vit[1, 2, place, 1:],
+        (None, None, "token"): vit[1, :, 0, 1:].mean(0),
+        (None, None, "all"): vit[1, :, 1:, 1:].mean((0, 1)),
+    }
+    for (head, level, query), want in wanted.items():
+        got = KEPT.shown("ViT", "twin", head=head, level=level, query=query)
+        assert np.abs(got.ravel() - want.numpy()).max() <= vit[1].max() / 255, (head, query)
+    cells = [2 + level * 49 + 17 for level in range(3)]
+    each = levels[2][:, :, 2:].unflatten(2, (3, 49))
+    for level, want in [
+        (None, each[:, cells].mean((0, 1)).sum(0)), ("14", each[:, cells[1]].mean(0)[1]),
+    ]:  # fmt: skip
+        got = KEPT.shown("levels", "friend", level=level, query=(0.5, 0.4))
+        assert np.abs(got.ravel() - want.numpy()).max() <= 3 * levels[2].max() / 255
+    raw = scores["vit"]["first"][0, :, 9, 1:].mean(0).numpy()  # row 8 - 1: the first of the second row
+    got = KEPT.shown("ViT", "hard", layer="first", step="scores", query=(0.2, 0.2))
+    assert np.abs(got.ravel() - raw).max() < 0.06
+    window = KEPT.shown("windows", "hard", step="scores", query=(0.1, 0.1))
+    assert np.isneginf(window[:, 4:]).all() and np.isfinite(window[:4, :4]).all()
+
+
+def test_pooling_adds_keys_and_averages_queries() -> None:
+    fine = torch.rand(2, 2, 17, 17, generator=torch.Generator().manual_seed(1)).softmax(-1)
+    coarse = TokenAttention({"a": fine}, prefix=1, grid=2, average_heads=True)
+    got = coarse.map(1, "a", None, "softmax", (0.9, 0.1), None)
+    asking = fine[1].mean(0)[[3, 4, 7, 8]].mean(0)[1:].reshape(2, 2, 2, 2).sum((1, 3))
+    np.testing.assert_allclose(got, asking, atol=fine.max().item() * 4 / 255)
+    assert coarse.packed()["layers"][0]["softmax"]["codes"]["shape"] == [2, 1, 5, 5]
+
+
+class Page:
+    """A page with the explorer, read side by side."""
+
+    def __init__(self, reader) -> None:
+        self.page = reader.page
+
+    def side(self, name: str):
+        return self.page.get_by_role("region", name=f"{name} map")
+
+    def map(self, name: str) -> np.ndarray:
+        settle(self.page)
+        found = self.side(name).get_by_role("application").evaluate(
+            "e => [e.map.height, e.map.width, ...Array.from(e.map.values, (v) => Math.max(v, -1e300))]"
+        )  # fmt: skip
+        return np.array(found[2:]).reshape(int(found[0]), int(found[1]))
+
+    def scores(self, name: str) -> np.ndarray:
+        settle(self.page)
+        bars = self.side(name).locator(".fer-scores .fer-bar")
+        return np.array(bars.evaluate_all("all => all.map((e) => e.dataset.value ? +e.dataset.value : NaN)"))
+
+    def agrees(self, name: str, source: str, face: str, **how) -> None:
+        """The side's map is the one that Python gives, and its scores are Python's of that map."""
+        want, got = KEPT.shown(source, face, **how), self.map(name)
+        np.testing.assert_allclose(got, np.where(np.isneginf(want), -1e300, want), rtol=1e-6, atol=1e-9)
+        if how.get("step") == "scores":
+            assert np.isnan(self.scores(name)).all()
+            return
+        truth = regions()[FACES.index(face)][None]
+        python = attention_score(torch.from_numpy(want)[None].float(), truth)
+        shown = dict(zip(("pointing", "energy", "auc"), self.scores(name), strict=True))
+        for key, value in shown.items():
+            assert abs(value - python[key].item()) < (1e-3 if key == "auc" else 1e-5), (key, how)
+
+    def hover(self, name: str, x: float, y: float) -> None:
+        box = self.side(name).get_by_role("application").bounding_box()
+        self.page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+
+
+def test_pointer_and_controls_show_the_maps_that_python_holds(browser, file: Path) -> None:
+    with opened(browser, file) as reader:
+        view, page = Page(reader), reader.page
+        left, right = view.side("left"), view.side("right")
+        view.agrees("left", "ViT", "hard", query=(0.5, 0.4))
+        view.agrees("right", "levels", "hard", query=(0.5, 0.4))
+        view.hover("left", 0.9, 0.2)
+        view.agrees("left", "ViT", "hard", query=(0.9, 0.2))
+        view.agrees("right", "levels", "hard", query=(0.9, 0.2))
+        left.get_by_role("radio", name="3", exact=True).check()
+        view.agrees("left", "ViT", "hard", query=(0.9, 0.2), head=2)
+        left.get_by_role("radio", name="scores").check()
+        view.agrees("left", "ViT", "hard", query=(0.9, 0.2), head=2, step="scores")
+        left.get_by_role("radio", name="rollout").check()
+        slide_to(left, "layer", 0)
+        view.agrees("left", "ViT", "hard", query=(0.9, 0.2), layer="first", step="rollout")
+        page.get_by_role("radio", name="class token").check()
+        view.agrees("left", "ViT", "hard", query="token", layer="first", step="rollout")
+        view.agrees("right", "levels", "hard", query="token")
+        right.get_by_role("radio", name="28", exact=True).check()
+        page.get_by_role("radio", name="all patches").check()
+        view.agrees("right", "levels", "hard", query="all", level="28")
+        page.get_by_role("radio", name="friend").check()
+        assert "reads surprise" in left.text_content()
+        view.agrees("right", "levels", "friend", query="all", level="28")
+        right.get_by_label("right map").select_option("windows")
+        view.hover("right", 0.3, 0.6)
+        view.agrees("right", "windows", "friend", query=(0.3, 0.6))
+        right.get_by_role("radio", name="scores").check()
+        view.agrees("right", "windows", "friend", query=(0.3, 0.6), step="scores")
+        right.get_by_label("right map").select_option("Grad-CAM")
+        view.agrees("right", "Grad-CAM", "friend")
+        clean(reader)
+
+
+def slide_to(side, label: str, value: float) -> None:
+    side.get_by_role("slider", name=label).fill(str(value))
+
+
+def test_arrow_keys_move_the_patch_and_a_screen_reader_is_told(browser, file: Path) -> None:
+    with opened(browser, file, width=380) as reader:
+        view, page = Page(reader), reader.page
+        view.side("left").get_by_role("application").focus()
+        for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowLeft"):  # stops at the upper edge
+            page.keyboard.press(key)
+        view.agrees("left", "ViT", "hard", query=(2.5 / 7, 0.01))
+        page.wait_for_timeout(400)
+        said = page.locator("[role=status]").text_content()
+        peak = KEPT.shown("ViT", "hard", query=(2.5 / 7, 0.01))
+        row, column = divmod(int(peak.argmax()), 7)
+        expected = (
+            f"hard. ViT: The patch in row 1, column 3 gives most to row {row + 1}, column {column + 1}: "
+            f"{peak.max():.3f}."
+        )
+        assert said.startswith(expected), said
+        assert re.search(r"levels: The patch in row 1, column 3 .* Pointing \d\.\d\d, energy", said)
+        clean(reader)
+
+
+def test_a_finger_moves_the_patch(browser, file: Path) -> None:
+    with opened(browser, file, width=380, has_touch=True) as reader:
+        view = Page(reader)
+        box = view.side("right").get_by_role("application").bounding_box()
+        reader.page.touchscreen.tap(box["x"] + 0.7 * box["width"], box["y"] + 0.8 * box["height"])
+        view.agrees("right", "levels", "hard", query=(0.7, 0.8))
+        view.agrees("left", "ViT", "hard", query=(0.7, 0.8))
+        clean(reader)
+
+
+def test_the_outline_is_the_edge_of_the_true_region(browser, file: Path) -> None:
+    with opened(browser, file) as reader:
+        page = reader.page
+        for face, truth in zip(FACES, regions().numpy() >= 0.5, strict=True):
+            page.get_by_role("radio", name=face, exact=True).check()
+            settle(page)
+            path = page.locator(".fer-region path").first.get_attribute("d")
+            runs = [
+                (int(x), int(y), way, int(to))
+                for x, y, way, to in re.findall(r"M(\d+) (\d+)([HV])(\d+)", path)
+            ]
+            inked = sum(to - (x if way == "H" else y) for x, y, way, to in runs)
+            framed = np.pad(truth, 1).astype(int)
+            assert inked == sum(np.abs(np.diff(framed, axis=axis)).sum() for axis in (0, 1))
+        assert page.locator(".fer-region").first.is_visible()
+        page.get_by_role("checkbox", name="outline the true region").uncheck()
+        settle(page)
+        assert not page.locator(".fer-region").first.is_visible()
+
+
+def test_heat_is_drawn_where_the_attention_is(browser, file: Path) -> None:
+    with opened(browser, file) as reader:
+        view, page = Page(reader), reader.page
+        slide(page, "heat over face", 1)
+        settle(page)
+        flat = page.eval_on_selector(
+            ".fer-heat", "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+        )
+        alpha = np.array(flat).reshape(7, 7, 4)[..., 3]
+        want = view.map("left")
+        np.testing.assert_allclose(alpha, 255 * (0.2 + 0.8 * np.sqrt(want / want.max())), atol=0.51)
+
+
+def test_scores_of_the_bytes_are_near_those_of_what_was_given() -> None:
+    scores = attention()["vit"]["second"].softmax(-1)
+    for face in FACES:
+        index = FACES.index(face)
+        kept = torch.from_numpy(KEPT.shown("ViT", face, query="token"))[None].float()
+        given = scores[index, :, 0, 1:].mean(0).reshape(1, 7, 7)
+        one, other = (attention_score(m, regions()[index][None]) for m in (kept, given))
+        assert all(abs(one[key] - other[key]).item() < 0.01 for key in ("pointing", "energy", "auc"))
+
+
+def test_clear_words_for_wrong_arguments() -> None:
+    face, shares = {"a": torch.zeros(48, 48)}, torch.full((1, 2, 50, 50), 0.02)
+    plain = {"x": torch.zeros(1, 7, 7)}
+    for wrong, match in [
+        (lambda: TokenAttention({}), "no layer"),
+        (lambda: TokenAttention({"x": shares}), r"'x' has shape .* 0 class tokens and 1 square"),
+        (lambda: TokenAttention({"x": -shares}, prefix=1), "not negative"),
+        (lambda: TokenAttention({"x": shares}, prefix=1, grid=3), "grid=3 does not divide the 7 x 7"),
+        (lambda: TokenAttention({"x": shares}, prefix=1, scores={"y": shares}), "none of the layers"),
+        (lambda: TokenAttention({"x": shares}, prefix=1, scores={"x": shares}, grid=7), "leave scores= out"),
+        (lambda: TokenAttention({"x": shares, "y": shares[[0, 0]]}, prefix=1), "the same faces"),
+        (lambda: AttentionExplorer(face, {}), "nothing to show"),
+        (lambda: AttentionExplorer(face, {"x": torch.zeros(2, 7, 7)}), "'x' is of 2 faces, 1 are shown"),
+        (lambda: AttentionExplorer(face, plain, left="y"), "'y' is none of the sources x"),
+        (lambda: AttentionExplorer(face, plain, truth=torch.zeros(1, 9, 9)), "'a' has no true"),
+        (lambda: AttentionExplorer(face, plain, answers={"x": []}), "0 answers of 'x'"),
+        (lambda: AttentionExplorer(face, plain, query="me"), "a place"),
+    ]:  # fmt: skip
+        with pytest.raises(ValueError, match=match):
+            wrong()
+    noise = torch.rand(1, 12, 196, 196, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match=r"600 kB a figure may: average the heads .*grid=7"):
+        AttentionExplorer(face, {"x": TokenAttention({f"{i}": noise for i in range(2)})})
+    small = TokenAttention({f"{i}": noise for i in range(2)}, grid=7)
+    assert len(AttentionExplorer(face, {"x": small}).html()) < 200_000
