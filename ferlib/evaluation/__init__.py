@@ -1,6 +1,7 @@
 """Evaluation: predictions, metrics with intervals, records of what was measured. Chapter 7."""
 
 from ferlib.data.fingerprint import fingerprint
+from ferlib.evaluation.alterations import ALTERATIONS, Altered, alter, describe, kinds_for
 from ferlib.evaluation.calibration import (
     Bin,
     brier,
@@ -20,6 +21,7 @@ from ferlib.evaluation.intervals import (
     summarise,
     wilson_interval,
 )
+from ferlib.evaluation.lists import listed_rows
 from ferlib.evaluation.metrics import (
     accuracy,
     class_recall,
@@ -29,11 +31,13 @@ from ferlib.evaluation.metrics import (
 )
 from ferlib.evaluation.records import RecordError, ResultRecord, about
 from ferlib.evaluation.scoring import confusion_shares, draw_scores, point_scores, scores
+from ferlib.evaluation.suites import robustness
 
 __all__ = [
-    "Bin", "Comparison", "Interval", "RecordError", "Resamples", "ResultRecord", "about", "accuracy",
-    "accuracy_interval", "bootstrap_interval", "brier", "calibration_error", "class_recall", "compare",
-    "confusion_matrix", "confusion_shares", "draw_scores", "evaluate", "fingerprint", "fit_temperature",
-    "macro_f1", "mcnemar", "mean_class_accuracy", "measured", "nll", "point_scores", "predict", "reliability",
-    "scores", "split_faces", "summarise", "wilson_interval",
+    "ALTERATIONS", "Altered", "Bin", "Comparison", "Interval", "RecordError", "Resamples",
+    "ResultRecord", "about", "accuracy", "accuracy_interval", "alter", "bootstrap_interval", "brier",
+    "calibration_error", "class_recall", "compare", "confusion_matrix", "confusion_shares", "describe",
+    "draw_scores", "evaluate", "fingerprint", "fit_temperature", "kinds_for", "listed_rows", "macro_f1",
+    "mcnemar", "mean_class_accuracy", "measured", "nll", "point_scores", "predict", "reliability",
+    "robustness", "scores", "split_faces", "summarise", "wilson_interval",
 ]  # fmt: skip

@@ -101,6 +101,16 @@ def compare(
     drawn = [draw_scores(labels, logits, classes, **options)[metric] for logits in (first, second)]
     values = [point[metric] for point in points]
     difference = Interval(values[0] - values[1], *percentiles(drawn[0] - drawn[1], confidence))
-    right = [np.asarray(logits).argmax(1) == np.asarray(labels) for logits in (first, second)]
-    only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    return Comparison(metric, *values, difference, mcnemar(*only), *only, len(right[0]))
+    only = discordant(labels, first, second)
+    return Comparison(metric, *values, difference, mcnemar(*only), *only, len(labels))
+
+
+def discordant(
+    labels: ArrayLike | Tensor, first: ArrayLike | Tensor, second: ArrayLike | Tensor
+) -> tuple[int, int]:
+    """How many faces only the first network has right, and how many only the second.
+
+    Shape: labels (N,), two times logits (N, K) -> two counts. Chapter 7.
+    """
+    one, two = (np.asarray(logits).argmax(1) == np.asarray(labels) for logits in (first, second))
+    return int((one & ~two).sum()), int((two & ~one).sum())

@@ -1,0 +1,141 @@
+"""The robustness suite: one network on the same faces, as they are and made harder step by step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ferlib.data.base import FaceDataset
+from ferlib.data.faces import KeptFaces, SomeFaces
+from ferlib.evaluation.alterations import Altered, describe, kinds_for
+from ferlib.evaluation.compare import discordant, mcnemar
+from ferlib.evaluation.evaluate import about_model, device_name, device_of, predict
+from ferlib.evaluation.intervals import Interval, percentiles
+from ferlib.evaluation.lists import listed_rows
+from ferlib.evaluation.metrics import confusion_matrix
+from ferlib.evaluation.records import ResultRecord, about
+from ferlib.evaluation.scoring import draw_scores, point_scores
+from ferlib.training import versions
+
+METRICS = ("accuracy", "mean class accuracy")
+
+
+def robustness(
+    model: nn.Module,
+    data: FaceDataset,
+    *,
+    kinds: Sequence[str] | None = None,
+    severities: Sequence[int] = (1, 2, 3, 4, 5),
+    lists: Mapping[str, str | Path] | None = None,
+    name: str = "robustness",
+    split: str = "",
+    batch_size: int = 64,
+    shuffle: int | None = 0,
+    image_size: int | None = None,
+    interpolation: str = "bicubic",
+    resamples: int = 1000,
+    seed: int = 0,
+    settings: dict[str, Any] | None = None,
+    device: str | torch.device | None = None,
+    tell: Callable[[str, Interval], None] | None = None,
+) -> ResultRecord:
+    """Accuracy and mean class accuracy on faces as they are, and made harder: kind by severity.
+
+    Numbers are named ``"clean | accuracy"``, ``"occlusion 3 | accuracy"``, and ``"occlusion 3 | accuracy
+    change"``: altered minus clean of the same faces on the same bootstrap resamples, so its interval is
+    that of a paired comparison. Every variant is answered in the same batches (``shuffle``). ``lists`` names
+    published lists of photographs (:func:`ferlib.evaluation.listed_rows`): those faces as they are, by
+    themselves, as ``"pose 45 | accuracy"``. ``extra`` holds, by kind, what the severities mean
+    (``"severities"``), why a kind is left out (``"left out"``), McNemar's p of every variant (``"McNemar
+    p"``) and all confusion matrices (``"confusions"``). ``tell`` is called with the name of each variant and
+    its accuracy when it is done.
+
+    Shape: N faces of K classes -> ``ResultRecord``; its confusion matrix is the clean one. Raises
+    ``DataError`` for a kind that cannot be made from these faces. arXiv 2407.04218, results; the steps are
+    ours. Chapter 7.
+    """
+    start = time.perf_counter()
+    facts = about(data, split)
+    data = in_memory(data)
+    possible, left_out = kinds_for(data)
+    kinds = possible if kinds is None else tuple(kinds)
+    variants = {f"{kind} {s}": Altered(data, kind, s, seed) for kind in kinds for s in severities}
+    parts = {key: SomeFaces(data, listed_rows(data, path)) for key, path in (lists or {}).items()}
+    options = {
+        "batch_size": batch_size, "shuffle": shuffle, "image_size": image_size, "interpolation": interpolation
+    }  # fmt: skip
+    bootstrap, classes = {"resamples": resamples, "seed": seed}, list(data.classes)
+    numbers: dict[str, Interval] = {}
+    confusions, p_values, clean = {}, {}, None
+    for key, faces in {"clean": data, **variants, **parts}.items():
+        logits, labels = predict(model, faces, device=device, **options)
+        points = point_scores(labels, logits, classes)
+        drawn = draw_scores(labels, logits, classes, **bootstrap)
+        clean = clean or (logits, points, drawn)
+        for metric in METRICS:
+            numbers[f"{key} | {metric}"] = Interval(points[metric], *percentiles(drawn[metric]))
+            if key in variants:  # the same faces and resamples as the clean ones: paired
+                change = points[metric] - clean[1][metric]
+                ends = percentiles(drawn[metric] - clean[2][metric])
+                numbers[f"{key} | {metric} change"] = Interval(change, *ends)
+        if key in variants:
+            p_values[key] = mcnemar(*discordant(labels, logits, clean[0]))
+        confusions[key] = confusion_matrix(labels, logits.argmax(1), len(classes)).tolist()
+        if tell is not None:
+            tell(key, numbers[f"{key} | accuracy"])
+    return ResultRecord(
+        name=name,
+        what=f"robustness of {type(model).__name__} on {len(data)} faces of {facts['name']}",
+        numbers=numbers,
+        data=facts,
+        classes=classes,
+        confusion=confusions["clean"],
+        settings={**about_model(model), **options, **bootstrap, "kinds": list(kinds),
+                  "severities": list(severities), **(settings or {}),
+                  "lists": {key: Path(path).name for key, path in (lists or {}).items()}},
+        extra={"severities": {k: {str(s): describe(k, s) for s in severities} for k in kinds},
+               "left out": {k: why for k, why in left_out.items() if k not in kinds},
+               "McNemar p": p_values, "confusions": confusions,
+               "faces of the lists": {key: len(faces) for key, faces in parts.items()}},
+        seed=seed,
+        versions={**versions(), "device": device_name(device or device_of(model))},
+        seconds=round(time.perf_counter() - start, 2),
+    )  # fmt: skip
+
+
+def in_memory(data: FaceDataset, limit: int = 2**31) -> FaceDataset:
+    """A data set that reads each face once and keeps it, where all of them need at most ``limit`` bytes.
+
+    Shape: N faces in, the same N out. Chapter 7.
+    """
+    if isinstance(data, KeptFaces) or not len(data):
+        return data
+    return KeptFaces(data) if data.batch([0])["image"].numel() * len(data) <= limit else data
+
+
+def table(record: ResultRecord, metric: str = "accuracy") -> str:
+    """A robustness record as text: kinds down, severities across, with the clean value above.
+
+    Shape: a record in, a string out. Chapter 7.
+    """
+    steps, kinds = record.settings["severities"], record.settings["kinds"]
+    lines = [f"{metric}, %, with 95 % intervals", f"{'clean':<11}{_cell(record, f'clean | {metric}')}"]
+    lines += [f"{'severity':<11}" + "".join(f"{step:<19}" for step in steps)]
+    for kind in kinds:
+        cells = "".join(f"{_cell(record, f'{kind} {step} | {metric}'):<19}" for step in steps)
+        lines.append(f"{kind:<11}{cells}".rstrip())
+    for key, faces in record.extra["faces of the lists"].items():
+        lines.append(f"{key:<11}{_cell(record, f'{key} | {metric}')} ({faces} listed faces)")
+    for kind, why in record.extra["left out"].items():
+        lines.append(f"{kind:<11}left out: {why}")
+    return "\n".join(lines)
+
+
+def _cell(record: ResultRecord, key: str) -> str:
+    found = record.numbers[key]
+    return f"{100 * found.value:.1f} ({100 * found.low:.1f}-{100 * found.high:.1f})"
