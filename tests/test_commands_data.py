@@ -79,8 +79,8 @@ def test_the_originals_config_in_both_protocols(tmp_path, ferplus, capsys):
     assert "on 24 validation faces" in out and "on 32 faces" in out and "validation loss" in out
     run = tmp_path / "experiments" / "first"
     assert sorted(path.name for path in run.iterdir()) == [
-        "best.safetensors", "config.json", "environment.json", "last.safetensors", "log.txt",
-        "metrics.jsonl", "recipe.yaml", "run.json", "test.json",
+        ".lock", "best.safetensors", "config.json", "curves.svg", "environment.json", "last.safetensors",
+        "last.state.safetensors", "log.txt", "metrics.jsonl", "recipe.yaml", "run.json", "test.json",
     ]  # fmt: skip
     assert (run / "config.json").read_text() == config.read_text()
     assert "Avg. Validation Acc." in (run / "log.txt").read_text()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,15 @@ from typing import Any
 from ferlib.commands.faces import Faces, choose_faces
 from ferlib.data.base import DataError
 from ferlib.training import Recipe, checkpoints, load_recipe, recipe_from
-from ferlib.training.files import replacing, write_text
+from ferlib.training.files import write_text
 from ferlib.training.original_config import read_original_config
+from ferlib.training.runs import BEST, LAST, STATE, state_file
 
 RUN_FILE = "run.json"  # in a run's folder: which faces it learns from
-OVERRIDES = ("epochs", "batch_size", "lr", "seed", "vit_weight", "precision", "compile")
+OVERRIDES = (
+    "epochs", "batch_size", "accumulate", "lr", "seed", "vit_weight", "precision", "compile", "on_fault",
+    "save_minutes",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -36,13 +39,12 @@ class Plan:
         faces = asdict(self.faces)
         if faces["data"] != "synthetic":
             faces["data"] = str(Path(faces["data"]).resolve())
-        write_text(self.out / RUN_FILE, json.dumps(faces, indent=1) + "\n")
-        best = self.resume.parent / "best.safetensors" if self.resume else None
-        if best and best.is_file() and self.resume.parent.resolve() != self.out.resolve():
-            with replacing(self.out / best.name) as copy:  # it may stay the best
-                shutil.copyfile(best, copy)
-        if self.config is not None:
-            write_text(self.out / "config.json", self.config)
+        try:
+            write_text(self.out / RUN_FILE, json.dumps(faces, indent=1) + "\n")
+            if self.config is not None:
+                write_text(self.out / "config.json", self.config)
+        except OSError as error:
+            raise DataError(f"cannot write {self.out / RUN_FILE}: {error}; has the disk room?") from error
 
 
 def make_plan(options: argparse.Namespace) -> Plan:
@@ -65,26 +67,26 @@ def make_plan(options: argparse.Namespace) -> Plan:
         return _plan_from_checkpoint(options)
     else:
         raise DataError("say what to train: --recipe NAME, -c config.json, or --resume CHECKPOINT to go on")
-    last = out / "last.safetensors"
-    if not options.resume and last.exists():
+    if not options.resume and not options.overwrite and any((out / n).exists() for n in (STATE, LAST, BEST)):
         raise DataError(
-            f"{out} holds a run already: add --resume last to go on with it, or choose another --out"
+            f"{out} holds a run already: add --resume last to go on with it, --overwrite to replace it, or "
+            "choose another --out"
         )
     recipe = _overridden(recipe, options)
     if options.protocol:
         recipe = recipe.under(options.protocol)
     resume = None
     if options.resume:
-        resume = last if options.resume == "last" else _checkpoint(options.resume)
+        resume = state_file(out) if options.resume == "last" else _checkpoint(options.resume)
     return Plan(recipe, _faces(options, noted, recipe), out, resume, config)
 
 
 def _plan_from_checkpoint(options: argparse.Namespace) -> Plan:
     """``--resume CKPT`` alone: everything else is in the checkpoint and its folder."""
     path = _checkpoint(options.resume)
-    state = checkpoints.load(path)
+    state = checkpoints.peek(path)
     if "optimiser" not in state or "recipe" not in state:
-        raise DataError(f"{path}: weights only; a run goes on from the 'last' checkpoint that it has written")
+        raise DataError(f"{path}: weights only; a run goes on from the {STATE} that it has written")
     recipe = _overridden(recipe_from(state["recipe"], path.name), options)
     if options.protocol not in (None, recipe.protocol):
         raise DataError(f"{path} was trained under the protocol {recipe.protocol!r}: leave --protocol out")
@@ -99,9 +101,7 @@ def _plan_from_checkpoint(options: argparse.Namespace) -> Plan:
 
 
 def _checkpoint(given: str) -> Path:
-    path = Path(given).expanduser()
-    if path.is_dir():
-        path = path / "last.safetensors"
+    path = state_file(Path(given).expanduser())
     if path.suffix != ".safetensors" and path.is_file():
         raise DataError(
             f"{path}: a run goes on from a .safetensors checkpoint that `ferlib train` wrote; an official "

@@ -5,9 +5,13 @@
   ferlib train -c config.json --data ~/FERPlus
   ferlib train --resume runs/first/last.safetensors
 
-The run's folder holds the recipe, log.txt, metrics.jsonl and the checkpoints last and best; by default it is
-runs/<recipe>, with -c experiments/<exp_name>. Ctrl-C stops; --resume goes on after the last finished epoch,
-to the same numbers as a run that was never stopped.
+The run's folder holds the recipe, environment, log.txt, metrics.jsonl, curves.svg, the weights last and best
+and the state of the run; by default it is runs/<recipe>, with -c experiments/<exp_name>. Ctrl-C finishes the
+step, saves, and says how to go on; a killed run goes on from its last checkpoint (--save-minutes). On a CPU
+--resume leads to the very numbers of a run that was never stopped.
+
+Several GPUs, or processes of a CPU, share every batch:
+  torchrun --nproc-per-node 4 -m ferlib train --recipe btn-rafdb --data ~/RAF-DB
 
 --protocol paper (the default) chooses the epoch on validation, measures untouched faces, and reports the
 test split once, at the end. --protocol released does what the Neural Resizer's released code does: it
@@ -18,7 +22,10 @@ means of batch means. Its numbers are there to be compared, not to be believed.
 from __future__ import annotations
 
 import argparse
+import os
+import shlex
 import sys
+from contextlib import nullcontext
 from typing import Any
 
 from torch import nn
@@ -40,6 +47,9 @@ from ferlib.training import (
 )
 from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.device import choose_device
+from ferlib.training.lock import only_writer
+from ferlib.training.processes import is_leader, leave
+from ferlib.training.runs import state_file
 from ferlib.training.start import start_from
 
 
@@ -54,6 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--protocol", choices=("paper", "released"), help="how the run is judged (default paper)")
     add("--epochs", type=int, metavar="N", help="instead of the recipe's")
     add("--batch-size", type=int, metavar="N", help="instead of the recipe's")
+    add("--accumulate", type=int, metavar="N", help="batches whose gradients make one step")
     add("--lr", type=float, metavar="X", help="learning rate instead of the recipe's")
     add("--seed", type=int, metavar="N", help="instead of the recipe's")
     add("--vit-weight", type=float, metavar="X", help="lambda of the batch transformer's loss")
@@ -67,12 +78,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume", nargs="?", const="last", metavar="CKPT",
         help="go on from a run's checkpoint, which needs nothing else; or, with --recipe, from OUT's 'last'",
     )  # fmt: skip
+    add("--overwrite", action="store_true", help="replace the run that OUT holds")
+    add("--on-fault", choices=("stop", "skip"), help="at a face that cannot be read: stop, or skip and count")
+    add("--save-minutes", type=float, metavar="X", help="a checkpoint every X minutes, besides every epoch's")
+    add("--workers", type=int, default=0, metavar="N", help="processes that read ahead (default 0)")
+    add("--tensorboard", action="store_true", help="log for TensorBoard into OUT, too")
     add("--no-test", action="store_true", help="do not report the test split at the end")
     add("--quiet", action="store_true", help="no progress")
 
 
 def run(options: argparse.Namespace) -> int:
     """Train, and say what was reached. Shape: parsed options -> exit code. Raises ``DataError``."""
+    if options.workers < 0:
+        raise DataError(f"--workers {options.workers}: expected 0 or more")
+    plan = None
     try:
         plan = make_plan(options)
         device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
@@ -82,21 +101,53 @@ def run(options: argparse.Namespace) -> int:
         model = build_model(plan.recipe, num_classes=len(train.classes))
         if plan.resume is None:
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
-                print(line, file=sys.stderr)
+                _tell(line)
         known = set(train.classes) <= set(PRIOR_CLASSES)
         criterion = build_criterion(plan.recipe, prior=prior_for(train.classes) if known else None)
-        plan.note()
         _tell_size(plan, train)
-        history = fit(
-            model, criterion, train, judged, plan.recipe, run_dir=plan.out, device=device,
-            resume=plan.resume or False, progress=None if options.quiet else "auto", judged_by=name,
-        )  # fmt: skip
-        _report(plan, history, len(judged), name)
-        if test is not None:
-            _report_test(plan, model, test)
+        with only_writer(plan.out) if is_leader() else nullcontext():
+            if is_leader():
+                plan.note()
+            history = fit(
+                model, criterion, train, judged, plan.recipe, run_dir=plan.out, device=device,
+                resume=plan.resume or False, overwrite=options.overwrite, workers=options.workers,
+                tensorboard=options.tensorboard, progress=None if options.quiet else "auto", judged_by=name,
+            )  # fmt: skip
+            if is_leader():
+                _report(plan, history, len(judged), name)
+                if test is not None:
+                    _report_test(plan, model, test)
     except (RecipeError, CheckpointError, TrainingError, RecordError) as error:
         raise DataError(str(error)) from error
+    except KeyboardInterrupt as stopped:
+        _tell(f"\nferlib train: stopped ({stopped}); {_go_on(plan, options)}")
+        return 130
+    finally:
+        leave()
     return 0
+
+
+def _go_on(plan: Plan | None, options: argparse.Namespace) -> str:
+    """The command that goes on with a stopped run."""
+    if plan is None or not state_file(plan.out).is_file():
+        return "nothing was saved yet: give the same command again"
+    words = ["ferlib", "train", "--resume", str(plan.out)]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        words[:1] = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "ferlib"]
+    for name in ("device", "gpu", "workers"):
+        if (value := getattr(options, name)) not in (None, ""):
+            words += [f"--{name}", str(value)]
+    words += [
+        f"--{name.replace('_', '-')}"
+        for name in ("no_test", "quiet", "tensorboard")
+        if getattr(options, name)
+    ]
+    return f"go on with: {shlex.join(words)}"
+
+
+def _tell(line: str) -> None:
+    if is_leader():
+        print(line, file=sys.stderr)
 
 
 def _open(
@@ -127,7 +178,7 @@ def _tell_size(plan: Plan, train: FaceDataset) -> None:
         by = plan.recipe.interpolation
         if wanted == 8 * side:
             by += "; the authors' own are `ferlib prepare --upscale 8 --method dic`"
-        print(f"faces of {side} pixels are enlarged to {wanted} ({by})", file=sys.stderr)
+        _tell(f"faces of {side} pixels are enlarged to {wanted} ({by})")
 
 
 def _report(plan: Plan, history: list[dict[str, Any]], count: int, name: str) -> None:

@@ -31,8 +31,6 @@ def is_leader() -> bool:
 def make_fabric(device: str | torch.device | None = None) -> Fabric:
     """This process's place: a device of its own and, under ``torchrun``, a seat in the group.
 
-    Parts that do not learn get no gradient, in POSTER V2 for example; the group is told to expect it.
-
     Shape: a device's name or None (see ``choose_device``) in, a launched Fabric out. Raises ``DeviceError``
     for a device that is not here. Chapter 6.
     """
@@ -44,10 +42,16 @@ def make_fabric(device: str | torch.device | None = None) -> Fabric:
         accelerator=chosen.type,
         devices=here,
         num_nodes=int(os.environ["WORLD_SIZE"]) // here,
-        strategy=DDPStrategy(find_unused_parameters=True),
+        strategy=DDPStrategy(),
     )
     fabric.launch()
     return fabric
+
+
+def leave() -> None:
+    """Leave the group of processes, where there is one: the last thing to do. Shape: nothing in or out."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def total(fabric: Fabric, *numbers: float) -> list[float]:

@@ -113,7 +113,8 @@ class RunState:
 
         Raises ``CheckpointError`` that begins with ``where``.
         """
-        if stored.get("labels") != self.labels:
+        unfinished = len(stored.get("history", ())) < self.recipe.epochs
+        if unfinished and stored.get("labels") != self.labels:
             raise CheckpointError(
                 f"{where}: the run began with other faces (count and code of the labels were "
                 f"{stored.get('labels')}, now {self.labels}): resume it with the data it began with"
