@@ -79,7 +79,7 @@ def _order(heat: Tensor, seed: int) -> Tensor:
     flat = heat.flatten(1)
     draw = torch.Generator().manual_seed(seed)
     shuffle = torch.randperm(flat.shape[1], generator=draw).to(flat.device)
-    by_heat = shuffle[flat[:, shuffle].argsort(1, descending=True, stable=True)]
+    by_heat = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
     return by_heat.argsort(1).view_as(heat)
 
 
