@@ -32,11 +32,9 @@ from ferlib.training.files import write_text
 
 NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-ferplus")
-SEED, FACES, TURN = (
-    4_000_003,
-    210,
-    30.0,
-)  # 30 faces of each expression but neutral; degrees of the turned ones
+SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
+STEPS = 8  # of deletion and insertion
+LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam", "hires-cam", "gradient")
 COVERS = ("glasses", "hand", "mask", "scarf")
 KINDS = {
     "levels": "levels",
@@ -63,7 +61,7 @@ def plain_faces(count: int = FACES) -> dict[str, Tensor]:
     return {key: value[clear] for key, value in found.items()}
 
 
-def covered_faces(count: int = 28) -> dict[str, Tensor]:
+def covered_faces(count: int = 24) -> dict[str, Tensor]:
     """Faces behind sunglasses, hand, mask and scarf, ``count`` of each, with the place of the occluder."""
     parts = []
     for number, cover in enumerate(COVERS):
@@ -157,11 +155,14 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
     model, note = attention_models.load(name, seed, runs)
     recipe = attention_models.recipes()[name]
     size = recipe.image_size or 48
+    large = "poster" in name
     fresh = attention_models.build(recipe.but(seed=5)).eval()
     faces, covered = plain_faces(), covered_faces()
     images, labels, truth = faces["image"], faces["label"], faces["truth"]
+    part = slice(64 if large else None)  # faces of all but the first scores
+    some = slice(0, None, len(images) // (quick // 2 if large else quick))
     numbers, kept, area = {}, {}, None
-    for method in (*explain.METHODS, *explain.BASELINES):
+    for method in (*(LARGE_METHODS if large else explain.METHODS), *explain.BASELINES):
         try:
             heat = maps_of(model, method, images, labels, size)
         except ValueError as error:
@@ -169,42 +170,39 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
             continue
         kept[method] = heat
         score = explain.attention_score(heat, truth)
-        area, put = (
-            score["area"],
-            lambda key, values, m=method: numbers.update({f"{m} | {key}": mean(values)}),
-        )
+        area = score["area"]
+
+        def put(key: str, values: Tensor, method: str = method) -> None:
+            numbers[f"{method} | {key}"] = mean(values)
+
         for key in ("pointing", "energy", "auc"):
             put(key, score[key])
         put("pointing - area", score["pointing"] - area)
         put("energy - area", score["energy"] - area)
-        turned = explain.attention_score(
-            maps_of(model, method, faces["turned image"], labels, size), faces["turned truth"]
-        )
+        side = maps_of(model, method, faces["turned image"][part], labels[part], size)
+        turned = explain.attention_score(side, faces["turned truth"][part])
         put("turned pointing", turned["pointing"])
         put("turned auc", turned["auc"])
-        put("turned auc - frontal auc", turned["auc"] - score["auc"])
-        hidden = explain.attention_score(
-            maps_of(model, method, covered["image"], covered["label"], size), covered["cover"]
-        )
+        put("turned auc - frontal auc", turned["auc"] - score["auc"][part])
+        behind = maps_of(model, method, covered["image"], covered["label"], size)
+        hidden = explain.attention_score(behind, covered["cover"])
         put("occluder energy", hidden["energy"])
         put("occluder energy - area", hidden["energy"] - hidden["area"])
         put("occluder pointing", hidden["pointing"])
         put("occluder auc", hidden["auc"])
         for number, cover in enumerate(COVERS):
             put(f"occluder auc, {cover}", hidden["auc"][covered["kind"] == number])
-        some = slice(0, None, max(1, len(images) // quick))
-        curves = explain.deletion_insertion(
-            model, data.model_input(images[some], size=size), heat[some], labels[some], steps=12
-        )
+        pictures = data.model_input(images[some], size=size)
+        curves = explain.deletion_insertion(model, pictures, heat[some], labels[some], steps=STEPS)
         put("deletion", curves["deletion"])
         put("insertion", curves["insertion"])
         if method in explain.METHODS:
-            random = maps_of(fresh, method, images, labels, size)
-            score_random = explain.attention_score(random, truth)
+            random = maps_of(fresh, method, images[part], labels[part], size)
+            score_random = explain.attention_score(random, truth[part])
             put("random weights pointing", score_random["pointing"])
             put("random weights auc", score_random["auc"])
-            put("auc - random weights auc", score["auc"] - score_random["auc"])
-            put("map of random weights, rank correlation", correlation(heat, random))
+            put("auc - random weights auc", score["auc"][part] - score_random["auc"])
+            put("map of random weights, rank correlation", correlation(heat[part], random))
         print(f"{name} {method}: auc {numbers[f'{method} | auc']['value']:.3f}", flush=True)
     for method in kept:
         edge = explain.attention_score(kept[method], truth)
@@ -223,7 +221,8 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
         hit[f"accuracy, {key}"] = mean((answers(model, pictures, size).argmax(1) == true).float())
     numbers |= {f"network | {key}": value for key, value in hit.items()}
     extra = {
-        "faces": len(images), "faces of deletion": len(images[some]), "occluded faces": len(covered["image"]),
+        "faces": len(images), "faces of deletion": len(images[some]),
+        "faces turned or on random weights": len(images[part]), "occluded faces": len(covered["image"]),
         "area": area.mean().item(), "occluder area": hidden["area"].mean().item(),
         "turned area": turned["area"].mean().item(), "agreement": agreement,
         "training": {key: note[key] for key in ("valid", "faces", "processor minutes") if key in note},
@@ -277,7 +276,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--quick", type=int, default=70, help="faces of the deletion and insertion scores")
+    parser.add_argument("--quick", type=int, default=48, help="faces of the deletion and insertion scores")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
     parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
@@ -310,7 +309,7 @@ def main() -> None:
     record.data = {"name": "SyntheticFaces", "seed": SEED, "turned by": TURN, "occluders": list(COVERS)}
     record.settings = {
         "class asked about": "the true one",
-        "steps of deletion": 12,
+        "steps of deletion": STEPS,
         "faces of deletion": options.quick,
     }
     record.seed = 0
