@@ -2,6 +2,7 @@
 
 from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation.alterations import ALTERATIONS, Altered, alter, describe, kinds_for
+from ferlib.evaluation.batches import batch_dependence, compose
 from ferlib.evaluation.calibration import (
     Bin,
     brier,
@@ -12,6 +13,7 @@ from ferlib.evaluation.calibration import (
     split_faces,
 )
 from ferlib.evaluation.compare import Comparison, compare, mcnemar
+from ferlib.evaluation.encoded import encode
 from ferlib.evaluation.evaluate import evaluate, measured, predict
 from ferlib.evaluation.intervals import (
     Interval,
@@ -35,9 +37,10 @@ from ferlib.evaluation.suites import robustness
 
 __all__ = [
     "ALTERATIONS", "Altered", "Bin", "Comparison", "Interval", "RecordError", "Resamples",
-    "ResultRecord", "about", "accuracy", "accuracy_interval", "alter", "bootstrap_interval", "brier",
-    "calibration_error", "class_recall", "compare", "confusion_matrix", "confusion_shares", "describe",
-    "draw_scores", "evaluate", "fingerprint", "fit_temperature", "kinds_for", "listed_rows", "macro_f1",
-    "mcnemar", "mean_class_accuracy", "measured", "nll", "point_scores", "predict", "reliability",
-    "robustness", "scores", "split_faces", "summarise", "wilson_interval",
+    "ResultRecord", "about", "accuracy", "accuracy_interval", "alter", "batch_dependence",
+    "bootstrap_interval", "brier", "calibration_error", "class_recall", "compare", "compose",
+    "confusion_matrix", "confusion_shares", "describe", "draw_scores", "encode", "evaluate",
+    "fingerprint", "fit_temperature", "kinds_for", "listed_rows", "macro_f1", "mcnemar",
+    "mean_class_accuracy", "measured", "nll", "point_scores", "predict", "reliability", "robustness",
+    "scores", "split_faces", "summarise", "wilson_interval",
 ]  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -21,7 +23,6 @@ from ferlib.training import versions
 from ferlib.training.tally import logits_of
 
 
-@torch.no_grad()
 def predict(
     model: nn.Module,
     data: FaceDataset,
@@ -47,17 +48,13 @@ def predict(
     order = torch.arange(len(data))
     if shuffle is not None:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(shuffle))
-    training = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         parts = [
             logits_of(
                 model(model_input(data.batch(rows)["image"].to(device), image_size, interpolation))
             ).cpu()
             for rows in order.split(batch_size)
         ]
-    finally:
-        model.train(training)
     logits = torch.cat(parts)
     return logits[order.argsort()], torch.as_tensor(data.labels)
 
@@ -140,6 +137,21 @@ def measured(
         seed=seed,
         versions=versions(),
     )
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
+    """A network in evaluation mode, without gradients, for the length of a block; then as it was.
+
+    Shape: a module in, the same module out. Chapter 7.
+    """
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield model
+    finally:
+        model.train(training)
 
 
 def about_model(model: nn.Module) -> dict[str, Any]:
