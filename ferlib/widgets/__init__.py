@@ -6,12 +6,13 @@ built book (``FERLIB_STATIC=1``) the same ES module runs from the page itself, o
 
 from ferlib.widgets.attention import AttentionExplorer
 from ferlib.widgets.batch_attention import BatchAttentionExplorer
+from ferlib.widgets.live import LiveSliders, OwnPicture
 from ferlib.widgets.loss import LossExplorer
 from ferlib.widgets.resizer import ResizerExplorer
 from ferlib.widgets.sam import SAMExplorer
 from ferlib.widgets.tokens import TokenAttention
 
 __all__ = [
-    "AttentionExplorer", "BatchAttentionExplorer", "LossExplorer", "ResizerExplorer", "SAMExplorer",
-    "TokenAttention",
+    "AttentionExplorer", "BatchAttentionExplorer", "LiveSliders", "LossExplorer", "OwnPicture",
+    "ResizerExplorer", "SAMExplorer", "TokenAttention",
 ]  # fmt: skip
