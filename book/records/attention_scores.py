@@ -27,7 +27,6 @@ from torch import Tensor, nn
 from ferlib import data, explain
 from ferlib.data.synthetic.render import render_faces
 from ferlib.evaluation import Interval, ResultRecord
-from ferlib.models.attention import ScaledDotProduct
 from ferlib.training.files import write_text
 
 NAME = "attention_scores"
@@ -40,7 +39,6 @@ KINDS = {
     "levels": "levels",
     "vit": "vit",
     "fusion": "encoder.fusion",
-    "batch": "batch_transformer",
     "backbone": "backbone",
 }
 
@@ -122,7 +120,7 @@ def swapped(model: nn.Module, part: str, how: str) -> Iterator[int]:
     for name, module in model.named_modules():
         if part not in name:
             continue
-        if isinstance(module, ScaledDotProduct):
+        if hasattr(module, "listeners"):
             module.listeners.append(lambda weights: weights.copy_(change(weights)))
             undo.append(module.listeners.pop)
         elif hasattr(module, "fused_attn") and hasattr(module, "attn_drop"):
@@ -140,12 +138,12 @@ def swapped(model: nn.Module, part: str, how: str) -> Iterator[int]:
 
 
 @torch.no_grad()
-def answers(model: nn.Module, images: Tensor, size: int, output: str = "vit") -> Tensor:
-    """Class probabilities (N, K)."""
+def answers(model: nn.Module, images: Tensor, size: int) -> Tensor:
+    """Class probabilities (N, K) of each image alone."""
     found = []
     for some in images.split(32):
         inputs = data.model_input(some, size=size)
-        out = getattr(model.outputs(inputs), output) if hasattr(model, "outputs") else model(inputs)
+        out = model.outputs(inputs).vit if hasattr(model, "outputs") else model(inputs)
         found.append(out.softmax(1))
     return torch.cat(found)
 
@@ -236,11 +234,10 @@ def swaps(model: nn.Module, images: Tensor, size: int) -> dict[str, dict]:
     """
     found = {}
     for kind, part in KINDS.items():
-        output = "bt" if kind == "batch" else "vit"
-        before = answers(model, images, size, output)
+        before = answers(model, images, size)
         for how in ("uniform", "shuffled"):
             with swapped(model, part, how) as count:
-                after = answers(model, images, size, output) if count else None
+                after = answers(model, images, size) if count else None
             if after is not None:
                 found[f"{kind} {how}, distance"] = mean((after - before).abs().sum(1) / 2)
                 found[f"{kind} {how}, labels changed"] = mean((after.argmax(1) != before.argmax(1)).float())
