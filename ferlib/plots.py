@@ -7,7 +7,9 @@ ink, so that they read in light and in dark pages.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -20,7 +22,8 @@ from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE, use_style
 
 __all__ = [
     "EMOTION_COLOURS", "KEY", "QUERY", "VALUE",
-    "bars", "confusion", "curves", "faces", "matrix", "overlay", "show_face", "use_style", "votes",
+    "bars", "confusion", "curves", "faces", "matrix", "overlay", "reliability",
+    "show_face", "use_style", "votes",
 ]  # fmt: skip
 
 
@@ -244,6 +247,32 @@ def curves(
         dark = tuple(0.75 * c for c in to_rgb(colour))
         ax.annotate(name, (at, level), xytext=(6, 0), textcoords="offset points", va="center", color=dark,
                     fontsize=9.5, annotation_clip=False)  # fmt: skip
+    return ax.figure
+
+
+def reliability(bins: Sequence[Any], *, title: str = "", ax: Axes | None = None) -> Figure:
+    """A reliability diagram: how often the network is right (points, 95 % intervals) when it is so sure, and
+    what share of the faces that is (bars). On the dashed diagonal it is exactly as sure as it is right.
+
+    Shape: the bins of :func:`ferlib.evaluation.reliability`, or of a record's ``extra["reliability"]``.
+    """
+    if ax is None:
+        _, ax = plt.subplots(figsize=(3.6, 3.6))
+    table = [b if isinstance(b, Mapping) else asdict(b) for b in bins]
+    total = max(sum(b["faces"] for b in table), 1)
+    ax.bar([b["low"] for b in table], [b["faces"] / total for b in table], align="edge", color="#d3d3d3",
+           width=[b["high"] - b["low"] for b in table], edgecolor="white")  # fmt: skip
+    ax.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=1)
+    full = [b for b in table if b["faces"]]
+    right = (
+        np.array([[b["accuracy"][key] for key in ("value", "low", "high")] for b in full]).reshape(-1, 3).T
+    )
+    ends = np.abs(right[1:] - right[0])
+    ax.errorbar(
+        [b["confidence"] for b in full], right[0], ends, fmt="o", color=QUERY, capsize=2, markersize=4
+    )
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share right (bars: share of faces)",
+           title=title, aspect="equal")  # fmt: skip
     return ax.figure
 
 
