@@ -31,7 +31,7 @@ from ferlib.evaluation import ResultRecord
 
 SIZE, CAMERA, SIDE = 48, (0.512, 0.394, 0.55), 24  # framed as FER+ frames faces; places of a heat map
 SMALL = {"Swin": "swin-drawn", "ViT": "vit-drawn"}
-LARGE = "poster-ferplus"
+LARGE = "poster-drawn"
 COMPANY = (1, 3, 4, 5, 7)  # the expressions that keep the three named faces company in a batch
 
 

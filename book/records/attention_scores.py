@@ -30,7 +30,7 @@ from ferlib.evaluation import Interval, ResultRecord
 from ferlib.training.files import write_text
 
 NAME = "attention_scores"
-MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-ferplus")
+MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
 SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
 STEPS = 8  # of deletion and insertion
 LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam", "hires-cam", "gradient")
