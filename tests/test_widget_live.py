@@ -1,4 +1,4 @@
-"""Panels that need a kernel: any file is answered or told of in one sentence, sliders redraw; pages say so."""
+"""Panels that need a kernel: any file is answered or told of in one sentence; sliders redraw; pages tell."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reader's own picture, and sliders over a model, where a kernel is; where none is, a figure and a word."""
+"""The reader's own picture, and sliders over a model, with a kernel; a figure and a word without one."""
 
 from __future__ import annotations
 

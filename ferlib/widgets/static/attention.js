@@ -95,7 +95,8 @@ function stageOf({ label, onplace, onstep }) {
       frame.hidden = !place;
       if (!place) return;
       const [x, y] = place.map((v) => clamp(Math.floor(v * side), 0, side - 1));
-      Object.assign(frame.style, { left: `${100 * x / side}%`, top: `${100 * y / side}%`, width: `${100 / side}%`, height: `${100 / side}%` });
+      frame.style.width = frame.style.height = `${100 / side}%`;
+      frame.style.transform = `translate(${100 * x}%, ${100 * y}%)`;
     },
   };
 }
@@ -129,7 +130,7 @@ async function render({ model, el }) {
   await Promise.all(SIDES.map((side) => get(model.get(side))));
   const regions = truth && faces.map((_, i) => {
     const [, high, wide] = truth.inside.shape, inside = masks.subarray(i * high * wide, (i + 1) * high * wide);
-    return { inside, wide, high, path: outline({ inside, wide, high }) };
+    return { inside, wide, high, area: inside.reduce((sum, v) => sum + v, 0), path: outline({ inside, wide, high }) };
   });
 
   const who = faceRow(faces, pictures, (i) => change(model, { face: i }));
@@ -183,7 +184,7 @@ async function render({ model, el }) {
     answer.hidden = !sources.some((source) => source.answers);
     const element = h("section", { class: "fer-side", "aria-label": `${name} map` }, choose.element, stage.element, key, views,
       answer, scores.element, reading);
-    let painted = -1, traced = -1;
+    let painted = -1, traced = -1, seen = "";
     return {
       name, element,
       set() {
@@ -197,26 +198,26 @@ async function render({ model, el }) {
         }
         const control = controls.get(i);
         if (views.firstChild !== control.element) views.replaceChildren(control.element);
-        control.set(view);
+        if (seen !== JSON.stringify([i, view])) { control.set(view); seen = JSON.stringify([i, view]); }
         if (painted !== face) { stage.face.src = pictures[face]; painted = face; }
         const map = mapOf(source, face, view, asking, query), signed = !source.size && view.step === "scores";
         const ends = stage.draw(map, model.get("heat"), signed);
-        low.textContent = number(ends[0]);
-        high.textContent = number(ends[1], Math.abs(ends[1]) < 0.1 ? 3 : 2);
+        write(low, number(ends[0]));
+        write(high, number(ends[1], Math.abs(ends[1]) < 0.1 ? 3 : 2));
         const grid = sideOf(name), patch = asking === "patch" && grid;
         stage.frame(patch ? query : null, grid);
         if (regions && traced !== face) { stage.outline(regions[face].path, regions[face].wide, regions[face].high); traced = face; }
         stage.show(regions && model.get("region"));
-        stage.element.setAttribute("aria-label", `${faces[face]}, ${source.name}${gridOf(name) ? ": arrow keys move the patch that asks" : ""}`);
-        answer.textContent = source.answers ? source.answers[face] : "";
+        attribute(stage.element, "aria-label", `${faces[face]}, ${source.name}${gridOf(name) ? ": arrow keys move the patch that asks" : ""}`);
+        write(answer, source.answers ? source.answers[face] : "");
         const score = regions && !signed ? scoreOf(map, regions[face]) : null;
         scores.set(score);
         const peak = argmax(Array.from(map.values)), coarse = map.width <= 32 ? place(peak, map.width) : "";
         const asker = source.size ? "The map" : patch ? `The patch in ${place(query.map((v) => Math.floor(v * grid)).reduce((x, y) => y * grid + x), grid)}`
           : asking === "all" || !source.prefix ? "The mean patch" : "The class token";
-        reading.textContent = signed ? `${asker} scores ${coarse} highest: ${number(map.values[peak])}. Scores are no shares yet: they are not scored.`
+        write(reading, signed ? `${asker} scores ${coarse} highest: ${number(map.values[peak])}. Scores are no shares yet: they are not scored.`
           : `${asker} ${source.size ? "peaks" : "gives most"}${coarse ? ` ${source.size ? "in" : "to"} ${coarse}` : ""}${source.size ? "" : `: ${number(map.values[peak], 3)}`}.`
-            + (map.token != null ? ` To the class token: ${number(map.token, 3)}.` : "");
+            + (map.token != null ? ` To the class token: ${number(map.token, 3)}.` : ""));
         return `${source.name}: ${reading.textContent}` + (score ? ` Pointing ${number(score.pointing)}, energy ${number(score.energy)}, AUC ${number(score.auc)}.` : "");
       },
     };
@@ -237,8 +238,8 @@ async function render({ model, el }) {
     strength.set(model.get("heat"), `${Math.round(100 * model.get("heat"))} %`);
     const words = panels.slice(0, alone ? 1 : 2).map((panel) => panel.set());
     if (regions) {
-      const area = regions[face].inside.reduce((sum, v) => sum + v, 0) / regions[face].inside.length;
-      note.textContent = `Outline: ${truth.name}, ${number(area)} of the picture. Ticks: what a map that knows nothing gets.`;
+      const share = regions[face].area / regions[face].inside.length;
+      write(note, `Outline: ${truth.name}, ${number(share)} of the picture. Ticks: what a map that knows nothing gets.`);
     }
     say(`${faces[face]}. ${words.join(" ")}`);
   }

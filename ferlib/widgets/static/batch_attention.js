@@ -30,15 +30,14 @@ function faceCard({ name, colour, canvas, group, ontoggle, onask }) {
   return {
     element,
     set(inside, asks, value, top) {
-      toggle.setAttribute("aria-pressed", inside);
+      attribute(toggle, "aria-pressed", inside);
       element.classList.toggle("fer-out", !inside);
       element.classList.toggle("fer-asks", asks);
       ask.disabled = ask.hidden = !inside;
-      ask.setAttribute("aria-label", `${name} asks${inside ? `; it is given ${number(value)}` : ""}`);
+      attribute(ask, "aria-label", `${name} asks${inside ? `; it is given ${number(value)}` : ""}`);
       ask.checked = asks;
-      fill.style.left = 0;
-      fill.style.width = `${inside ? (value / top) * 100 : 0}%`;
-      share.textContent = inside ? number(value) : "out";
+      cut(fill, 0, inside ? (value / top) * 100 : 0);
+      write(share, inside ? number(value) : "out");
       element.dataset.value = inside ? value : "";
     },
   };
@@ -97,7 +96,7 @@ function matrixPanel(colourOf, oncell) {
         drawn = members.join();
       }
       rows.forEach((row, i) => row.forEach((share, j) => {
-        cells[i][j].setAttribute("fill", `rgb(${viridis(share / top)})`);
+        attribute(cells[i][j], "fill", `rgb(${viridis(share / top)})`);
         cells[i][j].dataset.value = share;
       }));
       frame(asker, asking, 0, side);
@@ -157,11 +156,11 @@ async function render({ model, el }) {
       h("div", {}, table, verdict, tally)), said));
 
   let grid = [];
+  const drawn = [-1, -1];
   const showCell = () => { // the two faces of the chosen cell, and what one gives the other
     const [i, j] = matrix.place(), [one, other] = [i, j].map((at) => model.get("members")[at]);
-    draw(pair[0], one);
-    draw(pair[1], other);
-    reading.textContent = `${capital(names[one])} gives ${number(grid[i][j])} of its attention to ${i === j ? "itself" : names[other]}.`;
+    [one, other].forEach((who, n) => { if (drawn[n] !== who) { draw(pair[n], who); drawn[n] = who; } });
+    write(reading, `${capital(names[one])} gives ${number(grid[i][j])} of its attention to ${i === j ? "itself" : names[other]}.`);
     return reading.textContent;
   };
   const refresh = () => {

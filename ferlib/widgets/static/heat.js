@@ -66,56 +66,55 @@ function mapOf(source, face, view, asks, query) {
 }
 
 // Bilinear, between the centres of the cells, as torch's interpolate(align_corners=False).
-function enlarge(values, width, height, wide, high) {
-  const axis = (count, size) => Array.from({ length: count }, (_, i) => {
-    const place = clamp((i + 0.5) * size / count - 0.5, 0, size - 1), low = Math.floor(place);
-    return [low, Math.min(size - 1, low + 1), place - low];
-  });
-  const columns = axis(wide, width), out = new Float32Array(wide * high);
-  axis(high, height).forEach(([a, b, v], row) => {
-    for (let column = 0; column < wide; column += 1) {
-      const [c, d, u] = columns[column];
-      const upper = values[a * width + c] * (1 - u) + values[a * width + d] * u;
-      const lower = values[b * width + c] * (1 - u) + values[b * width + d] * u;
-      out[row * wide + column] = upper * (1 - v) + lower * v;
+const axes = new Map();
+function axisOf(count, size) { // for each of `count` places the lower cell, the upper one, and the share of the upper
+  const name = `${count}/${size}`;
+  if (!axes.has(name)) {
+    const axis = { low: new Int32Array(count), high: new Int32Array(count), share: new Float64Array(count) };
+    for (let i = 0; i < count; i += 1) {
+      const place = clamp((i + 0.5) * size / count - 0.5, 0, size - 1);
+      axis.low[i] = Math.floor(place);
+      axis.high[i] = Math.min(size - 1, axis.low[i] + 1);
+      axis.share[i] = place - axis.low[i];
     }
-  });
+    axes.set(name, axis);
+  }
+  return axes.get(name);
+}
+function enlarge(values, width, height, wide, high) {
+  const x = axisOf(wide, width), y = axisOf(high, height), out = new Float32Array(wide * high), row = new Float64Array(width);
+  for (let i = 0, at = 0; i < high; i += 1) {
+    const upper = y.low[i] * width, lower = y.high[i] * width, v = y.share[i];
+    for (let c = 0; c < width; c += 1) row[c] = values[upper + c] * (1 - v) + values[lower + c] * v;
+    for (let j = 0; j < wide; j += 1, at += 1) out[at] = row[x.low[j]] * (1 - x.share[j]) + row[x.high[j]] * x.share[j];
+  }
   return out;
 }
 
-// How many of the sorted numbers lie below a value, and how many below or at it.
-function ranks(sorted, value) {
-  const search = (goes) => {
-    let [low, high] = [0, sorted.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (goes(sorted[middle])) low = middle + 1; else high = middle;
-    }
-    return low;
-  };
-  return [search((v) => v < value), search((v) => v <= value)];
-}
-
 // Pointing game, energy inside and area under the curve of a map against a region of 0 and 1.
-function scoreOf({ values, width, height }, { inside, wide, high }) {
-  let heat = enlarge(values.map((v) => Math.max(0, v)), width, height, wide, high), sum = 0, most = 0, area = 0;
-  for (let i = 0; i < heat.length; i += 1) { sum += heat[i]; most = Math.max(most, heat[i]); area += inside[i]; }
-  if (sum === 0) { heat = heat.fill(1); sum = heat.length; most = 1; }
-  let within = 0, peaks = 0, hits = 0, n = 0, m = 0;
-  const ins = new Float32Array(area), outs = new Float32Array(heat.length - area);
-  for (let i = 0; i < heat.length; i += 1) {
-    const peak = heat[i] >= most * (1 - 1e-6);
+function scoreOf({ values, width, height }, { inside, area, wide, high }) {
+  const heat = enlarge(values.map((v) => Math.max(0, v)), width, height, wide, high);
+  let sum = 0, most = 0, within = 0, peaks = 0, hits = 0;
+  for (let i = 0; i < heat.length; i += 1) { sum += heat[i]; if (heat[i] > most) most = heat[i]; }
+  if (sum === 0) { heat.fill(1); sum = heat.length; most = 1; }
+  const ins = new Float32Array(area), outs = new Float32Array(heat.length - area), edge = most * (1 - 1e-6);
+  for (let i = 0, n = 0, m = 0; i < heat.length; i += 1) {
+    const peak = heat[i] >= edge ? 1 : 0;
     peaks += peak;
     if (inside[i]) { within += heat[i]; hits += peak; ins[n] = heat[i]; n += 1; } else { outs[m] = heat[i]; m += 1; }
   }
-  ins.sort();
-  let won = 0;
-  for (const value of outs) {
-    const [below, upto] = ranks(ins, value);
-    won += ins.length - upto + (upto - below) / 2;
+  return { pointing: hits / peaks, energy: within / sum, auc: aucOf(ins.sort(), outs.sort()), area: area / heat.length };
+}
+
+// The share of pairs whose inner number is larger; equal ones count half. Both sorted; NaN where there are no pairs.
+function aucOf(ins, outs) {
+  let won = 0, lower = 0, upto = 0;
+  for (let i = 0; i < ins.length; i += 1) {
+    while (lower < outs.length && outs[lower] < ins[i]) lower += 1;
+    while (upto < outs.length && outs[upto] <= ins[i]) upto += 1;
+    won += (lower + upto) / 2;
   }
-  return { pointing: hits / peaks, energy: within / sum, auc: outs.length ? won / (ins.length * outs.length) : NaN,
-    area: area / heat.length };
+  return won / (ins.length * outs.length);
 }
 
 // The edge of a region as the path of an SVG whose unit is a pixel of it.

@@ -17,6 +17,10 @@ function build(element, props, kids) {
 const h = (tag, props, ...kids) => build(document.createElement(tag), props, kids);
 const s = (tag, props, ...kids) => build(document.createElementNS(SVG, tag), props, kids);
 
+// What is already so is left alone: browsers lay out anew whatever is touched.
+const write = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+const attribute = (element, name, value) => { if (element.getAttribute(name) !== `${value}`) element.setAttribute(name, value); };
+
 // ---- numbers -------------------------------------------------------------------------------------
 
 // IEEE half precision, as numpy writes it, to a number.
@@ -103,7 +107,7 @@ function slider({ label, hint, min, max, step, onchange }) {
     element, input,
     set(value, text = number(value), usable = true) {
       if (Number(input.value) !== value) input.value = value;
-      output.textContent = text;
+      write(output, text);
       input.disabled = !usable;
       element.classList.toggle("fer-off", !usable);
     },
@@ -135,6 +139,9 @@ const button = (text, onclick, props = {}) => h("button", { type: "button", clas
 
 // ---- marks ---------------------------------------------------------------------------------------
 
+// A piece of a bar, in per cent. A cut is painted anew, a width would be laid out anew.
+const cut = (fill, left, width) => { fill.style.clipPath = `inset(0 ${100 - left - width}% 0 ${left}%)`; };
+
 // One bar with its number. Signed bars start in the middle. A tick may mark a second value.
 function bar({ colour, signed = false }) {
   const fill = h("i", { style: `--colour:${colour}` }), tick = h("b", { hidden: true });
@@ -145,17 +152,16 @@ function bar({ colour, signed = false }) {
     element,
     set(value, { top = 1, digits = 2, mark = null } = {}) {
       const share = clamp(value / top, -1, 1) * (signed ? 50 : 100);
-      fill.style.left = `${(signed ? 50 : 0) + Math.min(0, share)}%`;
-      fill.style.width = `${Math.abs(share)}%`;
-      fill.hidden = Math.abs(share) < 0.25;
+      cut(fill, (signed ? 50 : 0) + Math.min(0, share), Math.abs(share) < 0.25 ? 0 : Math.abs(share));
       tick.hidden = mark == null;
       if (mark != null) tick.style.left = `${clamp(mark / top, 0, 1) * 100}%`;
-      figure.textContent = number(value, digits);
+      write(figure, number(value, digits));
       element.dataset.value = value;
     },
     blank() {
-      fill.hidden = tick.hidden = true;
-      figure.textContent = "—";
+      cut(fill, 0, 0);
+      tick.hidden = true;
+      write(figure, "—");
       element.dataset.value = "";
     },
   };
