@@ -158,8 +158,8 @@ def train_epoch(state: RunState, criterion: nn.Module, batches: Batches, run: Ru
             for (_, logits), part in zip(answers, parts, strict=True):
                 loss = float(criterion(logits, part.target))
                 tally.add(loss, logits, part.target)
+        run.watch.step(epoch, step + 1, loss)
         *sums, lost, asked = total(run.fabric, *tally.state(), state.note_lost(parts), run.stop.asked)
         state.finish_step(sums, int(lost), time.monotonic() - clock)
-        run.watch.step(epoch, step + 1, loss)
         run.folder.rest(state, bool(asked))
     return {"epoch": epoch, "lr": recipe.lr_at(epoch - 1 / count, 1 / count), **state.tally.means("train")}

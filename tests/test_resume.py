@@ -1,0 +1,199 @@
+"""A run that is killed anywhere, any number of times, ends with the bits of one that never was."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ferlib.cli import main
+from ferlib.training import Recipe, checkpoints, fit
+from ferlib.training.progress import Progress
+from tests.tiny import Spots, net
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = Recipe(
+    name="tiny", loss="cross-entropy", epochs=3, batch_size=8, lr=1e-2, warmup=0.5, augment="light", ema=0.9,
+    sam_rho=0.05,
+)  # fmt: skip
+TRAIN, VALID = Spots(40, seed=1), Spots(24, seed=2)
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+
+
+def history(folder: Path) -> list[dict]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+def leaves(value, path="") -> dict:
+    """Every tensor and number of a nested state by its path, but the clock."""
+    if isinstance(value, dict | list | tuple):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        found = {}
+        for key, entry in pairs:
+            if key not in ("seconds", "save_minutes"):
+                found |= leaves(entry, f"{path}/{key}")
+        return found
+    return {path: value}
+
+
+def assert_same(left: Path, right: Path) -> None:
+    pair = [leaves(checkpoints.load(path)) for path in (left, right)]
+    assert pair[0].keys() == pair[1].keys() and len(pair[0]) > 5
+    for name, value in pair[0].items():
+        other = pair[1][name]
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other, name
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    assert history(left) == history(right)
+    for name in ("last.state.safetensors", "last.safetensors", "best.safetensors"):
+        assert_same(left / name, right / name)
+
+
+def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
+    """SAM, Adam's moments, averaged weights, dropout, augmentation, balance, clipping, accumulation."""
+    seed = int(os.environ.get("FERLIB_KILL_SEED") or secrets.randbelow(10**6))
+    print(f"FERLIB_KILL_SEED={seed} repeats these kills")
+    words = [sys.executable, "-m", "tests.killed", str(tmp_path), str(seed), "10"]
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
+    print(done.stdout, done.stderr)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0 and lines[0] == "done" and lines[-1].endswith("done (none 0)")
+    assert sum(": killed (" in line for line in lines) == 10
+    finished = sorted(tmp_path.glob("killed*/end.safetensors"))
+    assert finished
+    for end in finished:
+        assert_same_run(tmp_path / "whole", end.parent)
+        assert_same(tmp_path / "whole" / end.name, end)
+        assert not list(end.parent.glob(".*.*.*"))  # no half of a file is left behind
+
+
+def test_the_command_is_killed_interrupted_and_goes_on_as_it_says(tmp_path, capsys):
+    words = [
+        "train",
+        "--recipe",
+        "btn-small-synthetic",
+        "--data",
+        "synthetic",
+        "--length",
+        "48",
+        "--batch-size",
+    ]
+    words += ["8", "--epochs", "2", "--no-test", "--quiet", "--device", "cpu"]
+    torch.set_num_threads(1)
+    assert main([*words, "--out", str(tmp_path / "whole")]) == 0
+    run = tmp_path / "killed"
+    state = run / "last.state.safetensors"
+
+    def start(*more: str) -> subprocess.Popen:
+        command = [sys.executable, "-m", "ferlib", *more]
+        return subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    process = start(*words, "--out", "killed", "--save-minutes", "0")
+    wait_for(state.exists, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    before = state.stat().st_mtime_ns
+    process = start("train", "--resume", "killed", "--no-test", "--quiet", "--device", "cpu")
+    wait_for(lambda: state.stat().st_mtime_ns != before, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130, (out, err)
+    line = err.splitlines()[-1]
+    assert line.startswith("ferlib train: stopped (epoch ") and "Traceback" not in err
+    command = shlex.split(line.partition("go on with: ")[2])
+    assert command[:3] == ["ferlib", "train", "--resume"]
+    process = start(*command[1:])
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert_same_run(tmp_path / "whole", run)
+
+
+def quiet_fit(model, folder: Path, train=TRAIN, **options) -> list[dict]:
+    options = {"run_dir": folder, "progress": None, "device": "cpu"} | options
+    return fit(model, nn.CrossEntropyLoss(), train, VALID, RECIPE, **options)
+
+
+def wait_for(happened, process: subprocess.Popen, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def interrupted(folder: Path, steps: int, **options) -> KeyboardInterrupt:
+    """A run that hears Ctrl-C in a step of its choice."""
+
+    class Hand(Progress):
+        left = steps
+
+        def step(self, epoch: int, step: int, loss: float) -> None:
+            self.left -= 1
+            if self.left == 0:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        quiet_fit(net(), folder, progress=Hand(), **options)
+    return stopped.value
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    whole = net()
+    quiet_fit(whole, tmp_path / "a")
+    for steps, at in ((2, "epoch 1, step 2"), (5, "epoch 1, step 5"), (8, "epoch 2, step 3")):
+        folder = tmp_path / str(steps)
+        message = str(interrupted(folder, steps))
+        assert message.startswith(at) and "resume=True goes on" in message and str(folder) in message
+        assert signal.getsignal(signal.SIGINT) is handler
+        resumed = net(seed=5)
+        quiet_fit(resumed, folder, resume=True)
+        assert_same_run(tmp_path / "a", folder)
+        for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+            assert torch.equal(a, b)
+    starts = json.loads((tmp_path / "8" / "environment.json").read_text())["starts"]
+    assert [start["from"] for start in starts] == ["the beginning", "epoch 2, step 3"]
+    assert [start["by"] for start in starts] == ["KeyboardInterrupt", "the recipe"]
+    assert all(start["command"] and start["started"] <= start["ended"] for start in starts)
+
+
+def test_a_callback_and_workers_change_no_number(tmp_path):
+    def restless(model, record):
+        torch.manual_seed(record["epoch"])
+        torch.rand(3)
+        np.random.rand(2)
+
+    runs = {"plain": {}, "callback": {"on_epoch": restless}, "workers": {"workers": 2}}
+    for name, options in runs.items():
+        quiet_fit(net(), tmp_path / name, **options)
+        assert_same_run(tmp_path / "plain", tmp_path / name)
+
+
+def test_other_faces_than_the_run_began_with_are_refused(tmp_path):
+    interrupted(tmp_path, 3)
+    with pytest.raises(checkpoints.CheckpointError, match="began with other faces"):
+        quiet_fit(net(), tmp_path, Spots(48), resume=True)
