@@ -33,7 +33,6 @@ import torch
 from jobs import BASE, Job, queue
 
 import ferlib
-from ferlib.evaluation import fingerprint
 from ferlib.models import part_costs
 from ferlib.training import build_criterion, checkpoints, fit
 from ferlib.training.files import write_text
@@ -114,6 +113,7 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
     side = recipe.image_size or valid.images.shape[-1]
     costs = part_costs(model, torch.zeros(1, 3, side, side), repeats=0)
     own = {key: value for key, value in asdict(recipe).items() if value != asdict(BASE)[key]}
+    own.pop("name"), own.pop("seed", None)
     return {
         "key": job.key, "question": job.question, "arm": job.arm, "seed": job.seed,
         "network": job.network, "options": job.options, "recipe": own, "prior": job.prior,
@@ -124,7 +124,7 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
         "multiply-adds": sum(cost.multiply_adds for cost in costs),
         "seconds": round(time.monotonic() - began),
         "processor seconds": round(time.process_time() - processor),
-        "resumed": resume, "data": fingerprint(valid), "versions": versions(),
+        "resumed": resume, "data": study_faces.fingerprint(valid), "versions": versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": f'FERLIB_DATA=/path/to/FERPlus python book/records/study/run.py --only "{job.key}"',
     }  # fmt: skip
