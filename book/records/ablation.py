@@ -13,12 +13,11 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import nn
 
 from ferlib.data import FaceDataset
 from ferlib.data.transforms import to_float
-from ferlib.evaluation import Interval, fingerprint, mean_class_accuracy
+from ferlib.evaluation import Interval, fingerprint, mean_class_accuracy, summarise
 from ferlib.models import warp
 
 GRID = 4  # tokens per side of the small transformer
@@ -152,16 +151,9 @@ def judged(answers: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor) ->
     }
 
 
-def interval(values: list[float]) -> Interval:
-    """Mean over seeds with its 95 % t-interval."""
-    t = torch.tensor(values, dtype=torch.float64)
-    half = float(stats.t.ppf(0.975, len(t) - 1) * t.std() / len(t) ** 0.5) if len(t) > 1 else float("nan")
-    return Interval(float(t.mean()), float(t.mean()) - half, float(t.mean()) + half)
-
-
 def difference(one: list[float], other: list[float]) -> Interval:
     """Mean over seeds of the differences of pairs, with its 95 % t-interval."""
-    return interval([a - b for a, b in zip(one, other, strict=True)])
+    return summarise([a - b for a, b in zip(one, other, strict=True)])
 
 
 def source() -> str:

@@ -27,12 +27,12 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from ablation import about, difference, interval, source, versions
+from ablation import about, difference, source, versions
 from torch import Tensor, nn
 
 from ferlib.data import open_faces
 from ferlib.data.transforms import normalise, to_float, to_rgb
-from ferlib.evaluation import Interval, ResultRecord
+from ferlib.evaluation import Interval, ResultRecord, summarise
 from ferlib.losses import BatchTransformerLoss
 from ferlib.models import BatchTransformerNetwork, btn_small, class_batch_attention
 
@@ -212,8 +212,8 @@ def compare(done: dict[str, dict], seeds: int) -> dict[str, Interval]:
         ):
             alone = found("alone", trouble, "sqrt(C)", test, "vit")
             answers = {name: found("batch", trouble, "sqrt(C)", test, name) for name in ANSWERS}
-            numbers[f"{test} | alone"] = interval(alone)
-            numbers |= {f"{test} | {name}": interval(values) for name, values in answers.items()}
+            numbers[f"{test} | alone"] = summarise(alone)
+            numbers |= {f"{test} | {name}": summarise(values) for name, values in answers.items()}
             for name, values in answers.items():
                 numbers[f"{test} | {name} - alone"] = difference(values, alone)
             numbers[f"{test} | bt - vit"] = difference(answers["bt"], answers["vit"])
@@ -221,7 +221,7 @@ def compare(done: dict[str, dict], seeds: int) -> dict[str, Interval]:
         usual, published = (
             found("batch", "as they are", scale, "as they are", name) for scale in reversed(SCALES)
         )
-        numbers[f"scale sqrt(49) | {name}"] = interval(usual)
+        numbers[f"scale sqrt(49) | {name}"] = summarise(usual)
         numbers[f"scale sqrt(49) | {name} - sqrt(C)"] = difference(usual, published)
     return numbers
 
@@ -241,7 +241,7 @@ def attention(done: dict[str, dict], seeds: int) -> dict[str, dict[str, float]]:
             for when in ("before", "after"):
                 for what in ("images listened to", "share given to itself"):
                     values = [done[f"{arm} | {trouble} | {scale} | {s}"][when][what] for s in range(seeds)]
-                    rows[f"{trouble} | {scale} | {when} | {what}"] = asdict(interval(values))
+                    rows[f"{trouble} | {scale} | {when} | {what}"] = asdict(summarise(values))
     return rows
 
 

@@ -26,7 +26,6 @@ from ablation import (
     about,
     command,
     difference,
-    interval,
     judged,
     load,
     logits,
@@ -38,7 +37,7 @@ from ablation import (
 from torch import nn
 
 from ferlib.data import open_faces
-from ferlib.evaluation import ResultRecord
+from ferlib.evaluation import ResultRecord, summarise
 from ferlib.losses import CompensatedFocalPDLSLoss, FocalPDLSLoss, LabelSmoothingLoss, PDLSLoss
 from ferlib.models import FixedResizer
 
@@ -93,7 +92,7 @@ def main() -> None:
         shown = (f"{100 * sum(scores[f'{case} | {m}']) / options.seeds:.2f} %" for m in
                  ("accuracy", "calibration error"))  # fmt: skip
         print(f"{case:40s}", *shown, flush=True)
-    numbers = {key: interval(values) for key, values in scores.items()}
+    numbers = {key: summarise(values) for key, values in scores.items()}
     for key, values in scores.items():
         kind, name, metric = key.split(" | ")
         if name != "cross-entropy":

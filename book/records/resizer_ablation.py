@@ -28,7 +28,6 @@ from ablation import (
     about,
     command,
     difference,
-    interval,
     load,
     logits,
     source,
@@ -39,7 +38,7 @@ from ablation import (
 from torch import nn
 
 from ferlib.data import open_faces
-from ferlib.evaluation import Interval, ResultRecord
+from ferlib.evaluation import Interval, ResultRecord, summarise
 from ferlib.models import FixedResizer, NeuralResizer, SpatialTransformer
 
 LARGE, SMALL = 48, 28
@@ -138,7 +137,7 @@ def main() -> None:
                 degrees_found.setdefault(front, []).append(undone(model, views["turned"], degrees))
         shown = {k: f"{100 * sum(v) / len(v):.2f}" for k, v in found.items() if k.startswith(f"{front} |")}
         print(shown, degrees_found.get(front, "") if stn else "", flush=True)
-    numbers = {name: interval(scores) for name, scores in found.items()} | dict(pairs(found))
+    numbers = {name: summarise(scores) for name, scores in found.items()} | dict(pairs(found))
     record = ResultRecord(
         name=f"resizer_ablation_{source()}",
         what="Accuracy of a small pretrained transformer behind four resizers, with and without a spatial "

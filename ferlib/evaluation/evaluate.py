@@ -75,13 +75,15 @@ def evaluate(
     seed: int = 0,
     settings: dict[str, Any] | None = None,
     device: str | torch.device | None = None,
+    answers: tuple[Tensor, Tensor] | None = None,
 ) -> ResultRecord:
     """Accuracy, mean class accuracy, macro F1, calibration error, recalls; confusion and reliability.
 
     Every number has a 95 % bootstrap interval over faces (``resamples``, ``seed``), from the same resamples.
     ``extra`` holds what has no place among the numbers: ``"confusion shares"`` (the ends of the intervals of
     each row's shares), ``"reliability"`` (``bins`` bins for the diagram), and ``"wilson"``, the intervals
-    to look at where a class has few faces or none wrong.
+    to look at where a class has few faces or none wrong. ``answers``: logits and labels that :func:`predict`
+    gave with the same options, so that the network need not answer again.
 
     Shape: N faces of K classes -> ``ResultRecord`` with a (K, K) confusion matrix. Chapter 7.
     """
@@ -89,7 +91,7 @@ def evaluate(
     options = {
         "batch_size": batch_size, "shuffle": shuffle, "image_size": image_size, "interpolation": interpolation
     }  # fmt: skip
-    logits, labels = predict(model, data, device=device, **options)
+    logits, labels = answers or predict(model, data, device=device, **options)
     record = measured(logits, labels, data, split=split, bins=bins, resamples=resamples, seed=seed)
     record.name = name
     record.what = what or f"{type(model).__name__} on {len(data)} faces of {record.data['name']}"

@@ -119,23 +119,27 @@ def in_memory(data: FaceDataset, limit: int = 2**31) -> FaceDataset:
 
 
 def table(record: ResultRecord, metric: str = "accuracy") -> str:
-    """A robustness record as text: kinds down, severities across, with the clean value above.
+    """A robustness record as text: kinds down, severities across, with the clean value above; then the
+    changes against the clean faces.
 
     Shape: a record in, a string out. Chapter 7.
     """
     steps, kinds = record.settings["severities"], record.settings["kinds"]
-    lines = [f"{metric}, %, with 95 % intervals", f"{'clean':<11}{_cell(record, f'clean | {metric}')}"]
-    lines += [f"{'severity':<11}" + "".join(f"{step:<19}" for step in steps)]
-    for kind in kinds:
-        cells = "".join(f"{_cell(record, f'{kind} {step} | {metric}'):<19}" for step in steps)
-        lines.append(f"{kind:<11}{cells}".rstrip())
+    clean = record.numbers[f"clean | {metric}"]
+    lines = [f"{metric}, %, with 95 % intervals", f"{'clean':<11}{_cell(clean)}"]
+    for what in (metric, f"{metric} change"):
+        if what != metric and kinds and steps:
+            lines.append(f"change of {metric}, points, of the same faces (paired)")
+        if kinds and steps:
+            lines.append((f"{'severity':<11}" + "".join(f"{step:<22}" for step in steps)).rstrip())
+        for kind in kinds:
+            cells = "".join(f"{_cell(record.numbers[f'{kind} {s} | {what}']):<22}" for s in steps)
+            lines.append(f"{kind:<11}{cells}".rstrip())
     for key, faces in record.extra["faces of the lists"].items():
-        lines.append(f"{key:<11}{_cell(record, f'{key} | {metric}')} ({faces} listed faces)")
-    for kind, why in record.extra["left out"].items():
-        lines.append(f"{kind:<11}left out: {why}")
+        lines.append(f"{key:<11}{_cell(record.numbers[f'{key} | {metric}'])} ({faces} listed faces)")
     return "\n".join(lines)
 
 
-def _cell(record: ResultRecord, key: str) -> str:
-    found = record.numbers[key]
-    return f"{100 * found.value:.1f} ({100 * found.low:.1f}-{100 * found.high:.1f})"
+def _cell(found: Interval) -> str:
+    to = " to " if found.low < 0 else "-"
+    return f"{100 * found.value:.1f} ({100 * found.low:.1f}{to}{100 * found.high:.1f})"
