@@ -1,0 +1,226 @@
+"""What goes wrong in mid-run: files that vanish, losses that are no number; batches added up to a step."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from ferlib.data.base import DataError, FaceDataset
+from ferlib.data.images import read_image
+from ferlib.models import btn_small
+from ferlib.training import Recipe, TrainingError, build_criterion, build_optimiser, checkpoints, fit
+from ferlib.training.batches import Batches, FaultyDataError
+from ferlib.training.step import accumulated_step, train_step
+from tests.tiny import Spots, net
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(
+    name="tiny", loss="cross-entropy", epochs=2, batch_size=8, lr=1e-2, warmup=0, augment="light", ema=0.9
+)
+VALID = Spots(16, seed=2)
+
+
+class Files(FaceDataset):
+    """Spots as PNG files that are read when they are wanted."""
+
+    classes = Spots.classes
+
+    def __init__(self, folder: Path, count: int = 40) -> None:
+        folder.mkdir()
+        spots = Spots(count, seed=1)
+        self.labels = spots.labels
+        self.paths = [folder / f"{i:03d}.png" for i in range(count)]
+        for path, image in zip(self.paths, spots.images, strict=True):
+            Image.fromarray(image[0].numpy()).save(path)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        image = torch.from_numpy(np.array(read_image(self.paths[index])))
+        return {"image": image, "label": int(self.labels[index]), "path": str(self.paths[index])}
+
+
+def run(data, folder, recipe=RECIPE, model=None, **options):
+    options = {"run_dir": folder, "progress": None, "device": "cpu"} | options
+    return fit(model or net(), nn.CrossEntropyLoss(), data, VALID, recipe, **options)
+
+
+def spoil(data: Files, names: list[int]):
+    """A callback that, after the first epoch, removes, empties or cuts files in turn."""
+
+    def after(model, record):
+        for n, row in enumerate(names):
+            if n % 3 == 0:
+                data.paths[row].unlink(missing_ok=True)
+            else:
+                data.paths[row].write_bytes(data.paths[row].read_bytes()[: 0 if n % 3 == 1 else 60])
+
+    return after
+
+
+def test_a_file_that_vanishes_stops_the_run_with_its_name_and_the_run_goes_on_when_it_is_back(tmp_path):
+    whole = net()
+    expected = run(Files(tmp_path / "whole-files"), tmp_path / "whole", model=whole)
+    data = Files(tmp_path / "files")
+    kept = data.paths[17].read_bytes()
+    with pytest.raises(FaultyDataError, match=r"017\.png: the file is not there.*on_fault: skip") as caught:
+        run(data, tmp_path / "run", on_epoch=spoil(data, [17]))
+    assert isinstance(caught.value, DataError)
+    data.paths[17].write_bytes(kept)
+    model = net(seed=3)
+    history = run(data, tmp_path / "run", model=model, resume=True)
+    clockless = [[{**record, "seconds": 0} for record in records] for records in (history, expected)]
+    assert clockless[0] == clockless[1]
+    for a, b in zip(model.state_dict().values(), whole.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_faces_are_skipped_counted_and_named_where_the_recipe_says_so(tmp_path, capsys, workers):
+    data = Files(tmp_path / "files")
+    recipe = RECIPE.but(on_fault="skip", epochs=3)
+    history = run(data, tmp_path / "run", recipe, on_epoch=spoil(data, [3, 11, 29]), workers=workers)
+    assert [record["left_out"] for record in history] == [0, 3, 3]
+    log, told = (tmp_path / "run" / "log.txt").read_text(), capsys.readouterr().err
+    for name, why in (("003", "not there"), ("011", "is empty"), ("029", "damaged image")):
+        line = next(line for line in log.splitlines() if f"{name}.png" in line)
+        assert line.startswith("Left out from epoch 2 on: face ") and why in line
+        assert log.count(f"{name}.png") == 1 and line in told
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[1])["left_out"] == 3
+    again = run(Files(tmp_path / "again"), tmp_path / "none", recipe, on_epoch=None)
+    assert again[0]["train_loss"] == history[0]["train_loss"] and "left_out" in again[0]
+
+
+def test_what_is_left_of_a_batch_is_what_it_would_have_been(tmp_path):
+    data = Files(tmp_path / "files")
+    recipe = RECIPE.but(on_fault="skip")
+    before = list(Batches(data, recipe, CPU, shuffle=True).read(1))
+    spoil(data, [5])(None, None)
+    after = list(Batches(data, recipe, CPU, shuffle=True).read(1))
+    for old, new in zip(before, after, strict=True):
+        kept = [i for i, name in enumerate(old.names) if not name.endswith("005.png")]
+        torch.testing.assert_close(new.images, old.images[kept], rtol=0, atol=0)
+        assert torch.equal(new.target, old.target[kept]) and len(new.lost) == len(old.names) - len(kept)
+    with pytest.raises(FaultyDataError, match=r"005\.png"):
+        list(Batches(data, RECIPE, CPU, shuffle=True).epoch(1))
+
+
+def test_more_than_half_of_a_batch_is_too_much_and_a_defect_is_no_fault(tmp_path):
+    data = Files(tmp_path / "files")
+    for path in data.paths[:30]:
+        path.unlink()
+    with pytest.raises(FaultyDataError, match="of 8 faces of a batch cannot be read, more than half: face "):
+        run(data, tmp_path / "run", RECIPE.but(on_fault="skip"))
+    data.paths = None
+    with pytest.raises(TypeError):
+        run(data, None, RECIPE.but(on_fault="skip"))
+
+
+def test_a_loss_that_is_no_number_names_the_faces(tmp_path):
+    """One pixel of one face makes it: the message names the batch that this face is in."""
+
+    class Poisoned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = net()
+
+        def forward(self, images):
+            out = self.net(images)
+            return out * math.inf if any(torch.equal(image, poison) for image in images) else out
+
+    data = Files(tmp_path / "files")
+    recipe = RECIPE.but(augment="none")
+    batches = list(Batches(data, recipe, CPU, shuffle=True).read(2))
+    poison = batches[3].images[0]
+
+    class Later(Poisoned):
+        epochs = 0
+
+        def forward(self, images):
+            return super().forward(images) if self.epochs else self.net(images)
+
+    model = Later()
+    with pytest.raises(TrainingError, match=r"(nan|inf) \(epoch 2, step 4 of 5, learning rate") as caught:
+        run(data, tmp_path / "run", recipe, model=model, on_epoch=lambda *_: setattr(model, "epochs", 1))
+    shown = str(caught.value)
+    assert all(name in shown for name in batches[3].names[:4]) and "and 4 more" in shown
+    assert batches[2].names[0] not in shown and "last checkpoint is sound" in shown
+    stored = checkpoints.load(tmp_path / "run" / "last.safetensors")
+    assert stored["epoch"] == 1 and all(torch.isfinite(t).all() for t in stored["model"].values())
+
+
+def pictures(count: int, side: int = 48) -> tuple[torch.Tensor, torch.Tensor]:
+    draw = torch.Generator().manual_seed(3)
+    return torch.randn(count, 3, side, side, generator=draw), torch.arange(count) % 4
+
+
+@pytest.mark.parametrize("rho", [None, 0.05])
+def test_batches_added_up_are_one_batch_to_a_network_that_answers_face_by_face(rho):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 8), nn.Tanh(), nn.Linear(8, 4)).double()
+    images, target = pictures(12, 16)
+    images = images.double()
+    results = []
+    for sizes in ([12], [4, 4, 4], [5, 5, 2]):
+        copied = copy.deepcopy(model)
+        optimiser = build_optimiser(RECIPE.but(sam_rho=rho, optimiser="sgd", lr=0.1), copied)
+        parts = list(zip(images.split(sizes), target.split(sizes), strict=True))
+        answers = accumulated_step(copied, nn.CrossEntropyLoss(), optimiser, parts, clip=0.5)
+        assert [len(logits) for _, logits in answers] == sizes
+        results.append(torch.cat([p.detach().flatten() for p in copied.parameters()]))
+    torch.testing.assert_close(results[1], results[0])
+    torch.testing.assert_close(results[2], results[0])
+
+
+def test_batches_added_up_are_not_one_batch_to_batch_attention():
+    model = btn_small(4).train()
+    criterion = build_criterion(RECIPE)
+    images, target = pictures(8)
+    moved, alone = [], []
+    for sizes in ([8], [4, 4]):
+        copied = copy.deepcopy(model)
+        for module in copied.modules():  # without batch norm and dropout, the other strangers in a batch
+            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d | nn.Dropout):
+                module.eval()
+        parts = list(zip(images.split(sizes), target.split(sizes), strict=True))
+        alone.append(torch.cat([copied(part).vit for part, _ in parts]))
+        answers = accumulated_step(copied, criterion, build_optimiser(RECIPE, copied), parts)
+        moved.append(torch.cat([logits for _, logits in answers]))
+    torch.testing.assert_close(alone[0], alone[1], rtol=1e-4, atol=1e-5)  # each face's own answer
+    assert (moved[0] - moved[1]).abs().max() > 1e-4  # and the one that asks the others
+
+
+def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):
+    images, target = pictures(8, 16)
+    pair = [net(), net()]
+    with torch.random.fork_rng():
+        for model, step in zip(pair, (0, 1), strict=True):
+            torch.manual_seed(0)
+            optimiser = build_optimiser(RECIPE, model.train())
+            if step:
+                accumulated_step(model, nn.CrossEntropyLoss(), optimiser, [(images, target)])
+            else:
+                train_step(model, nn.CrossEntropyLoss(), optimiser, images, target)
+    for a, b in zip(pair[0].state_dict().values(), pair[1].state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+    steps: list[int] = []
+
+    class Count(type(pair[0])):
+        def forward(self, images):
+            steps.append(len(images))
+            return super().forward(images)
+
+    recipe = RECIPE.but(accumulate=3, epochs=1, ema=None)
+    batches = Batches(Spots(40), recipe, CPU, shuffle=True)
+    assert batches.count_steps == 2 and [len(parts) for _, parts in batches.steps(1)] == [3, 2]
+    assert [(step, len(parts)) for step, parts in batches.steps(1, 1)] == [(1, 2)]
+    history = run(Spots(40), tmp_path / "run", recipe, model=Count())
+    assert steps == [8] * 5 + [8, 8] and history[0]["lr"] == recipe.lr_at(0.5, 0.5)
