@@ -52,7 +52,10 @@ def keep_row(row: dict[str, Any], lock: Path) -> None:
     """Add a line in one move; whoever writes at the same time waits."""
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        lines = [json.dumps(one, ensure_ascii=False) for one in (rows() | {row["key"]: row}).values()]
+        lines = [
+            json.dumps(one, ensure_ascii=False, separators=(",", ":"))
+            for one in (rows() | {row["key"]: row}).values()
+        ]
         write_text(ROWS, "\n".join(lines) + "\n")
 
 
