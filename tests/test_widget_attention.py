@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 
-from ferlib.explain import attention_score
+from ferlib.explain import AttentionRecorder, attention_score
 from ferlib.widgets import AttentionExplorer, TokenAttention
 from ferlib.widgets.codes import Scores, Shares
 from tests.explorers import (
@@ -90,6 +91,27 @@ def test_pooling_adds_keys_and_averages_queries() -> None:
     asking = fine[1].mean(0)[[3, 4, 7, 8]].mean(0)[1:].reshape(2, 2, 2, 2).sum((1, 3))
     np.testing.assert_allclose(got, asking, atol=fine.max().item() * 4 / 255)
     assert coarse.packed()["layers"][0]["softmax"]["codes"]["shape"] == [2, 1, 5, 5]
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224"])
+def test_recorded_attention_is_taken_as_it_lies(name: str) -> None:
+    """A ViT with a class token, a Swin whose windows are shifted: the row of a place, out of the recorder."""
+    small = {"vit": {"img_size": 64, "depth": 2, "embed_dim": 12, "num_heads": 2}}.get(
+        name[:3], {"img_size": 56, "depths": (2, 2), "embed_dim": 12, "num_heads": (1, 2)}
+    )
+    torch.manual_seed(4)
+    model = timm.create_model(name, pretrained=False, **small).eval()
+    with torch.no_grad(), AttentionRecorder(model) as recorder:
+        model(torch.randn(2, 3, small["img_size"], small["img_size"]))
+    taken = TokenAttention.of(recorder.records, [f"layer {i}" for i in range(len(recorder.records))])
+    for index, record in enumerate(recorder.records):
+        rows, columns = record.layout.grid
+        place = record.layout.prefix + (rows // 2) * columns + columns - 1
+        want = record.to_image()[1, :, place].mean(0).numpy()
+        got = taken.map(1, f"layer {index}", None, "softmax", (1.0, 0.5), None)
+        assert got.shape == want.shape and np.abs(got - want).max() <= record.weights.max().item() / 255
+    with pytest.raises(ValueError, match="in one way"):
+        TokenAttention.of([])
 
 
 class Page:

@@ -12,7 +12,7 @@ import torch
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.models import class_batch_attention
 from ferlib.widgets import BatchAttentionExplorer
-from tests.explorers import batch, batch_explorer, clean, opened, page_with, settle, values
+from tests.explorers import batch, batch_explorer, canvas, clean, opened, page_with, settle, values
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,20 @@ def test_batch_follows_the_keyboard(browser, file: Path) -> None:
         want = class_batch_attention(query, key, value, return_weights=True)[1][2]
         said = page.locator("[role=status]").text_content()
         assert said == f"Surprise 1 gives {want[1, 1]:.2f} of its attention to itself."
+
+
+def test_pointing_at_a_cell_shows_the_two_faces(browser, file: Path) -> None:
+    with opened(browser, file) as reader:
+        page = reader.page
+        box = page.locator(".fer-cells").bounding_box()
+        unit = box["width"] / 316  # an edge of 16 units, then three cells
+        page.mouse.move(box["x"] + unit * (16 + 250), box["y"] + unit * (16 + 150))  # column 3, row 2
+        settle(page)
+        for n, face in ((1, 2), (2, 5)):  # of faces 0, 2 and 5
+            pixels = canvas(page, f".fer-pair canvas:nth-child({n})")[..., 0]
+            assert (pixels == batch()["faces"][face].numpy()).all()
+        assert page.locator(".fer-pair p").text_content().startswith("Surprise 1 gives 0.")
+        clean(reader)
 
 
 def test_clear_words_for_wrong_arguments() -> None:

@@ -47,6 +47,25 @@ def test_figure_reads_offline(browser, page_of, kind: str, width: int) -> None:
         clean(reader)
 
 
+@pytest.mark.parametrize("kind", ["attention"])
+def test_the_first_paint_does_not_wait_for_the_data(browser, page_of, kind: str) -> None:
+    """The picture that stands in for the figure is painted first; only then is the data read."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script(
+        """const parse = JSON.parse, first = (go) => (list) => go(list.getEntries()[0].startTime);
+        window.read = [];
+        JSON.parse = (text) => { if (text.length > 1e4) read.push(performance.now()); return parse(text); };
+        window.painted = new Promise((go) =>
+          new PerformanceObserver(first(go)).observe({ type: 'paint', buffered: true }));"""
+    )
+    page.goto(page_of(kind).as_uri())
+    page.wait_for_selector(".fer-host[data-ready=yes]")
+    painted, read = page.evaluate("(async () => [await painted, read])()")
+    assert len(read) == 1 and read[0] > painted
+    context.close()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_control_is_reached_by_tab_and_shows_it(browser, page_of, kind: str) -> None:
     """Going through the figure by the Tab key alone visits each control (a group of radios once)."""

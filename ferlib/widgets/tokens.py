@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -93,6 +94,24 @@ class TokenAttention:
         if len(counts) > 1:
             raise ValueError(f"all layers look at the same faces, got {sorted(counts)} of them")
         self.faces = counts.pop()
+
+    @classmethod
+    def of(cls, records: Sequence[Any], names: Sequence[str] | None = None, **options: Any) -> TokenAttention:
+        """What ``ferlib.explain.AttentionRecorder`` recorded of one forward pass, windows put back.
+
+        Shape: L records of one prefix and number of levels, L names (default the modules'); ``options`` are
+        the constructor's. Raises ``ValueError`` for records of several kinds, or of attention that does not
+        lie on a picture (class batch attention has an explorer of its own).
+        """
+        kinds = {record.layout and (record.layout.prefix, record.layout.levels) for record in records}
+        if len(kinds) != 1 or None in kinds:
+            told = ", ".join(record.name for record in records) or "no record"
+            raise ValueError(f"expected records whose tokens lie on a picture in one way, got {told}")
+        prefix, levels = kinds.pop()
+        options.setdefault("levels", [f"{i + 1}" for i in range(levels)] if levels > 1 else ())
+        names = names or [record.name for record in records]
+        weights = {name: record.on_grid() for name, record in zip(names, records, strict=True)}
+        return cls(weights, prefix=prefix, **options)
 
     def _block(self, name: str, given: ArrayLike) -> Block:
         rolled = name.startswith("rollout")

@@ -4,7 +4,10 @@
   if (!root || root.dataset.ready) return;
   root.dataset.ready = "loading";
   // The page is painted first, with the picture or table that stands here; then, in a free moment, the data is read.
-  await new Promise((go) => requestAnimationFrame(() => setTimeout(go)));
+  await new Promise((go) => {
+    setTimeout(go, performance.getEntriesByType("paint").length ? 0 : 3000); // a page in a hidden tab is never painted
+    new PerformanceObserver(go).observe({ type: "paint", buffered: true });
+  });
   await new Promise((go) => (window.requestIdleCallback ? requestIdleCallback(go, { timeout: 500 }) : setTimeout(go)));
   const state = JSON.parse(root.querySelector("script[type='application/json']").textContent);
   const listeners = {};
