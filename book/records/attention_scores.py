@@ -33,7 +33,7 @@ NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
 SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
 STEPS = 8  # of deletion and insertion
-LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam", "hires-cam", "gradient")
+LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam", "hires-cam")
 COVERS = ("glasses", "hand", "mask", "scarf")
 KINDS = {
     "levels": "levels",
@@ -155,10 +155,10 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
     size = recipe.image_size or 48
     large = "poster" in name
     fresh = attention_models.build(recipe.but(seed=5)).eval()
-    faces, covered = plain_faces(), covered_faces()
+    faces, covered = plain_faces(), covered_faces(12) if large else covered_faces()
     images, labels, truth = faces["image"], faces["label"], faces["truth"]
-    part = slice(64 if large else None)  # faces of all but the first scores
-    some = slice(0, None, len(images) // (quick // 2 if large else quick))
+    part = slice(42 if large else None)  # faces of all but the first scores
+    some = slice(0, None, len(images) // (quick // 4 if large else quick))
     numbers, kept, area = {}, {}, None
     for method in (*(LARGE_METHODS if large else explain.METHODS), *explain.BASELINES):
         try:
