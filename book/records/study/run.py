@@ -110,13 +110,12 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
         on_epoch=after_epoch,
     )  # fmt: skip
     names = ["upright", "turned"] if job.question == "resizers" else ["upright"]
-    judged = {
-        name: measures.final(measures.answers(model, view(name), recipe), valid.labels) for name in names
-    }
+    judged = {name: measures.answers(model, view(name), recipe) for name in names}
     side = recipe.image_size or valid.images.shape[-1]
     costs = part_costs(model, torch.zeros(1, 3, side, side), repeats=0)
     own = {key: value for key, value in asdict(recipe).items() if value != asdict(BASE)[key]}
-    own.pop("name"), own.pop("seed", None)
+    for key in ("name", "seed"):  # they stand in the row already
+        own.pop(key, None)
     return {
         "key": job.key, "question": job.question, "arm": job.arm, "seed": job.seed,
         "network": job.network, "options": job.options, "recipe": own, "prior": job.prior,
