@@ -194,3 +194,24 @@ def canvas(page, selector: str) -> np.ndarray:
         "c => [c.height, c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]",
     )
     return np.array(flat[2:], dtype=np.uint8).reshape(flat[0], flat[1], 4)[..., :3]
+
+
+def go_live(page, figure: Explorer) -> None:
+    """Show a figure as anywidget does: its module imported, with a model that keeps what it is told to save.
+
+    Afterwards the page knows ``model``, ``saved`` (every saved state) and ``stop``.
+    """
+    page.evaluate(
+        """async ([source, state]) => {
+          const url = URL.createObjectURL(new Blob([source], {type: 'text/javascript'}));
+          const heard = {}, saved = window.saved = [];
+          const model = window.model = { get: (n) => state[n], on: (n, f) => (heard[n] ||= []).push(f),
+            off: (n, f) => { heard[n] = heard[n].filter((g) => g !== f); },
+            set: (n, v) => { state[n] = v; (heard[`change:${n}`] || []).forEach((f) => f()); },
+            save_changes: () => saved.push({...state}) };
+          const el = document.createElement('div');
+          document.body.replaceChildren(document.querySelector('style'), el);
+          window.stop = await (await import(url)).default.render({ model, el });
+        }""",
+        [f"{figure._source}\nexport default {{ render }};\n", figure.state()],
+    )

@@ -17,6 +17,7 @@ from tests.explorers import (
     attention,
     attention_explorer,
     clean,
+    go_live,
     opened,
     page_with,
     regions,
@@ -240,6 +241,23 @@ def test_the_outline_is_the_edge_of_the_true_region(browser, file: Path) -> None
         page.get_by_role("checkbox", name="outline the true region").uncheck()
         settle(page)
         assert not page.locator(".fer-region").first.is_visible()
+
+
+def test_with_a_kernel_python_chooses_and_hears_what_is_chosen(browser, file: Path) -> None:
+    with opened(browser, file) as reader:
+        view, page = Page(reader), reader.page
+        go_live(page, KEPT)
+        page.evaluate("model.set('left', 3)")  # a source that nobody has looked at yet
+        page.wait_for_function("document.querySelector('.fer-look').map.width === 24")
+        view.agrees("left", "Grad-CAM", "hard")
+        view.hover("right", 0.2, 0.9)
+        settle(page)
+        saved = page.evaluate("saved.at(-1)")
+        assert saved["asks"] == "patch" and np.allclose(saved["query"], [1.5 / 7, 6.5 / 7])
+        view.side("right").get_by_role("radio", name="14", exact=True).check()
+        assert page.evaluate("saved.at(-1).right_view")["level"] == 1
+        page.evaluate("stop()")
+        clean(reader)
 
 
 def test_heat_is_drawn_where_the_attention_is(browser, file: Path) -> None:

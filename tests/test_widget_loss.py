@@ -19,6 +19,13 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return page_with(loss_explorer(), tmp_path_factory.mktemp("loss"))
 
 
+SHOWN = """() => {
+  const all = (name) => [...document.querySelectorAll(name)].map((e) => Number(e.dataset.value));
+  return {p: all('.fer-p .fer-bar'), q: all('.fer-q .fer-bar'), pull: all('.fer-pull .fer-bar'),
+    loss: all('.fer-verdict')[0]};
+}"""
+
+
 def expected_loss(name: str, alpha: float, gamma: float):
     return {
         "cross-entropy": lambda: torch.nn.CrossEntropyLoss(),
@@ -56,9 +63,10 @@ def test_losses_and_pulls_are_those_of_ferlib(browser, file: Path) -> None:
                 criterion = expected_loss(name, alpha, gamma).double()
                 loss = criterion(logits, torch.tensor([label]))
                 (gradient,) = torch.autograd.grad(loss, logits)
-                shown = {k: values(page, f".fer-{k} .fer-bar") for k in ("p", "q", "pull")}
+                settle(page)
+                shown = {k: np.array(v) for k, v in page.evaluate(SHOWN).items()}
                 where = f"{name}, {face}, label {label}, alpha {alpha}, gamma {gamma}"
-                assert abs(values(page, ".fer-verdict")[0] - loss.item()) < 1e-5, where
+                assert abs(shown["loss"] - loss.item()) < 1e-5, where
                 np.testing.assert_allclose(shown["pull"], -gradient[0].numpy(), atol=1e-5, err_msg=where)
                 np.testing.assert_allclose(shown["p"], logits.detach().softmax(1)[0].numpy(), atol=1e-9)
                 if hasattr(criterion, "soft_targets"):

@@ -14,7 +14,7 @@ import pytest
 
 from ferlib.widgets import ResizerExplorer
 from ferlib.widgets.packing import MAX_BYTES, class_colours, pack
-from tests.explorers import CHECK, MAKE, clean, loss_explorer, opened, page_with, settle, slide
+from tests.explorers import CHECK, MAKE, clean, go_live, loss_explorer, opened, page_with, settle, slide
 
 KINDS = tuple(MAKE)
 
@@ -159,25 +159,9 @@ def test_a_missing_anywidget_is_named_with_the_command() -> None:
 
 def test_the_live_module_and_python_keep_each_other_in_step(browser, page_of) -> None:
     """The ES module as anywidget loads it, with a model like its own: either side moves the other."""
-    figure = loss_explorer()
-    source = f"{figure._source}\nexport default {{ render }};\n"
     with opened(browser, page_of("loss")) as reader:
         page = reader.page
-        page.evaluate(
-            """async ([source, state]) => {
-              const url = URL.createObjectURL(new Blob([source], {type: 'text/javascript'}));
-              const heard = {}, saved = window.saved = [];
-              const model = window.model = { get: (n) => state[n], on: (n, f) => (heard[n] ||= []).push(f),
-                off: (n, f) => { heard[n] = heard[n].filter((g) => g !== f); },
-                set: (n, v) => { state[n] = v; (heard[`change:${n}`] || []).forEach((f) => f()); },
-                save_changes: () => saved.push({...state}) };
-              const el = document.createElement('div');
-              el.id = 'live';
-              document.body.replaceChildren(document.querySelector('style'), el);
-              window.stop = await (await import(url)).default.render({ model, el });
-            }""",
-            [source, figure.state()],
-        )
+        go_live(page, loss_explorer())
         page.evaluate("model.set('alpha', 0.25)")  # as Python does
         settle(page)
         assert page.get_by_role("slider", name="α").input_value() == "0.25"

@@ -220,9 +220,9 @@ def _answers(
 def _cover(image: np.ndarray, heat: np.ndarray, strength: float) -> np.ndarray:
     """A picture under a map, as the page draws it: the more heat, the more of its colour."""
     share = np.maximum(heat, 0) / max(heat.max(), 1e-12)
-    size = image.shape[1::-1]
+    size = tuple(side * max(1, 280 // max(image.shape[:2])) for side in image.shape[1::-1])
     share = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.NEAREST))
     colour = matplotlib.colormaps["viridis"](share)[..., :3] * 255
     alpha = (strength * (0.2 + 0.8 * np.sqrt(share)))[..., None]
-    grey = image[..., None] if image.ndim == 2 else np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    grey = np.asarray(Image.fromarray(image).convert("L").resize(size, Image.Resampling.BICUBIC))[..., None]
     return (grey * (1 - alpha) + colour * alpha).round().astype(np.uint8)
