@@ -70,6 +70,18 @@ def heat(maps: Tensor) -> dict[str, object]:
     return pack((255 * small / small.amax((1, 2), keepdim=True).clamp(min=1e-9)).round())
 
 
+def coarse(weights: Tensor, grid: int = 7) -> Tensor:
+    """Attention between places of two square grids, between grid x grid cells: askers are averaged, shares of
+    the asked are added. Shape: (..., Q, K) -> (..., grid^2, grid^2).
+    """
+    for axis, together in ((-1, torch.sum), (-2, torch.mean)):
+        rows = weights.movedim(axis, -1)
+        side = round(rows.shape[-1] ** 0.5)
+        cells = rows.unflatten(-1, (grid, side // grid, grid, side // grid))
+        weights = together(cells, (-3, -1)).flatten(-2).movedim(-1, axis)
+    return weights
+
+
 def all_maps(model: nn.Module, inputs: Tensor, classes: Tensor) -> dict[str, object]:
     """Every method's map of every face, for the class that the face shows."""
     found = {}
@@ -106,7 +118,7 @@ def small_networks(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
         layers, rolled = recorder.records, explain.rollout_layers(recorder.records)
         record.extra[title] = {
             "layers": {f"layer {n + 1}": rows(r.on_grid()) for n, r in enumerate(layers)},
-            "rollout": {f"layer {n + 1}": rows(r) for n, r in enumerate(rolled)},
+            "rollout": {f"layer {n + 1}": rows(coarse(r)) for n, r in enumerate(rolled)},
             "maps": all_maps(model, inputs, classes), "probabilities": probabilities.tolist(),
             "training": training_of(note), "straightened by": straightened(model, inputs),
         }  # fmt: skip
@@ -126,15 +138,6 @@ def training_of(note: dict) -> dict[str, object]:
     return {key: note[key] for key in ("valid", "faces", "processor minutes", "history") if key in note}
 
 
-def coarse(weights: Tensor, side: int, grid: int = 7) -> Tensor:
-    """Attention between side x side places as attention between grid x grid cells: askers are averaged,
-    shares of the asked are added. Shape: (F, heads, side^2, side^2) -> (F, heads, grid^2, grid^2).
-    """
-    step = side // grid
-    cells = weights.unflatten(3, (grid, step, grid, step)).sum((4, 6)).flatten(3)
-    return cells.unflatten(2, (grid, step, grid, step)).mean((3, 5)).flatten(2, 3)
-
-
 def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
     """The Batch Transformer Network at its real size: four kinds of attention, mean over heads."""
     record = record_of(
@@ -151,7 +154,7 @@ def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
     }
     record.extra |= {
         "cross": {
-            f"level {side}": rows(coarse(weights, side).mean(1, keepdim=True))
+            f"level {side}": rows(coarse(weights).mean(1, keepdim=True))
             for side, weights in zip((28, 14, 7), found["window-cross"], strict=True)
         },
         "levels": rows(found["levels"][0].mean(1, keepdim=True)),
