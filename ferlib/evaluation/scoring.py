@@ -35,7 +35,8 @@ def scores(
     Intervals are bootstrap percentiles over faces. A resample in which a class has no face counts without
     that class; a class that has no face at all has no recall. The calibration error is the exception: chance
     adds to it in every resample as it did in the sample, so its interval is the reflected one,
-    [2 s - high, 2 s - low] (Davison and Hinkley 1997, section 5.2: "basic"), not below 0.
+    [2 s - high, 2 s - low] (Davison and Hinkley 1997, section 5.2: "basic"), not below 0. Of a network whose
+    error is nearly 0 it covers that error less often than it says; the percentiles hardly ever would.
 
     Shape: labels (N,), logits (N, K), K class names -> intervals by name. Raises ``ValueError`` for other
     shapes. Chapter 7.

@@ -1,0 +1,120 @@
+"""Batches of every size and company: encoded once, the answers are those of whole forward passes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ferlib.data import SyntheticFaces
+from ferlib.data.faces import KeptFaces
+from ferlib.evaluation import ResultRecord, batch_dependence, compose, encode, predict
+from ferlib.evaluation.batches import COMPOSITIONS, table
+from ferlib.evaluation.encoded import answers
+from ferlib.models import btn_small
+from tests.tiny import Spots, net
+
+
+@pytest.fixture(scope="module")
+def faces():
+    return KeptFaces(SyntheticFaces(40, size=48, framing="ferplus", seed=4))
+
+
+@pytest.fixture(scope="module")
+def network(faces):
+    """The small network, untrained, with scores that differ from face to face and a batch that says much."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = btn_small(8, dim=32, depth=1, widths=(8, 16, 32), blocks=(1, 1, 1))
+        for layer in (model.levels.query, model.levels.key):
+            torch.nn.init.normal_(layer.weight, std=0.5)
+        torch.nn.init.normal_(model.vit.head.weight, std=10.0)
+        model.vit.head.bias.data -= encode(model, faces).value.mean(0)
+    return model.train()
+
+
+class CrowdNet(torch.nn.Module):
+    """Answers with the brightness of four quarters, and the mean of all answers: it has no encoder."""
+
+    def forward(self, images):
+        own = torch.nn.functional.adaptive_avg_pool2d(images, 2).mean(1).flatten(1)
+        return own + 3 * own.mean(0)
+
+
+def test_batches_hold_every_face_once():
+    labels = torch.tensor([2, 0, 1, 0, 2, 2, 0, 0, 1])
+    for how in COMPOSITIONS:
+        batches = compose(labels, 4, how, seed=1)
+        assert sorted(torch.cat(batches).tolist()) == list(range(9))
+        assert max(len(rows) for rows in batches) == 4
+    assert all(len(labels[rows].unique()) == 1 for rows in compose(labels, 4, "one class only"))
+    assert labels[torch.cat(compose(labels, 4, "sorted by class"))].tolist() == sorted(labels.tolist())
+    shuffled = [torch.cat(compose(labels, 4, "shuffled", seed)).tolist() for seed in (1, 1, 2)]
+    assert shuffled[0] == shuffled[1] != shuffled[2]
+    with pytest.raises(ValueError, match="composition is 'mixed'"):
+        compose(labels, 4, "mixed")
+
+
+@pytest.mark.parametrize("inference", ["bt", "cba", "vit"])
+def test_encoded_faces_answer_as_whole_passes_do(network, faces, inference):
+    network.inference = inference
+    once, whole = encode(network, faces, batch_size=16), encode(network, faces, whole=True)
+    rows = torch.tensor([5, 31, 2, 17, 8])
+    torch.testing.assert_close(once.answer(rows), whole.answer(rows), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(once.answer(rows[:1]), whole.answer(rows[:1]), rtol=1e-4, atol=1e-4)
+    in_order = answers(once, list(torch.arange(40).split(16)))
+    torch.testing.assert_close(in_order, predict(network, faces, batch_size=16)[0], rtol=1e-4, atol=1e-4)
+    assert network.training  # given back as it was
+    if inference != "vit":
+        assert (once.answer(rows)[0] - once.answer(rows[:1])[0]).abs().max() > 0.01
+
+
+def test_the_suite_finds_the_dependence_there_is(network, faces, tmp_path):
+    network.inference = "bt"
+    record = batch_dependence(network, faces, sizes=(1, 2, 8, 64), rounds=12, faces=5, resamples=100)
+    assert record.extra["depends on the batch"] and record.extra["largest change of a probability"] > 0.01
+    found = {key.removesuffix(" | accuracy") for key in record.numbers if key.endswith("| accuracy")}
+    assert found == {"alone", *(f"{how} {size}" for how in COMPOSITIONS for size in (2, 8, 64))}
+    for key in found - {"alone"}:
+        change = record.numbers[f"{key} | accuracy change"].value
+        value, base = (record.numbers[f"{k} | accuracy"].value for k in (key, "alone"))
+        assert change == pytest.approx(value - base)
+    alone, labels = predict(network, faces, batch_size=1)
+    right = (alone.argmax(1) == labels).double().mean().item()
+    assert record.numbers["alone | accuracy"].value == pytest.approx(right)
+    told = record.extra["spread"]
+    assert [entry["face"] for entry in told] == [0, 8, 16, 24, 32]
+    for entry in told:
+        assert entry["low"] <= entry["median"] <= entry["high"] and sum(entry["answers"].values()) == 12
+        truth = alone[entry["face"]].softmax(0)[labels[entry["face"]]].item()
+        assert entry["alone"] == pytest.approx(truth, abs=2e-3)
+        assert entry["label"] == faces.classes[int(labels[entry["face"]])]
+    assert len(record.extra["accuracy by round"]) == 12
+    assert record.extra["batch size of the spread"] == 20  # not the one batch of all 40
+    changes = record.numbers["label changes | share of faces"]
+    assert 0 < changes.value <= 1
+    assert changes.value >= sum(len(e["answers"]) > 1 for e in told) / 40
+    assert ResultRecord.load(record.save(tmp_path / "r.json")) == record
+    assert "depends on the batch" in table(record) and "one class only" in table(record)
+    again = batch_dependence(network, faces, sizes=(1, 2, 8, 64), rounds=12, faces=5, resamples=100)
+    assert again.numbers == record.numbers and again.extra == record.extra
+
+
+def test_a_network_without_encoder_is_asked_anew():
+    record = batch_dependence(CrowdNet(), Spots(60), sizes=(1, 8), rounds=5, faces=3, resamples=50)
+    assert record.extra["depends on the batch"]
+    logits = CrowdNet()(torch.zeros(2, 3, 8, 8))
+    assert logits.shape == (2, 4)
+    sorted_, mixed = (record.numbers[f"{how} 8 | accuracy"].value for how in ("one class only", "shuffled"))
+    assert sorted_ > mixed  # neighbours of one's own class give the answer away
+
+
+def test_a_network_that_looks_at_no_neighbour_is_said_to():
+    record = batch_dependence(net(), Spots(50), rounds=5, resamples=50)
+    assert record.extra["depends on the batch"] is False
+    assert list(record.numbers) == ["any batch | accuracy"] and "spread" not in record.extra
+    logits, labels = predict(net(), Spots(50))
+    right = (logits.argmax(1) == labels).double().mean().item()
+    assert record.numbers["any batch | accuracy"].value == pytest.approx(right)
+    assert "no dependence on the batch" in table(record)
+    with pytest.raises(ValueError, match="empty"):
+        encode(net(), Spots(0))

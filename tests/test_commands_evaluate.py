@@ -1,0 +1,179 @@
+"""`ferlib evaluate` from end to end: scores, comparison, suites; each leaves a record, or says why not."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import ferlib.models
+from ferlib.cli import main
+from ferlib.data.fingerprint import fingerprint
+from ferlib.evaluation import ResultRecord
+from ferlib.models import btn_small
+from ferlib.training import checkpoints, load_recipe
+from ferlib.training.provenance import commit
+from tests.tiny import Net, Spots
+
+COMMON = ("--data", "synthetic", "--length", "48", "--split", "valid", "--resamples", "60")
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Two checkpoints of small untrained networks, as a run's folder holds them."""
+    small = lambda num_classes: btn_small(num_classes, dim=32, depth=1, widths=(8, 16, 32))  # noqa: E731
+    monkeypatch.setattr(ferlib.models, "tiny_btn", small, raising=False)
+    monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
+    for name, model in (("a", "tiny_btn"), ("b", "tiny_net")):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"name: {name}\nmodel: {model}\nloss: cross-entropy\nepochs: 1\nlr: 1e-3\n")
+        recipe = load_recipe(str(path))
+        torch.manual_seed(3)
+        note = {"recipe": {**recipe.__dict__}}
+        checkpoints.save(tmp_path / name / "best.safetensors", getattr(ferlib.models, model)(8), note)
+    return tmp_path
+
+
+def evaluate(run, *more: str) -> int:
+    return main(["evaluate", "--checkpoint", str(run / "a" / "best.safetensors"), *COMMON, *more])
+
+
+def record(run, name: str) -> ResultRecord:
+    return ResultRecord.load(run / "a" / "evaluations" / f"{name}.json")
+
+
+def test_scores_and_a_complete_record_beside_the_checkpoint(run, capsys):
+    assert evaluate(run) == 0
+    out, err = capsys.readouterr()
+    assert "expected calibration error" in out and "Wilson" in out and "record: " in err
+    found = record(run, "best-valid-scores")
+    assert found.command.startswith("ferlib evaluate --checkpoint ") and found.command.endswith("60")
+    assert found.data["split"] == "valid" and found.data["faces"] == 48
+    assert found.data["name"] == "SyntheticFaces" and len(found.data["fingerprint"]) == 16
+    assert found.seconds > 0 and found.commit == commit() and found.versions["device"]
+    assert found.settings["recipe"]["name"] == "a" and found.settings["resamples"] == 60
+    assert len(found.extra["reliability"]) == 15 and found.extra["wilson"]["accuracy"][0] < 1
+    assert all(i.low <= i.value <= i.high for i in found.numbers.values())
+    assert evaluate(run) == 0  # a second one does not replace the first
+    assert record(run, "best-valid-scores-2").numbers == found.numbers
+
+
+def test_two_networks_and_two_outputs_of_one(run, capsys):
+    assert evaluate(run, "--against", str(run / "b" / "best.safetensors")) == 0
+    assert "McNemar p = " in capsys.readouterr().out
+    found = record(run, "best-valid-against-best")
+    difference = found.numbers["difference | accuracy"]
+    assert difference.value == pytest.approx(
+        found.numbers["accuracy"].value - found.extra["other"]["accuracy"]
+    )
+    assert found.settings["against"]["recipe"]["name"] == "b" and 0 < found.extra["McNemar"]["p"] <= 1
+    path = run / "own.json"
+    itself = str(run / "a" / "best.safetensors")
+    assert evaluate(run, "--against", itself, "--against-output", "bt", "--record", str(path)) == 0
+    assert ResultRecord.load(path).numbers["difference | accuracy"].value == 0
+
+
+def test_the_robustness_suite(run, capsys):
+    assert evaluate(run, "--suite", "robustness", "--severities", "2", "--batch-size", "16") == 0
+    out = capsys.readouterr().out
+    assert "change of mean class accuracy" in out and out.count("resolution") == 4
+    found = record(run, "best-valid-robustness")
+    assert found.extra["severities"]["resolution"]["2"] == "28 pixels across"
+    assert {"pose 2 | accuracy", "darkness 2 | mean class accuracy change"} <= found.numbers.keys()
+    assert found.extra["left out"] == {}
+
+
+def test_the_batch_suite(run, capsys):
+    assert evaluate(run, "--suite", "batch", "--rounds", "4") == 0
+    out = capsys.readouterr().out
+    assert "one class only" in out or "no dependence" in out
+    found = record(run, "best-valid-batch")
+    assert found.extra["largest change of a probability"] >= 0 and found.settings["rounds"] == 4
+
+
+def test_what_is_wrong_is_one_line(run, capsys):
+    (run / "file").write_text("")
+    cases = [
+        (("--suite", "robustness", "--list", "pose45"), "expected NAME=FILE"),
+        (("--suite", "robustness", "--list", f"p={run / 'file'}"), "are not files"),
+        (("--suite", "robustness", "--severities", "6"), "severity is 6"),
+        (("--against", str(run / "none.safetensors")), "no checkpoint"),
+        (("--against", str(run / "file")), "holds no recipe"),
+        (("--resamples", "0"), "--resamples 0"),
+        (("--record", str(run)), "it is a folder"),
+        (("--record", str(run / "file" / "r.json")), "no folder that can be written to"),
+    ]
+    for words, message in cases:
+        assert evaluate(run, *words) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1, error
+
+
+def test_where_a_record_cannot_stand_beside_the_checkpoint_the_numbers_are_still_told(run, capsys):
+    (run / "a" / "evaluations").write_text("in the way")
+    assert evaluate(run) == 0
+    out, err = capsys.readouterr()
+    assert "macro F1" in out and "--record" in err
+
+
+def test_a_fingerprint_changes_with_one_pixel_one_label_or_the_order():
+    data = Spots(600)
+    whole, sample = fingerprint(data), fingerprint(data, sample=10)
+    assert whole == fingerprint(Spots(600)) != sample
+    for i in (0, 7, 599):  # every face counts, not a sample
+        changed = Spots(600)
+        changed.images[i, 0, 3, 3] ^= 1
+        assert fingerprint(changed) != whole
+        changed = Spots(600)
+        changed.labels[i] = (changed.labels[i] + 1) % 4
+        assert fingerprint(changed) != whole
+    changed = Spots(600)
+    changed.classes = tuple(reversed(changed.classes))
+    assert fingerprint(changed) != whole
+    with pytest.raises(ValueError, match="at least one image"):
+        fingerprint(data, sample=0)
+
+
+def test_the_commit_is_that_of_the_source(tmp_path):
+    """In a repository of its own: a clean commit, then one with changes; without git, the package."""
+    package = tmp_path / "ferlib"
+    package.mkdir()
+    (package / "__init__.py").write_text("__version__ = '9.9'\n")
+    source = sys.modules["ferlib.training.provenance"].__file__
+    with open(source, encoding="utf-8") as file:
+        (tmp_path / "ask.py").write_text(file.read() + "\nprint(commit())\n")
+
+    def ask() -> str:
+        found = subprocess.run(
+            [sys.executable, "-c", "import sys; sys.path.insert(0, '.'); exec(open('ask.py').read())"],
+            cwd=tmp_path, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return found.stdout.strip()
+
+    def git(*words: str) -> None:
+        who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    assert ask() == "package ferlib 9.9"
+    git("init", "-q")
+    assert ask() in ("package ferlib 9.9", "package ferlib 9.9, in a repository that git cannot read")
+    git("add", "ferlib", "ask.py")
+    git("commit", "-q", "-m", "first")
+    assert re.fullmatch(r"[0-9a-f]{40}", ask())
+    (package / "__init__.py").write_text("__version__ = '9.9'  # changed\n")
+    assert re.fullmatch(r"[0-9a-f]{40}\+changes", ask())
+
+
+def test_records_of_before_are_read_as_they_were(tmp_path):
+    """A record without commit and seconds says nothing of them, and not the reader's own commit."""
+    path = ResultRecord("old", "a record").save(tmp_path / "old.json")
+    values = json.loads(path.read_text())
+    assert values["commit"] == commit()
+    del values["commit"], values["seconds"]
+    path.write_text(json.dumps(values))
+    found = ResultRecord.load(path)
+    assert found.commit == "" and found.seconds is None
