@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
+import random
+import secrets
+import struct
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ferlib.training import SAM, checkpoints
-from tests.tiny import Net, net
+from ferlib.training import SAM, Recipe, TrainingError, checkpoints, fit
+from tests.tiny import Net, Spots, net
 
 
 def test_weights_and_state_come_back(tmp_path):
@@ -107,6 +111,99 @@ def test_what_cannot_be_kept_without_pickle_is_refused(tmp_path):
     with pytest.raises(checkpoints.CheckpointError, match="state/model is a Net"):
         checkpoints.save(tmp_path / "a.safetensors", net(), {"model": net()})
     assert not (tmp_path / "a.safetensors").exists()
+
+
+def _raw(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
+    return struct.pack("<Q", len(header) if length is None else length) + header + data
+
+
+def _header(**entries) -> bytes:
+    return json.dumps(entries).encode()
+
+
+def hostile_files() -> dict[str, bytes]:
+    """Files that only look like safetensors: each lies about itself in its own way."""
+    good = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+    deep = b"[" * 200_000 + b"]" * 200_000
+    state = {"__metadata__": {"state": ""}, "x": good}
+
+    def stated(text: str) -> bytes:
+        return _raw(json.dumps({**state, "__metadata__": {"state": text}}).encode(), bytes(8))
+
+    return {
+        "giant header": _raw(b"{}", length=2**63 - 1),
+        "header longer than the file": _raw(_header(x=good), length=10**6),
+        "negative header": struct.pack("<q", -1) + b"{}",
+        "no json": _raw(b"{not json}", bytes(8)),
+        "deep json": _raw(deep),
+        "overlapping": _raw(_header(x=good, y=good), bytes(8)),
+        "hole": _raw(_header(x=good, y={**good, "data_offsets": [16, 24]}), bytes(24)),
+        "beyond the end": _raw(_header(x={**good, "shape": [100], "data_offsets": [0, 400]}), bytes(8)),
+        "absurd shape": _raw(_header(x={**good, "shape": [2**40, 2**40]}), bytes(8)),
+        "overflowing shape": _raw(_header(x={**good, "shape": [2**62, 4, 2]}), bytes(8)),
+        "negative shape": _raw(_header(x={**good, "shape": [-2]}), bytes(8)),
+        "unknown numbers": _raw(_header(x={**good, "dtype": "F99"}), bytes(8)),
+        "backward offsets": _raw(_header(x={**good, "data_offsets": [8, 0]}), bytes(8)),
+        "pickle": pickle.dumps({"x": [1, 2]}),
+        "deep state": stated("[" * 100_000 + "]" * 100_000),
+        "state that is no state": stated("[1, 2"),
+        "state of a wrong kind": stated('{"__items__": 5}'),
+        "state that points nowhere": stated('{"__tensor__": "state/none"}'),
+        "state that points oddly": stated('{"__items__": [["a", {"__tensor__": [1]}]]}'),
+        "state that is a list": stated("[1]"),
+        "state with odd keys": stated('{"__items__": [[[1], 2]]}'),
+        "other numbers": _raw(_header(**{"head.bias": {**good, "dtype": "I64", "shape": [1]}}), bytes(8)),
+    }
+
+
+@pytest.mark.parametrize("name", hostile_files())
+def test_a_hostile_file_is_one_error_and_the_model_is_left_alone(tmp_path, name):
+    path, model = tmp_path / "evil.safetensors", nn.Module()
+    model.x = nn.Parameter(torch.ones(2))
+    path.write_bytes(hostile_files()[name])
+    with pytest.raises(checkpoints.CheckpointError, match=r"evil\.safetensors"):
+        checkpoints.load(path, model)
+    assert torch.equal(model.x, torch.ones(2))
+    if name != "other numbers":  # whole, but not of this model
+        for read in (checkpoints.load, checkpoints.peek):
+            if read is checkpoints.load or "state" in name or "deep" in name:
+                with pytest.raises(checkpoints.CheckpointError, match=r"evil\.safetensors"):
+                    read(path)
+
+
+def test_random_damage_is_an_error_or_changes_numbers_only(tmp_path):
+    """120 cuts and changed bytes of a run's whole state: never another error, never a half-filled model."""
+    seed = secrets.randbelow(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    recipe = Recipe(
+        name="tiny", loss="cross-entropy", epochs=1, batch_size=16, ema=0.9, sam_rho=0.05, schedule="constant"
+    )
+    longer, criterion = recipe.but(epochs=2), nn.CrossEntropyLoss()
+    options = {"run_dir": tmp_path / "run", "progress": None, "device": "cpu"}
+    fit(net(), nn.CrossEntropyLoss(), Spots(32), Spots(16), recipe, **options)
+    path = tmp_path / "run" / "last.state.safetensors"
+    whole = path.read_bytes()
+    header = struct.unpack("<Q", whole[:8])[0] + 8
+    failures = 0
+    for case in range(120):
+        damaged = bytearray(whole)
+        for _ in range(draw.randint(1, 4)):
+            damaged[draw.randrange(header if case % 2 else len(whole))] = draw.randrange(256)
+        if case % 5 == 0:
+            damaged = damaged[: draw.randrange(len(whole))]
+        path.write_bytes(damaged)
+        model = net(seed=7)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        try:
+            fit(model, criterion, Spots(32), Spots(16), longer, resume=path, progress=None, device="cpu")
+        except TrainingError:
+            continue  # a moment or weight that is no number now: the loss tells
+        except checkpoints.CheckpointError as error:
+            failures += 1
+            assert "last.state.safetensors" in str(error)
+            assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert failures > 30
 
 
 def test_from_official_is_here_too():

@@ -119,9 +119,12 @@ class RunFolder:
             source = self.path
         file = state_file(source)
         stored = checkpoints.load(file)
-        if "optimiser" not in stored:
+        if "optimiser" not in stored or "labels" not in stored:
             raise CheckpointError(f"{file.name} holds weights only: a run goes on from its {STATE}")
-        self._same_run(recipe_from(stored["recipe"], file.name), file)
+        try:
+            self._same_run(recipe_from(stored.get("recipe"), file.name), file)
+        except RecipeError as error:
+            raise CheckpointError(f"{file.name} is damaged or of another version: {error}") from error
         state.restore(stored, file.name)
         if not self.writes:
             return

@@ -122,15 +122,44 @@ class RunState:
         weights: dict[str, Tensor] = stored["model"]
         checkpoints.check(where, weights, self.model)
         try:
+            _check_history(stored["history"], int(stored["step"]))
+            _check_groups(stored["optimiser"], self.optimiser.state_dict())
             self.optimiser.load_state_dict(stored["optimiser"])
+            _check_moments(getattr(self.optimiser, "base", self.optimiser).state)
             if self.average is not None:
                 self.average.load_state_dict(stored["average"])
             self.history, self.faults = list(stored["history"]), list(stored["faults"])
             self.step, self.left_out = int(stored["step"]), int(stored["left_out"])
             self.seconds = float(stored["seconds"])
             self.tally.restore(stored["tally"])
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{where}: the state of the run is damaged or of another version ({error!r})"
             ) from error
         self.model.load_state_dict(weights)
+
+
+def _check_history(history: Any, step: int) -> None:
+    keys = ("lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "seconds")
+    for number, record in enumerate(history, 1):
+        if record["epoch"] != number or not all(isinstance(record[key], int | float) for key in keys):
+            raise ValueError(f"record {number} of the history is not whole")
+    if step < 0:
+        raise ValueError(f"step is {step}")
+
+
+def _check_groups(stored: dict[str, Any], fresh: dict[str, Any]) -> None:
+    """The recipe is the same: so must be all that the optimiser was told, but the learning rate."""
+    pairs = [state.get("base", state)["param_groups"] for state in (stored, fresh)]
+    plain = [[{**group, "lr": None} for group in groups] for groups in pairs]
+    if plain[0] != plain[1]:
+        raise ValueError("the optimiser was told other things than the recipe says")
+
+
+def _check_moments(state: dict[Tensor, dict[str, Any]]) -> None:
+    for parameter, moments in state.items():
+        for key, value in moments.items():
+            if isinstance(value, Tensor) and value.numel() != 1 and value.shape != parameter.shape:
+                raise ValueError(f"{key} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+    if len({tuple(sorted(moments)) for moments in state.values()}) > 1:
+        raise ValueError("the optimiser remembers different things of different weights")

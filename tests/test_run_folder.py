@@ -1,0 +1,249 @@
+"""A run's folder: whole, re-runnable, with one writer; disks that are full or read-only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from ferlib.cli import main
+from ferlib.data.fingerprint import fingerprint
+from ferlib.training import Recipe, build_criterion, checkpoints, fit, load_recipe
+from ferlib.training.checkpoints import CheckpointError
+from ferlib.training.lock import only_writer
+from ferlib.training.runs import state_file
+from tests.tiny import Spots, net
+
+RECIPE = Recipe(name="tiny", loss="cross-entropy", epochs=3, batch_size=16, lr=1e-2, augment="light", ema=0.9)
+TRAIN, VALID = Spots(64, seed=1), Spots(40, seed=2)
+
+
+def run(folder, recipe=RECIPE, model=None, **options):
+    options = {"run_dir": folder, "progress": None, "device": "cpu"} | options
+    return fit(model or net(), nn.CrossEntropyLoss(), TRAIN, VALID, recipe, **options)
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.load(path)["model"]
+
+
+def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
+    first, second, model = tmp_path / "first", tmp_path / "second", net()
+    history = run(first, model=model)
+    facts = json.loads((first / "environment.json").read_text())
+    assert facts["torch"] == torch.__version__ and facts["computes on"] == "cpu" and facts["commit"]
+    assert facts["data"]["train"] == {
+        "kind": "Spots", "faces": 64, "fingerprint": fingerprint(TRAIN), "fingerprint of": "all images",
+    }  # fmt: skip
+    (start,) = facts["starts"]
+    assert start["process"] == os.getpid() and start["started"] <= start["ended"] and start["command"]
+    assert state_file(first) == state_file(first / "last.safetensors") == first / "last.state.safetensors"
+    for name, tensor in model.state_dict().items():  # the average: what the metrics are of
+        assert torch.equal(weights(first / "last.safetensors")[name], tensor)
+    assert checkpoints.load(first / "last.safetensors").keys() == {
+        "model",
+        "epoch",
+        "step",
+        "recipe",
+        "record",
+    }
+    recipe = load_recipe(first / "recipe.yaml")
+    fit(net(), build_criterion(recipe), TRAIN, VALID, recipe, run_dir=second, progress=None, device="cpu")
+    for name in ("best.safetensors", "last.safetensors"):  # to the byte: the clock is not in them
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    assert len(history) == 3
+
+
+def test_the_curves_are_a_picture_of_their_own(tmp_path):
+    run(tmp_path)
+    text = (tmp_path / "curves.svg").read_text()
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
+    lines = root.findall("{http://www.w3.org/2000/svg}polyline")
+    assert len(lines) == 4 and all(len(line.get("points").split()) == 3 for line in lines)
+    assert "prefers-color-scheme:dark" in text and "<script" not in text
+
+
+def test_files_that_follow_from_the_state_are_written_again(tmp_path):
+    run(tmp_path)
+    names = ("last.safetensors", "metrics.jsonl", "log.txt")
+    before = {name: (tmp_path / name).read_bytes() for name in names}
+    (tmp_path / "last.safetensors").write_bytes(b"half")
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "log.txt").write_text("")
+    (tmp_path / ".last.safetensors.x1y2").write_bytes(b"what a killed process leaves")
+    run(tmp_path, resume=True)
+    assert before == {name: (tmp_path / name).read_bytes() for name in before}
+    assert not (tmp_path / ".last.safetensors.x1y2").exists()
+
+
+def test_a_fresh_start_does_not_destroy_a_run_of_another_recipe(tmp_path):
+    run(tmp_path)
+    kept = (tmp_path / "best.safetensors").read_bytes()
+    other = RECIPE.but(lr=2e-2)
+    with pytest.raises(CheckpointError, match=r"another recipe \(lr 0\.01, this one 0\.02\).*overwrite"):
+        run(tmp_path, other)
+    (tmp_path / "last.state.safetensors").write_bytes(b"damaged")
+    with pytest.raises(CheckpointError, match=r"another recipe .*cannot be read"):
+        run(tmp_path)
+    assert (tmp_path / "best.safetensors").read_bytes() == kept
+    (tmp_path / "test.json").write_text("of the old run")
+    run(tmp_path, other, overwrite=True)
+    assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
+    run(tmp_path, other.but(name="renamed", save_minutes=1.0))  # the same numbers: it may start over
+    assert (tmp_path / "best.safetensors").exists()
+
+
+def _hold(folder: Path, pipe, with_child: bool) -> None:
+    with only_writer(folder):
+        if with_child and os.fork() == 0:  # as a process that reads data does
+            time.sleep(20)
+            os._exit(0)
+        pipe.send("held")
+        time.sleep(60)
+
+
+@contextlib.contextmanager
+def another_writer(folder: Path, with_child: bool = False) -> Iterator[multiprocessing.Process]:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_hold, args=(folder, theirs, with_child))
+    process.start()
+    assert ours.recv() == "held"
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_a_second_writer_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsys):
+    folder = tmp_path / "run"
+    with another_writer(folder) as process:
+        with pytest.raises(CheckpointError) as refused:
+            run(folder)
+        assert str(folder) in str(refused.value) and f"process {process.pid} on " in str(refused.value)
+        words = [
+            "train",
+            "--recipe",
+            "btn-small-synthetic",
+            "--data",
+            "synthetic",
+            "--length",
+            "16",
+            "--no-test",
+        ]
+        assert main([*words, "--out", str(folder)]) == 1
+        told = capsys.readouterr().err
+        assert "is being written by process" in told and told.count("\n") == 1
+        assert [path.name for path in folder.iterdir()] == [".lock"]  # nothing was touched
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert len(run(folder)) == 3
+    with another_writer(tmp_path / "parent", with_child=True) as process:
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        assert len(run(tmp_path / "parent")) == 3  # its children live on, and hold nothing
+    with only_writer(folder), only_writer(folder):  # a process may enter its own folder twice
+        pass
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own, where this process may mount one."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take all room but a little; returns the file that took it."""
+    filler = disk / "filler"
+    with open(filler, "wb") as file, contextlib.suppress(OSError):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+    with open(filler, "rb+") as file:
+        file.truncate(filler.stat().st_size - 3 * 4096)
+    return filler
+
+
+def test_a_full_disk_is_one_error_and_the_last_checkpoint_survives(tmp_path):
+    whole = net()
+    run(tmp_path / "whole", model=whole)
+    with small_disk(tmp_path / "disk", "1m") as disk:
+        with pytest.raises(CheckpointError, match=r"cannot write .*No space left.*previous checkpoint"):
+            run(disk / "run", on_epoch=lambda _, record: record["epoch"] == 2 and fill(disk))
+        assert len(checkpoints.load(disk / "run" / "last.state.safetensors")["history"]) == 1
+        assert weights(disk / "run" / "last.safetensors") and weights(disk / "run" / "best.safetensors")
+        (disk / "filler").unlink()
+        resumed = net(seed=4)
+        assert len(run(disk / "run", model=resumed, resume=True)) == 3
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def freeze(folder: Path, frozen: bool = True) -> None:
+    """Nothing can be made, moved or removed in a folder, also by root, who heeds no permissions."""
+    if os.geteuid():
+        folder.chmod(0o555 if frozen else 0o755)
+        return
+    try:
+        subprocess.run(["chattr", "+i" if frozen else "-i", str(folder)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"root cannot make a folder unwritable here: {error}")
+
+
+def test_a_folder_that_cannot_be_written_any_more_or_never_could(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match=r"cannot write .*file/run"):
+        run(tmp_path / "file" / "run")
+    folder = tmp_path / "run"
+    try:
+        with pytest.raises(
+            CheckpointError, match=r"cannot write .*(not permitted|denied).*previous checkpoint"
+        ):
+            run(folder, on_epoch=lambda _, record: record["epoch"] == 2 and freeze(folder))
+        with pytest.raises(CheckpointError, match=r"cannot write .*(not permitted|denied)"):
+            run(folder, resume=True)
+        assert len(checkpoints.load(folder / "last.state.safetensors")["history"]) == 1
+    finally:
+        freeze(folder, False)
+    assert len(run(folder, resume=True)) == 3
+
+
+def test_tensorboard_reads_what_is_logged(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with pytest.raises(CheckpointError, match="needs a run_dir"):
+        run(None, tensorboard=True)
+
+    def stop(model, record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, tensorboard=True, on_epoch=stop)
+    history = run(tmp_path, tensorboard=True, resume=True)
+    log = reader.EventAccumulator(str(tmp_path / "tensorboard"))
+    log.Reload()
+    assert [event.step for event in log.Scalars("step/train_loss")] == list(range(1, 13))
+    found = log.Scalars("epoch/valid_accuracy")
+    assert [event.step for event in found] == [4, 8, 12]
+    assert [event.value for event in found] == pytest.approx([record["valid_accuracy"] for record in history])
