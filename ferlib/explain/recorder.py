@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from ferlib.explain.fused import explicit, mean_weights, weights_of
 from ferlib.explain.layout import Layout
 from ferlib.explain.sites import KINDS, Site, find_sites
 
@@ -199,7 +200,7 @@ class AttentionRecorder:
         axes = getattr(site.module, "axes", "batch, heads, queries, keys")
         layout = site.layout(weights.shape, self._inputs.get(site.watched, ()))
         kept = [weights, (self._scores if scores is None else scores) if self.keep_scores else None]
-        if self.heads == "mean" and weights.ndim == 4:
+        if self.heads == "mean" and weights.ndim == 4 and weights.shape[1] > 1:
             kept = [None if t is None else t.mean(1, keepdim=True) for t in kept]
         if not self.keep_graph:
             kept = [None if t is None else t.detach() for t in kept]
@@ -223,13 +224,14 @@ class _Watch(TorchFunctionMode):
         site = recorder._inside[-1]
         if func is F.scaled_dot_product_attention and not site.listens:
             if recorder.keep_graph:
-                weights, scores = _weights(*args, **kwargs)
+                weights, scores = weights_of(*args, **kwargs)
                 recorder._note(site, weights, scores)
-                return _mix(weights, *args, **kwargs)
+                return explicit(weights, *args, **kwargs)
             out = func(*args, **kwargs)
             _Watch.quiet = True
             try:
-                weights, scores = _weights(*args, **kwargs, overwrite=not recorder.keep_scores)
+                beside = mean_weights if recorder.heads == "mean" and not recorder.keep_scores else weights_of
+                weights, scores = beside(*args, **kwargs)
             finally:
                 _Watch.quiet = False
             recorder._note(site, weights, scores)
@@ -242,39 +244,6 @@ class _Watch(TorchFunctionMode):
             else:
                 recorder._note(site, out, scores)
         return out
-
-
-def _weights(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-    overwrite: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """softmax(scale Q K^T + mask) and its argument, as PyTorch documents the fused call, without dropout."""
-    if enable_gqa:
-        key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
-    scores = (query * (scale or 1 / math.sqrt(query.shape[-1]))) @ key.transpose(-2, -1)
-    if is_causal:
-        queries, keys = scores.shape[-2:]
-        attn_mask = torch.ones(queries, keys, dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        scores = scores.masked_fill(~attn_mask, -math.inf)
-    elif attn_mask is not None:
-        scores = scores.add_(attn_mask) if overwrite and not scores.requires_grad else scores + attn_mask
-    return scores.softmax(-1), scores
-
-
-def _mix(weights: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **options: Any) -> Tensor:
-    """What the fused call would give, from weights that stand in the graph."""
-    dropout = args[1] if len(args) > 1 else options.get("dropout_p", 0.0)
-    if value.shape[-3] != weights.shape[-3]:
-        value = value.repeat_interleave(weights.shape[-3] // value.shape[-3], dim=-3)
-    return F.dropout(weights, dropout) @ value
 
 
 def _refuse_compiled(model: nn.Module) -> None:
