@@ -4,9 +4,14 @@
     FERLIB_DATA=/path/to/FERPlus python book/records/study/run.py --list           # what is left to do
     FERLIB_DATA=/path/to/FERPlus python book/records/study/run.py --only "losses | PDLS" --until 17:15
 
-A run that has its line is not done again. A queue that was stopped goes on with the run it was in: from its
-last checkpoint where the run keeps one, from its beginning otherwise. Two of these commands may work at the
-same time. Weights that others build on, and those of the plain residual network, go to ``--runs``.
+A run that has its line is not done again. A queue that was stopped goes on with the run it was in, from its
+last checkpoint in ``--runs``. Two of these commands may work at the same time. Weights that others build on,
+and those of the plain residual network, stay there; what else a run wrote goes when its line is kept.
+
+All runs of a question have to come from the same training code, or their random draws are not the same and
+nothing is paired: the rows say which it was (``source``), and ``summarise.py`` refuses to mix. While
+``ferlib`` is being worked on, run from a copy: ``git worktree add --detach COPY`` and ``PYTHONPATH=COPY``.
+
 ``python book/records/study/summarise.py`` makes the records of ``book/results`` from the lines.
 """
 
@@ -14,8 +19,10 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import hashlib
 import json
 import platform
+import shutil
 import signal
 import subprocess
 import time
@@ -103,8 +110,8 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
                 )
 
     began, processor = time.monotonic(), time.process_time()
-    place = folder(job.key, runs) if job.keep else None
-    resume = place is not None and (place / "last.safetensors").is_file()
+    place = folder(job.key, runs)
+    resume = (place / "last.safetensors").is_file()
     history = fit(
         model, criterion, learned, first, recipe, run_dir=place, resume=resume, progress=None, device="cpu",
         on_epoch=after_epoch,
@@ -147,12 +154,17 @@ def curves(history: list[dict[str, Any]]) -> dict[str, Any]:
 
 @cache
 def versions() -> dict[str, str]:
-    """What computes, and the source it comes from."""
+    """What computes, the commit, and a code for the source that decides a run's numbers."""
     here = Path(ferlib.__file__).parent
+    code = hashlib.sha256()
+    for part in ("data", "losses", "models", "training"):
+        for path in sorted((here / part).rglob("*.py")):
+            code.update(path.read_bytes())
     git = subprocess.run(["git", "-C", here, "rev-parse", "HEAD"], capture_output=True, text=True)
     return {
         "python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__,
-        "ferlib": git.stdout.strip() or ferlib.__version__, "threads": str(torch.get_num_threads()),
+        "ferlib": git.stdout.strip() or ferlib.__version__, "source": code.hexdigest()[:12],
+        "threads": str(torch.get_num_threads()),
     }  # fmt: skip
 
 
@@ -169,6 +181,8 @@ def work(jobs: list[Job], runs: Path) -> None:
                 continue
             row = train(job, runs)
             keep_row(row, runs / "rows.lock")
+            if not job.keep:
+                shutil.rmtree(folder(job.key, runs))
             told = f"{100 * row['final']['upright']['accuracy']:.2f} %  {row['processor seconds']} s"
             print(f"{row['date']}  {job.key:55s} {told} of {row['seconds']} s", flush=True)
 

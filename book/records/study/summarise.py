@@ -119,8 +119,11 @@ def protocol(rows: dict[str, Any], network: str) -> dict[str, Any]:
 
 
 def save(name: str, what: str, found: dict[str, Any], runs: Runs, valid: Any) -> None:
-    """Write one record."""
+    """Write one record, if its runs come from one source: others do not pair."""
     every = [row for some in runs.values() for row in some]
+    if len(sources := {row["versions"]["source"] for row in every}) > 1:
+        print(f"study_{name}: left out, its runs come from several sources ({', '.join(sorted(sources))})")
+        return
     extra = {"shown": found["shown"], "processor seconds": sum(row["processor seconds"] for row in every)}
     extra["multiply-adds a face"] = {arm: some[0]["multiply-adds"] for arm, some in runs.items()}
     extra["parameters"] = {arm: some[0]["parameters"] for arm, some in runs.items()}
