@@ -33,7 +33,7 @@ NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
 SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
 STEPS = 8  # of deletion and insertion
-LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam", "hires-cam")
+LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam")
 COVERS = ("glasses", "hand", "mask", "scarf")
 KINDS = {
     "levels": "levels",
@@ -158,7 +158,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
     faces, covered = plain_faces(), covered_faces(12) if large else covered_faces()
     images, labels, truth = faces["image"], faces["label"], faces["truth"]
     part = slice(42 if large else None)  # faces of all but the first scores
-    some = slice(0, None, len(images) // (quick // 4 if large else quick))
+    some = slice(0, None, len(images) // (quick // 6 if large else quick))
     numbers, kept, area = {}, {}, None
     for method in (*(LARGE_METHODS if large else explain.METHODS), *explain.BASELINES):
         try:
@@ -209,7 +209,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
             for key in ("pointing", "auc"):
                 numbers[f"{method} | {key} - {other} {key}"] = mean(edge[key] - base[key])
     agreement = {a: {b: correlation(kept[a], kept[b]).mean().item() for b in kept} for a in kept}
-    numbers |= {f"swap | {key}": value for key, value in swaps(model, images, size).items()}
+    numbers |= {f"swap | {key}": value for key, value in swaps(model, images[part], size).items()}
     right = answers(model, images, size).argmax(1) == labels
     hit = {"accuracy": mean(right.float())}
     for key, pictures, true in (
