@@ -33,9 +33,8 @@ def test_inside_all_numbers_follow_the_seed_and_outside_nothing_has_happened():
 
 
 def test_seeds_of_neighbouring_steps_have_nothing_in_common():
-    seeds = {
-        draw_seed(seed, "step", epoch, step) for seed in range(9) for epoch in range(9) for step in range(99)
-    }
+    words = itertools.product(range(9), ["step"], range(9), range(99))
+    seeds = {draw_seed(*some) for some in words}
     assert len(seeds) == 9 * 9 * 99 and all(0 <= seed < 2**63 for seed in seeds)
     assert draw_seed(1, 2) != draw_seed(2, 1) != draw_seed(12) and draw_seed("a", 1) == draw_seed("a", 1)
     first = torch.stack([torch.rand(4, generator=generator(0, step)) for step in range(500)])
