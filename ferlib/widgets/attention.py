@@ -127,6 +127,7 @@ class AttentionExplorer(Explorer):
         data = {
             "faces": names,
             "pictures": [data_address(p) for p in self._pictures],
+            "ratio": self._pictures[0].shape[1] / self._pictures[0].shape[0],
             "truth": inside if inside is None else {"name": truth_name, "inside": pack(inside)},
             "sources": [
                 {"name": name, "answers": answers.get(name), **source.packed()}

@@ -4,6 +4,9 @@ const SIDES = ["left", "right"];
 const STEPS = ["scores", "softmax", "rollout"];
 const ASKS = ["patch", "token", "all"];
 
+// A picture as a background: pages restyle their images, in dark mode above all.
+const photo = (address, ratio) => h("span", { class: "fer-photo", style: `aspect-ratio: ${ratio}; background-image: url("${address}")` });
+
 // A checkbox that looks like the pills.
 function check(label, onchange) {
   const input = h("input", { type: "checkbox", onchange: () => onchange(input.checked) });
@@ -12,11 +15,11 @@ function check(label, onchange) {
 }
 
 // The faces to choose from, small, as radio buttons.
-function faceRow(names, pictures, onchange) {
+function faceRow(names, pictures, ratio, onchange) {
   const group = unique("face");
   const inputs = names.map((_, i) => h("input", { type: "radio", name: group, onchange: () => onchange(i) }));
   const element = h("div", { class: "fer-faces", role: "radiogroup", "aria-label": "face" }, names.map((name, i) =>
-    h("label", { class: "fer-pick" }, inputs[i], h("span", {}, h("img", { src: pictures[i], alt: "" }), name))));
+    h("label", { class: "fer-pick" }, inputs[i], h("span", {}, photo(pictures[i], ratio), name))));
   return { element, set: (index) => inputs.forEach((input, i) => { input.checked = i === index; }) };
 }
 
@@ -51,11 +54,11 @@ function viewControls(source, heads, onchange) {
 }
 
 // One face under one map, with the region's outline and a frame around the patch that asks.
-function stageOf({ label, onplace, onstep }) {
-  const face = h("img", { alt: "", draggable: "false" }), heat = h("canvas", { class: "fer-heat", "aria-hidden": "true" });
+function stageOf({ ratio, onplace, onstep }) {
+  const face = photo("", ratio), heat = h("canvas", { class: "fer-heat", "aria-hidden": "true" });
   const region = s("svg", { class: "fer-region", "aria-hidden": "true", preserveAspectRatio: "none" }, s("path", {}), s("path", {}));
   const frame = h("span", { class: "fer-patch", "aria-hidden": "true" });
-  const element = h("div", { class: "fer-look", tabindex: 0, role: "application", "aria-label": label }, face, heat, region, frame);
+  const element = h("div", { class: "fer-look", tabindex: 0, role: "application", "aria-label": "face" }, face, heat, region, frame);
   const point = (event) => {
     const box = face.getBoundingClientRect();
     onplace([(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height].map((v) => clamp(v, 0, 1 - 1e-9)));
@@ -105,8 +108,8 @@ function stageOf({ label, onplace, onstep }) {
 function scoreRows() {
   const names = [["pointing", "pointing game"], ["energy", "energy inside"], ["auc", "AUC"]];
   const bars = names.map(([key, text]) => ({ key, bar: bar({ colour: "var(--accent)" }), text }));
-  const element = h("dl", { class: "fer-scores" }, bars.map(({ key, bar: one, text }) =>
-    h("div", { class: `fer-score-${key}` }, h("dt", {}, text), h("dd", {}, one.element))));
+  const element = h("div", { class: "fer-scores", role: "list", "aria-label": "scores" }, bars.map(({ bar: one, text }) =>
+    h("div", { role: "listitem" }, h("span", {}, text), one.element)));
   return {
     element,
     set(score) {
@@ -121,7 +124,7 @@ function scoreRows() {
 const place = (cell, width) => `row ${Math.floor(cell / width) + 1}, column ${(cell % width) + 1}`;
 
 async function render({ model, el }) {
-  const { faces, pictures, sources, truth } = model.get("data");
+  const { faces, pictures, ratio, sources, truth } = model.get("data");
   const opened = new Map(); // sources are opened when they are first looked at
   const open = (i) => opened.get(i) || opened.set(i, openSource(sources[i])).get(i);
   const masks = truth && await unpack(truth.inside);
@@ -133,7 +136,7 @@ async function render({ model, el }) {
     return { inside, wide, high, area: inside.reduce((sum, v) => sum + v, 0), path: outline({ inside, wide, high }) };
   });
 
-  const who = faceRow(faces, pictures, (i) => change(model, { face: i }));
+  const who = faceRow(faces, pictures, ratio, (i) => change(model, { face: i }));
   const tokens = sources.some((source) => source.prefix);
   const asked = ASKS.filter((name) => name !== "token" || tokens);
   const asks = pills({ label: "who asks", options: asked.map((name) => ({ patch: "a patch", token: "class token", all: "all patches" })[name]),
@@ -172,7 +175,7 @@ async function render({ model, el }) {
         const last = ready.get(i).size ? 0 : ready.get(i).layers.length - 1;
         change(model, { [`${name}_view`]: usable(i, { ...model.get(`${name}_view`), layer: last }), [name]: i });
       } });
-    const stage = stageOf({ label: "", onplace: (at) => put(name, at), onstep: ([dx, dy]) => {
+    const stage = stageOf({ ratio, onplace: (at) => put(name, at), onstep: ([dx, dy]) => {
       const grid = gridOf(name), [x, y] = model.get("query");
       if (grid) put(name, [clamp(x + dx / grid, 0, 1 - 1e-9), clamp(y + dy / grid, 0, 1 - 1e-9)]);
     } });
@@ -199,7 +202,7 @@ async function render({ model, el }) {
         const control = controls.get(i);
         if (views.firstChild !== control.element) views.replaceChildren(control.element);
         if (seen !== JSON.stringify([i, view])) { control.set(view); seen = JSON.stringify([i, view]); }
-        if (painted !== face) { stage.face.src = pictures[face]; painted = face; }
+        if (painted !== face) { stage.face.style.backgroundImage = `url("${pictures[face]}")`; painted = face; }
         const map = mapOf(source, face, view, asking, query), signed = !source.size && view.step === "scores";
         const ends = stage.draw(map, model.get("heat"), signed);
         write(low, number(ends[0]));
@@ -212,11 +215,13 @@ async function render({ model, el }) {
         write(answer, source.answers ? source.answers[face] : "");
         const score = regions && !signed ? scoreOf(map, regions[face]) : null;
         scores.set(score);
-        const peak = argmax(Array.from(map.values)), coarse = map.width <= 32 ? place(peak, map.width) : "";
-        const asker = source.size ? "The map" : patch ? `The patch in ${place(query.map((v) => Math.floor(v * grid)).reduce((x, y) => y * grid + x), grid)}`
+        const peak = argmax(Array.from(map.values)), across = (peak % map.width + 0.5) / map.width, down = Math.floor(peak / map.width + 1e-9);
+        const there = map.width <= 32 ? place(peak, map.width)
+          : `${Math.round(100 * across)} % across, ${Math.round(100 * (down + 0.5) / map.height)} % down`;
+        const asker = patch ? `The patch in ${place(query.map((v) => Math.floor(v * grid)).reduce((x, y) => y * grid + x), grid)}`
           : asking === "all" || !source.prefix ? "The mean patch" : "The class token";
-        write(reading, signed ? `${asker} scores ${coarse} highest: ${number(map.values[peak])}. Scores are no shares yet: they are not scored.`
-          : `${asker} ${source.size ? "peaks" : "gives most"}${coarse ? ` ${source.size ? "in" : "to"} ${coarse}` : ""}${source.size ? "" : `: ${number(map.values[peak], 3)}`}.`
+        write(reading, signed ? `${asker} scores ${there} highest: ${number(map.values[peak])}. Scores are no shares yet: they are not scored.`
+          : source.size ? `The map is highest at ${there}.` : `${asker} gives most to ${there}: ${number(map.values[peak], 3)}.`
             + (map.token != null ? ` To the class token: ${number(map.token, 3)}.` : ""));
         return `${source.name}: ${reading.textContent}` + (score ? ` Pointing ${number(score.pointing)}, energy ${number(score.energy)}, AUC ${number(score.auc)}.` : "");
       },
