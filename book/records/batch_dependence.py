@@ -1,0 +1,54 @@
+"""What a batch transformer's answers on real faces owe to the batch: its size, its company, chance.
+
+    python book/records/batch_dependence.py --data /path/to/FERPlus
+
+The small network is asked in batches of five sizes, drawn at random, sorted by class and of one class only.
+144 in order of class is what POSTER V2's released test loader does with class folders (main.py: batch size
+144, no shuffle). Writes ``book/results/batch_dependence_ferplus.json``: accuracies with intervals, sorted
+minus shuffled (paired by face), accuracies of 100 shuffles, and the spread of single faces over them.
+"""
+
+from __future__ import annotations
+
+import time
+
+import small_models as small
+
+from ferlib.data.faces import KeptFaces
+from ferlib.evaluation import batch_dependence, compare
+from ferlib.evaluation.batches import compose
+from ferlib.evaluation.encoded import answers, encode
+
+SIZES = (2, 8, 64, 144, 256)
+SHUFFLES = 100
+
+
+def main() -> None:
+    options, began = small.arguments(__doc__), time.process_time()
+    valid = KeptFaces(small.faces(options))
+    model = small.models(options)["batch"]
+    found = batch_dependence(
+        model, valid, sizes=SIZES, rounds=SHUFFLES, batch_size=small.BATCH_SIZE, resamples=small.RESAMPLES
+    )
+    encoded, numbers = encode(model, valid), dict(found.numbers)
+    for size in SIZES:
+        pair = [answers(encoded, compose(valid.labels, size, how)) for how in ("sorted by class", "shuffled")]
+        for metric in ("accuracy", "mean class accuracy"):
+            sorting = compare(valid.labels, *pair, valid.classes, metric=metric, resamples=small.RESAMPLES)
+            numbers[f"sorted by class - shuffled {size} | {metric}"] = sorting.difference
+    record = small.record(
+        "batch_dependence_ferplus",
+        "The small network on FER+ validation in other company: batch size, order, 100 random batches",
+        valid,
+        began,
+        numbers=numbers,
+        confusion=found.confusion,
+        extra=found.extra,
+        settings={"sizes": SIZES, "rounds": SHUFFLES},
+    )
+    print(record.save())
+    print(record.table())
+
+
+if __name__ == "__main__":
+    main()
