@@ -16,7 +16,7 @@ ALLOWED = Path(__file__).with_name("numbers_allowed.txt")
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "book").glob("*.md")),
-    *sorted((ROOT / "notebooks").glob("*.ipynb")),
+    *sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")),
 ]
 
 
