@@ -131,7 +131,8 @@ def save(name: str, what: str, found: dict[str, Any], runs: Runs, valid: Any) ->
     settings = {arm: {k: some[0][k] for k in ("network", "options", "recipe", "prior", "faces", "noise")}
                 for arm, some in runs.items()}  # fmt: skip
     record = ResultRecord(
-        name=f"study_{name}", what=what, numbers=found["numbers"], data=about(valid, "valid"),
+        name=f"study_{name}", what=what, numbers=found["numbers"],
+        data=about(valid, "valid") | {"name": "FER+"},
         classes=list(valid.classes), settings={"seeds": list(SEEDS), "arms": settings}, extra=extra,
         versions=every[0]["versions"], date=max(row["date"] for row in every), command=COMMAND,
         commit=every[0]["versions"]["ferlib"], seconds=float(sum(row["seconds"] for row in every)),
