@@ -221,7 +221,7 @@ def _write(record: ResultRecord, place: Path, *, asked: bool) -> None:
             raise
         print(f"{error}; or say where with --record", file=sys.stderr)
         return
-    print(f"record: {os.path.relpath(place)}", file=sys.stderr)
+    print(f"record: {place}", file=sys.stderr)
 
 
 def _tell(key: str, accuracy: Interval) -> None:

@@ -116,7 +116,7 @@ def run(options: argparse.Namespace) -> int:
             if is_leader():
                 _report(plan, history, len(judged), name)
                 if test is not None:
-                    _report_test(plan, model, test)
+                    _report_test(plan, model, test, options.typed)
     except (RecipeError, CheckpointError, TrainingError, RecordError) as error:
         raise DataError(str(error)) from error
     except KeyboardInterrupt as stopped:
@@ -198,7 +198,7 @@ def _report(plan: Plan, history: list[dict[str, Any]], count: int, name: str) ->
         )
 
 
-def _report_test(plan: Plan, model: nn.Module, test: FaceDataset) -> None:
+def _report_test(plan: Plan, model: nn.Module, test: FaceDataset, typed: str) -> None:
     """Measure the chosen weights on faces that had no part in the choice."""
     checkpoints.load(plan.out / "best.safetensors", model)
     record = evaluate(
@@ -206,6 +206,7 @@ def _report_test(plan: Plan, model: nn.Module, test: FaceDataset) -> None:
         image_size=plan.recipe.image_size, interpolation=plan.recipe.interpolation, seed=plan.recipe.seed,
         settings={"recipe": plan.recipe.name},
     )  # fmt: skip
+    record.command = typed
     path = plan.out / "test.json"
     record.save(path)
     accuracy = record.numbers["accuracy"].percent()
