@@ -3,6 +3,7 @@
 Chapter 8.
 """
 
+from ferlib.explain.answer import answer
 from ferlib.explain.batch import BatchAttention, batch_attention
 from ferlib.explain.cam import grad_cam, input_gradient
 from ferlib.explain.gradient_rollout import gradient_rollout
@@ -18,7 +19,7 @@ from ferlib.explain.target import TargetLayer, channels_last_to_map, target_laye
 
 __all__ = [
     "BASELINES", "METHODS", "Attention", "AttentionRecorder", "BatchAttention", "Layout", "SanityCheck",
-    "TargetLayer", "attention_map", "attention_score", "batch_attention", "channels_last_to_map",
+    "TargetLayer", "answer", "attention_map", "attention_score", "batch_attention", "channels_last_to_map",
     "deletion_insertion", "grad_cam", "gradient_rollout", "input_gradient", "output_rows", "rank_correlation",
     "rollout", "rollout_layers", "rollout_rows", "sanity_check", "target_layer", "token_map", "tokens_to_map",
     "unwarp",
