@@ -81,6 +81,7 @@ TOUCH = {
     "03_f_pdls": "loss",
     "04_batch_attention": "batch",
     "06_training": "sam",
+    "08_attention_maps": "attention",
 }
 
 
