@@ -53,9 +53,13 @@ def grad_cam(
         raise ValueError(f"method is {method!r}, expected one of {', '.join(CAMS)}")
     if layer is None:
         layer, reshape, _ = target_layer(model, images[:1])
+    elif not any(layer is module for module in model.modules()):
+        raise ValueError(f"the layer given, {type(layer).__name__}, is no part of {type(model).__name__}")
+    seen: list[Tensor] = []  # the layer's output, then its gradient
 
     def picture(maps: Tensor) -> Tensor:
         maps = maps if reshape is None else reshape(maps)
+        seen.append(maps)
         if maps.ndim != 4:
             raise ValueError(
                 f"the layer gives {tuple(maps.shape)}, not (B, channels, h, w): give a reshape=, such as "
@@ -68,6 +72,12 @@ def grad_cam(
         cam = CAMS[method](_Answer(model, output), [layer], reshape_transform=picture)
         try:
             maps = cam(input_tensor=images.detach().clone().requires_grad_(), targets=targets)
+        except (AttributeError, TypeError, IndexError) as error:
+            if len(seen) > 1:
+                raise
+            raise ValueError(
+                "the class's score has no gradient at this layer: choose an earlier one"
+            ) from error
         finally:
             cam.activations_and_grads.release()
     found = torch.from_numpy(maps).to(images.device, torch.float32)
