@@ -104,6 +104,7 @@ def test_what_is_wrong_is_one_line(run, capsys):
         (("--against", str(run / "none.safetensors")), "no checkpoint"),
         (("--against", str(run / "file")), "holds no recipe"),
         (("--resamples", "0"), "--resamples 0"),
+        (("--sizes", "0", "8"), "--sizes 0"),
         (("--record", str(run)), "it is a folder"),
         (("--record", str(run / "file" / "r.json")), "no folder that can be written to"),
     ]

@@ -118,6 +118,9 @@ def test_predictions_keep_the_order_and_the_mode():
     assert not torch.allclose(mixed[:, 1], whole[:, 1])
     with pytest.raises(ValueError, match="empty"):
         predict(model, Spots(0))
+    model.head.bias.data[2] = torch.nan
+    with pytest.raises(ValueError, match="answers 30 of 30 faces with NaN"):
+        predict(model, data)
 
 
 def test_a_record_tells_everything_and_comes_back(tmp_path):

@@ -74,6 +74,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="only these, 1 to 5")
     add("--list", action="append", default=[], metavar="NAME=FILE", dest="lists",
         help="a published list of difficult photographs, for the robustness suite")  # fmt: skip
+    add("--sizes", nargs="+", type=int, default=[1, 2, 8, 64, 256], metavar="N",
+        help="faces per batch, for the batch suite (default 1 2 8 64 256)")  # fmt: skip
     add("--rounds", type=int, default=100, metavar="N", help="random batches per face, for the batch suite")
     add(
         "--record", metavar="FILE", help="where to write the record (default: evaluations/ by the checkpoint)"
@@ -87,6 +89,8 @@ def run(options: argparse.Namespace) -> int:
     for name, least in (("batch-size", 1), ("resamples", 1), ("rounds", 2)):
         if (value := getattr(options, name.replace("-", "_"))) < least:
             raise DataError(f"--{name} {value}: expected at least {least}")
+    if min(options.sizes) < 1:
+        raise DataError(f"--sizes {min(options.sizes)}: expected at least one face in a batch")
     try:
         network = Network.find(options.checkpoint, options.recipe, options.mapping)
         other = None
@@ -120,7 +124,9 @@ def _measure(
             tell=_tell, **common,
         )  # fmt: skip
     if options.suite == "batch":
-        return batch_dependence(model, faces, rounds=options.rounds, tell=_tell, **common)
+        return batch_dependence(
+            model, faces, sizes=options.sizes, rounds=options.rounds, tell=_tell, **common
+        )
     if other is None:
         return evaluate(model, faces, shuffle=shuffle, **common)
     rival = other.build(len(faces.classes), options.against_output).to(device)

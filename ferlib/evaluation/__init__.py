@@ -14,7 +14,7 @@ from ferlib.evaluation.calibration import (
 )
 from ferlib.evaluation.compare import Comparison, compare, mcnemar
 from ferlib.evaluation.encoded import encode
-from ferlib.evaluation.evaluate import evaluate, measured, predict
+from ferlib.evaluation.evaluate import AnswerError, evaluate, measured, predict
 from ferlib.evaluation.intervals import (
     Interval,
     Resamples,
@@ -36,7 +36,7 @@ from ferlib.evaluation.scoring import confusion_shares, draw_scores, point_score
 from ferlib.evaluation.suites import robustness
 
 __all__ = [
-    "ALTERATIONS", "Altered", "Bin", "Comparison", "Interval", "RecordError", "Resamples",
+    "ALTERATIONS", "Altered", "AnswerError", "Bin", "Comparison", "Interval", "RecordError", "Resamples",
     "ResultRecord", "about", "accuracy", "accuracy_interval", "alter", "batch_dependence",
     "bootstrap_interval", "brier", "calibration_error", "class_recall", "compare", "compose",
     "confusion_matrix", "confusion_shares", "describe", "draw_scores", "encode", "evaluate",

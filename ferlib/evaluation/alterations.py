@@ -21,6 +21,7 @@ from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
 from ferlib.data.synthetic import SyntheticFaces, render_faces
 from ferlib.data.synthetic.render import Rendering
 from ferlib.data.transforms import resize
+from ferlib.evaluation.records import innermost
 
 #: What the five steps of each kind are. Occlusion: side of the square as a share of the picture's.
 #: Resolution: pixels across; 28 is the paper's. Darkness: share of the light. Noise: standard deviation in
@@ -113,7 +114,7 @@ class Altered(FaceDataset):
     def __init__(self, faces: FaceDataset, kind: str, severity: int, seed: int = 0) -> None:
         _value(kind, severity)
         if kind == "pose" and drawn_faces(faces) is None:
-            raise DataError(f"{type(faces).__name__}: {NO_POSE}")
+            raise DataError(f"{type(innermost(faces)).__name__}: {NO_POSE}")
         self.faces, self.kind, self.severity, self.seed = faces, kind, severity, seed
         self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
 

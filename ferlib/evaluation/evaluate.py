@@ -23,6 +23,13 @@ from ferlib.training import versions
 from ferlib.training.tally import logits_of
 
 
+class AnswerError(ValueError):
+    """Answers that cannot be judged, such as a diverged network's NaN; the message says which.
+
+    Shape: takes one message string. Chapter 7.
+    """
+
+
 def predict(
     model: nn.Module,
     data: FaceDataset,
@@ -39,8 +46,8 @@ def predict(
     in which batch: ``shuffle`` (a seed) draws the batches at random, None takes the faces in order. The model
     is put into evaluation mode for the while and given back as it was.
 
-    Shape: N faces -> logits (N, K), labels (N,), on the CPU. Raises ``ValueError`` for an empty data set.
-    Chapter 7.
+    Shape: N faces -> logits (N, K), labels (N,), on the CPU. Raises ``ValueError`` for an empty data set,
+    ``AnswerError`` where the network answers NaN. Chapter 7.
     """
     if len(data) == 0:
         raise ValueError("the data set is empty: there is nothing to predict")
@@ -55,8 +62,13 @@ def predict(
             ).cpu()
             for rows in order.split(batch_size)
         ]
-    logits = torch.cat(parts)
-    return logits[order.argsort()], torch.as_tensor(data.labels)
+    logits = torch.cat(parts)[order.argsort()]
+    if broken := int(logits.isnan().any(1).sum()):
+        raise AnswerError(
+            f"{type(model).__name__} answers {broken} of {len(logits)} faces with NaN: its weights are not "
+            "those of a finished run, or its arithmetic overflows"
+        )
+    return logits, torch.as_tensor(data.labels)
 
 
 def evaluate(

@@ -129,9 +129,7 @@ def about(data: FaceDataset, split: str = "") -> dict[str, Any]:
 
     Shape: N faces of K classes in, words and counts out. Chapter 7.
     """
-    inner = data
-    while isinstance(getattr(inner, "faces", None), FaceDataset):
-        inner = inner.faces
+    inner = innermost(data)
     counts = np.bincount(np.asarray(data.labels), minlength=len(data.classes))
     return {
         "name": type(inner).__name__,
@@ -140,3 +138,10 @@ def about(data: FaceDataset, split: str = "") -> dict[str, Any]:
         "per class": counts.tolist(),
         "fingerprint": fingerprint(data),
     }
+
+
+def innermost(data: FaceDataset) -> FaceDataset:
+    """The data set itself, without what it is wrapped in. Shape: N faces in, M out. Chapter 7."""
+    while isinstance(inner := getattr(data, "faces", None), FaceDataset):
+        data = inner
+    return data
