@@ -105,14 +105,19 @@ def _prepared(root: Path) -> Path:
 class KeptFaces(FaceDataset):
     """Another data set's faces, each read once and then kept in memory.
 
+    They are read in blocks of neighbours, the same blocks whoever is asked for first: drawn faces depend on
+    those drawn with them by a rounding, and a resumed run must see the very pixels of one never stopped.
+
     Shape: as the data set it wraps; ``batch`` gives image, label and votes, a single item everything it has.
     """
+
+    BLOCK = 64
 
     def __init__(self, faces: FaceDataset):
         self.faces, self.classes = faces, faces.classes
         self.labels, self.votes = faces.labels, faces.votes
         self._images: torch.Tensor | None = None
-        self._have = torch.zeros(len(faces), dtype=torch.bool)
+        self._have = torch.zeros(-(-len(faces) // self.BLOCK), dtype=torch.bool)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "faces":
@@ -120,17 +125,18 @@ class KeptFaces(FaceDataset):
         return getattr(self.faces, name)  # landmarks, action units, ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return self.faces[index]
+        return {**self.faces[index], "image": self.batch([index])["image"][0]}
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
-        index = torch.as_tensor(indices)
-        missing = index[~self._have[index]].unique()
-        for part in missing.split(256) if len(missing) else ():
-            images = self.faces.batch(part)["image"]
+        index = torch.arange(len(self))[torch.as_tensor(indices, dtype=torch.long)]  # -1 is the last one
+        blocks = (index // self.BLOCK).unique()
+        for block in blocks[~self._have[blocks]].tolist():
+            rows = torch.arange(block * self.BLOCK, min((block + 1) * self.BLOCK, len(self)))
+            images = self.faces.batch(rows)["image"]
             if self._images is None:
                 self._images = torch.empty(len(self), *images.shape[1:], dtype=torch.uint8)
-            self._images[part] = images
-            self._have[part] = True
+            self._images[rows] = images
+            self._have[block] = True
         images = torch.empty(0, dtype=torch.uint8) if self._images is None else self._images[index]
         batch = {"image": images, "label": self.labels[index]}
         if self.votes is not None:
