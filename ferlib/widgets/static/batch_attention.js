@@ -44,15 +44,22 @@ function faceCard({ name, colour, canvas, group, ontoggle, onask }) {
 }
 
 // The whole matrix for one class. Rows ask, columns answer; arrow keys or the pointer choose a cell.
-function matrixPanel(colourOf, oncell) {
+function matrixPanel(most, colourOf, oncell) {
   const side = 300, edge = 16;
+  // Cells and dots for the largest batch are made once, a cell one unit wide; a batch shows those it needs.
+  const cells = Array.from({ length: most }, (_, y) => Array.from({ length: most }, (__, x) => s("rect", { x, y, width: 1, height: 1 })));
+  const lines = cells.map((row) => s("g", {}, row)), grid = s("g", {}, lines);
+  const dots = cells.map(() => [s("circle", { class: "fer-mark" }), s("circle", { class: "fer-mark" })]);
   const svg = s("svg", { viewBox: `0 0 ${side + edge} ${side + edge}`, class: "fer-chart fer-cells", tabindex: 0,
-    role: "application", "aria-label": "attention matrix of this class: arrow keys move from cell to cell" });
+    role: "application", "aria-label": "attention matrix of this class: arrow keys move from cell to cell" },
+  grid, dots.flat());
   const cursor = s("rect", { class: "fer-cursor" }), asker = s("rect", { class: "fer-askrow" });
-  let count = 0, cells = [], place = [0, 0], drawn = "";
+  svg.append(asker, cursor);
+  const shown = (element, on) => (on ? element.removeAttribute("display") : attribute(element, "display", "none"));
+  let count = 0, place = [0, 0];
   const size = () => side / count, frame = (rect, i, j, width) => {
     for (const [name, value] of Object.entries({ x: edge + j * size(), y: edge + i * size(), width, height: size() })) {
-      rect.setAttribute(name, value);
+      attribute(rect, name, value);
     }
   };
   const go = (i, j) => {
@@ -82,19 +89,20 @@ function matrixPanel(colourOf, oncell) {
     set(members, rows, asking, top) {
       if (members.length !== count) {
         count = members.length;
-        cells = rows.map((row, i) => row.map((_, j) => {
-          const cell = s("rect", {});
-          frame(cell, i, j, size());
-          return cell;
-        }));
         place = place.map((at) => clamp(at, 0, count - 1));
+        grid.setAttribute("transform", `translate(${edge} ${edge}) scale(${size()})`);
+        cells.forEach((row, i) => {
+          shown(lines[i], i < count);
+          row.forEach((cell, j) => { shown(cell, j < count); if (i >= count || j >= count) delete cell.dataset.value; });
+        });
       }
-      if (drawn !== members.join()) {
-        const dots = members.flatMap((face, n) => [[edge + (n + 0.5) * size(), edge / 2 - 1], [edge / 2 - 1, edge + (n + 0.5) * size()]]
-          .map(([cx, cy]) => s("circle", { cx, cy, r: Math.min(5, size() / 2.4), fill: colourOf(face), class: "fer-mark" })));
-        svg.replaceChildren(...dots, ...cells.flat(), asker, cursor);
-        drawn = members.join();
-      }
+      dots.forEach((pair, n) => pair.forEach((dot, k) => {
+        shown(dot, n < count);
+        if (n >= count) return;
+        const along = edge + (n + 0.5) * size(), aside = edge / 2 - 1;
+        Object.entries({ cx: k ? aside : along, cy: k ? along : aside, r: Math.min(5, size() / 2.4), fill: colourOf(members[n]) })
+          .forEach(([name, value]) => attribute(dot, name, value));
+      }));
       rows.forEach((row, i) => row.forEach((share, j) => {
         attribute(cells[i][j], "fill", `rgb(${viridis(share / top)})`);
         cells[i][j].dataset.value = share;
@@ -129,7 +137,7 @@ async function render({ model, el }) {
   const choose = pills({ label: "for the class", options: classes, colours, onchange: (c) => change(model, { cls: c }) });
   const scaling = pills({ label: "scores divided by", options: scales.map(([text]) => text), onchange: (i) => change(model, { scale: scales[i][1] }) });
   const pair = [face(), face()], reading = h("p", {});
-  const matrix = matrixPanel((i) => colours[labels[i]], () => say(showCell()));
+  const matrix = matrixPanel(count, (i) => colours[labels[i]], () => say(showCell()));
   const legend = h("p", { class: "fer-key" }, h("span", {}, "0"), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
   const rows = classes.map((name, c) => {
     const bars = WAYS.map(() => bar({ colour: colours[c] }));
