@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -12,11 +13,13 @@ from typing import Any
 class Interrupt:
     """While it is entered, Ctrl-C (and SIGTERM, which clusters send) only asks; ``asked`` says whether.
 
-    A second Ctrl-C stops at once. A signal that was ignored before stays so, and where signals cannot be
-    caught (a thread) they do what they did. Shape: ``with Interrupt() as stop``. Chapter 6.
+    A second Ctrl-C stops at once, unless it comes within a second: ``torchrun`` sends its processes another
+    one behind the terminal's. A signal that was ignored before stays so, and where signals cannot be caught
+    (a thread) they do what they did. Shape: ``with Interrupt() as stop``. Chapter 6.
     """
 
     asked = False
+    heard = 0.0
 
     def __enter__(self) -> Interrupt:
         self._before: dict[int, Any] = {}
@@ -32,6 +35,8 @@ class Interrupt:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
-            raise KeyboardInterrupt("stopped at once; go on from the last checkpoint with resume=True")
-        self.asked = True
+            if number == signal.SIGINT and time.monotonic() - self.heard > 1:
+                raise KeyboardInterrupt("stopped at once; go on from the last checkpoint with resume=True")
+            return
+        self.asked, self.heard = True, time.monotonic()
         os.write(2, b"\nfinishing this step, then saving; once more stops at once\n")
