@@ -248,3 +248,21 @@ def test_random_weights_destroy_a_map_that_shows_learning_and_not_one_that_shows
         explain.sanity_check("edges", model, images, data.labels, fresh=vit())
     with pytest.raises(ValueError, match="order"):
         explain.sanity_check("edges", model, images, data.labels, order="upwards")
+
+
+def test_scores_against_what_the_renderer_knows():
+    """Masks of the expression and of the occluder are truths: a map that is one of them is right about it."""
+    from ferlib.data import SyntheticFaces
+
+    faces = SyntheticFaces(12, size=48, seed=3, masks=True, framing="ferplus", occlusion="mask",
+                           expression=["surprise", "fear"]).batch(range(12))  # fmt: skip
+    cover, region = faces["masks"]["occluded"], faces["masks"]["expression"]
+    shows = region.flatten(1).amax(1) >= 0.5
+    on_cover = explain.attention_score(cover, cover)
+    assert on_cover["pointing"].mean() == 1 and on_cover["energy"].min() > 0.9 and on_cover["auc"].min() == 1
+    elsewhere = explain.attention_score(region[shows], cover[shows])
+    assert elsewhere["energy"].max() < 0.2 and elsewhere["pointing"].max() == 0
+    noise = explain.attention_map(net(), torch.zeros(12, 3, 48, 48), method="noise")
+    chance = explain.attention_score(noise, cover)
+    torch.testing.assert_close(chance["energy"].mean(), chance["area"].mean(), rtol=0.1, atol=0)
+    assert chance["auc"].mean().item() == pytest.approx(0.5, abs=0.03)

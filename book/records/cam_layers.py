@@ -118,8 +118,8 @@ def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
-    parser.add_argument("--faces", type=int, default=112)
-    parser.add_argument("--some", type=int, default=28, help="faces of deletion, insertion, random weights")
+    parser.add_argument("--faces", type=int, default=140)
+    parser.add_argument("--some", type=int, default=14, help="faces of deletion, insertion, random weights")
     parser.add_argument("--seed", type=int, default=5_000_011)
     options = parser.parse_args()
     start = time.perf_counter()

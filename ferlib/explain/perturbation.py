@@ -87,7 +87,8 @@ def _filling(images: Tensor, filling: str | float) -> Tensor:
     if filling == "blur":
         sigma = max(images.shape[-2:]) / 10
         side = 2 * min(int(2 * sigma), min(images.shape[-2:]) - 1) + 1
-        return gaussian_blur(images, [side, side], [sigma, sigma])
+        across = gaussian_blur(images, [side, 1], [sigma, sigma])  # a Gaussian, one axis after the other
+        return gaussian_blur(across, [1, side], [sigma, sigma])
     if isinstance(filling, str):
         raise ValueError(f"pixels are replaced by a number or by 'blur', got {filling!r}")
     return torch.full_like(images, float(filling))
