@@ -14,7 +14,8 @@ def fingerprint(data: FaceDataset, sample: int | None = None) -> str:
 
     One changed label, one changed pixel, another order or another size of picture gives another code. Files
     that are decoded one by one are all read for it; ``sample`` takes that many evenly spaced images only (of
-    data sets too large to be read twice), and then a change in the others is not seen.
+    data sets too large to be read twice), and then a change in the others is not seen. Drawn faces may differ
+    between processors by the rounding of a pixel, and then their code does, though they are the same people.
 
     Shape: N faces in, 16 hexadecimal digits out. Raises ``DataError`` where an image cannot be read, and
     ``ValueError`` for a sample below 1. Chapter 7.

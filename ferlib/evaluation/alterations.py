@@ -117,18 +117,18 @@ class Altered(FaceDataset):
             raise DataError(f"{type(innermost(faces)).__name__}: {NO_POSE}")
         self.faces, self.kind, self.severity, self.seed = faces, kind, severity, seed
         self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
+        # drawn in fixed blocks, since drawing may round a pixel by who is drawn beside it
+        self._turned = KeptFaces(_Turned(faces, _value(kind, severity))) if kind == "pose" else None
 
     def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Any]:
         """Many faces at once: the wrapped batch with other images (B, C, H, W)."""
         rows = torch.as_tensor(indices).long() % len(self)
         batch = dict(self.faces.batch(rows))
-        if self.kind == "pose":
-            new = _turned(self.faces, rows, _value(self.kind, self.severity))
-            batch["image"] = new.image
-            if "landmarks" in batch:
-                batch["landmarks"] = new.landmarks
-            if "masks" in batch:
-                batch["masks"] = new.masks
+        if self._turned is not None:
+            batch["image"] = self._turned.batch(rows)["image"]
+            if "landmarks" in batch or "masks" in batch:
+                new = _turned(self.faces, rows, self._turned.faces.degrees)
+                batch |= {key: getattr(new, key) for key in ("landmarks", "masks") if key in batch}
         else:
             batch["image"] = alter(batch["image"], self.kind, self.severity, rows, self.seed)
         return batch
@@ -165,6 +165,17 @@ def drawn_faces(faces: FaceDataset) -> SyntheticFaces | None:
     while isinstance(faces, KeptFaces | SomeFaces | ResizedFaces):
         faces = faces.faces
     return faces if isinstance(faces, SyntheticFaces) else None
+
+
+class _Turned(FaceDataset):
+    """Drawn faces with the head turned to the side they already look to: image uint8 (C, H, W)."""
+
+    def __init__(self, faces: FaceDataset, degrees: float) -> None:
+        self.drawn, self.degrees = faces, degrees
+        self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
+
+    def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Any]:
+        return {"image": _turned(self.drawn, torch.as_tensor(indices), self.degrees).image}
 
 
 def _turned(faces: FaceDataset, rows: Tensor, degrees: float) -> Rendering:
