@@ -19,6 +19,7 @@ from torch import nn
 
 from ferlib.cli import main
 from ferlib.training import Recipe, checkpoints, fit
+from ferlib.training.interrupt import Interrupt
 from ferlib.training.progress import Progress
 from tests.tiny import Spots, net
 
@@ -70,7 +71,7 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
     seed = int(os.environ.get("FERLIB_KILL_SEED") or secrets.randbelow(10**6))
     print(f"FERLIB_KILL_SEED={seed} repeats these kills")
     words = [sys.executable, "-m", "tests.killed", str(tmp_path), str(seed), "10"]
-    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=600)
+    done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=1200)
     print(done.stdout, done.stderr)
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and lines[0] == "done" and lines[-1].endswith("done (none 0)")
@@ -83,7 +84,7 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
         assert not list(end.parent.glob(".*.*.*"))  # no half of a file is left behind
 
 
-def test_the_command_is_killed_interrupted_and_goes_on_as_it_says(tmp_path, capsys):
+def test_the_command_is_killed_interrupted_and_goes_on_as_it_says(tmp_path, monkeypatch):
     words = [
         "train",
         "--recipe",
@@ -120,15 +121,14 @@ def test_the_command_is_killed_interrupted_and_goes_on_as_it_says(tmp_path, caps
     process = start("train", "--resume", "killed", "--no-test", "--quiet", "--device", "cpu")
     wait_for(lambda: state.stat().st_mtime_ns != before, process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 130, (out, err)
     line = err.splitlines()[-1]
     assert line.startswith("ferlib train: stopped (epoch ") and "Traceback" not in err
     command = shlex.split(line.partition("go on with: ")[2])
     assert command[:3] == ["ferlib", "train", "--resume"]
-    process = start(*command[1:])
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    monkeypatch.chdir(tmp_path)
+    assert main(command[1:]) == 0
     assert_same_run(tmp_path / "whole", run)
 
 
@@ -137,7 +137,7 @@ def quiet_fit(model, folder: Path, train=TRAIN, **options) -> list[dict]:
     return fit(model, nn.CrossEntropyLoss(), train, VALID, RECIPE, **options)
 
 
-def wait_for(happened, process: subprocess.Popen, seconds: float = 120) -> None:
+def wait_for(happened, process: subprocess.Popen, seconds: float = 600) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert process.poll() is None, process.communicate()
@@ -179,6 +179,19 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
     assert [start["from"] for start in starts] == ["the beginning", "epoch 2, step 3"]
     assert [start["by"] for start in starts] == ["KeyboardInterrupt", "the recipe"]
     assert all(start["command"] and start["started"] <= start["ended"] for start in starts)
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    with Interrupt() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.asked
+        os.kill(os.getpid(), signal.SIGINT)  # the same wish, told twice
+        stop.heard -= 2
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt, match="at once"):
+            os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
 
 
 def test_a_callback_and_workers_change_no_number(tmp_path):
