@@ -135,7 +135,7 @@ def _go_on(plan: Plan | None, options: argparse.Namespace) -> str:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         words[:1] = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "ferlib"]
     for name in ("device", "gpu", "workers"):
-        if (value := getattr(options, name)) not in (None, ""):
+        if (value := getattr(options, name)) is not None and (value or name == "gpu"):
             words += [f"--{name}", str(value)]
     words += [
         f"--{name.replace('_', '-')}"

@@ -77,12 +77,14 @@ def environment(fabric: Fabric, train: FaceDataset, valid: FaceDataset) -> dict[
 
 def this_start(at: str) -> dict[str, Any]:
     """Who begins (or goes on with) a run now, and where in it. Shape: text -> a dictionary for JSON."""
+    program = Path(sys.argv[0]).name or "python"
+    program = "ferlib" if program == "__main__.py" else program
     return {
         "from": at,
         "started": now(),
         "process": os.getpid(),
         "host": socket.gethostname(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv[0] else "python",
+        "command": shlex.join([program, *sys.argv[1:]]),
     }
 
 
