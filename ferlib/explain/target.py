@@ -29,9 +29,10 @@ def target_layer(model: nn.Module, images: Tensor) -> TargetLayer:
 
     * timm's ViT and DeiT: ``norm1`` of the last block. Behind the last attention only the class token is
       read, so that later outputs have no gradient at the other places.
-    * timm's Swin: ``norm1`` of the last block (version 1 gives (B, h, w, channels) there and (B, h * w,
-      channels) at ``norm2``; in version 2 the norms stand behind the branches, and the block itself is
-      taken). ``book/results/cam_layers.json`` compares the candidates.
+    * timm's Swin: ``norm2`` of the last block, behind the last attention, where places are no longer mixed.
+      Beware: ``norm1`` gives (B, h, w, channels) there, ``norm2`` (B, h * w, channels). In version 2 both
+      norms stand inside their branches, and the block's output is taken. Which of ``norm1``, ``norm2`` and
+      the output finds the true region best was measured: ``book/results/cam_layers.json``.
     * the Batch Transformer Network and POSTER V2: ``norm1`` of the transformer's last block, where all three
       levels still stand beside each other; their channels are stacked.
     * a network of convolutions: the last module whose output is a picture, (B, channels, h, w) with h, w > 1.
@@ -51,8 +52,10 @@ def target_layer(model: nn.Module, images: Tensor) -> TargetLayer:
             return TargetLayer(layer, tokens_to_map(_prefix(module)), names[layer])
         if hasattr(module, "patch_embed") and hasattr(module, "layers"):  # timm's Swin
             block = module.layers[-1].blocks[-1]
-            layer = block if hasattr(block.attn, "logit_scale") else block.norm1
-            return TargetLayer(layer, channels_last_to_map, names[layer])
+            if hasattr(block.attn, "logit_scale"):  # version 2
+                return TargetLayer(block, channels_last_to_map, names[block])
+            grid = tuple(block.input_resolution)
+            return TargetLayer(block.norm2, tokens_to_map(0, grid=grid), names[block.norm2])
     layer = _last_picture(model, images)
     return TargetLayer(layer, None, names[layer])
 
