@@ -144,7 +144,6 @@ def main() -> None:
         found = measure(model, fresh, inputs, labels, truth, options.some)
         record.numbers |= {f"{name} | {key}": value for key, value in found.items()}
         record.extra[name] = {
-            "chosen by target_layer": explain.target_layer(model, inputs[:1]).name,
             "accuracy on these faces": float(right.mean()),
         }
     record.extra["minutes"] = (time.perf_counter() - start) / 60
@@ -153,7 +152,8 @@ def main() -> None:
 
 def _told(words: list[str]) -> list[str]:
     """What was typed, without the place of this machine's runs."""
-    return ["runs" if before == "--runs" else word for before, word in zip(["", *words], words, strict=False)]
+    at = words.index("--runs") if "--runs" in words else len(words)
+    return words[:at] + words[at + 2 :]
 
 
 if __name__ == "__main__":
