@@ -1,7 +1,13 @@
 """Train the networks whose attention chapter 8 shows and scores.
 
-    python book/records/attention_models.py swin-drawn
-    python book/records/attention_models.py poster-ferplus --ferplus FERPLUS --weights WEIGHTS
+    python book/records/attention_models.py swin-drawn --epochs 5
+    python book/records/attention_models.py vit-drawn --epochs 5
+    python book/records/attention_models.py btn-drawn --faces 1536
+    python book/records/attention_models.py btn-drawn --faces 1536 --seed 1
+    python book/records/attention_models.py poster-drawn --faces 1792 --weights WEIGHTS
+    python book/records/attention_models.py btn-ferplus --faces 25045 --ferplus FERPLUS
+
+Those are the networks of the records (the last is the one that ``small_model_ferplus.py`` trains).
 
 Small Swin and small ViT, both behind the Neural Resizer, and the small Batch Transformer Network learn from
 nothing, on the book's drawn faces or on FER+. The large Batch Transformer Network (POSTER V2 with multi-level
