@@ -169,8 +169,8 @@ def class_folders(
 
 
 def common_side(paths: Sequence[Path], usual: int) -> int:
-    """The side most of some 25 square pictures have, taken from the whole list, so that a folder of damaged files
-    at its front does not decide; the usual one on a tie or where none can be read.
+    """The side most of some 25 square pictures have, taken from the whole list, so that damaged files at its
+    front do not decide; the usual one on a tie or where none can be read.
 
     Shape: paths -> pixels.
     """
