@@ -28,10 +28,14 @@ help:
 book: .venv/.book
 	@.venv/bin/python -u -m book.builder
 
+# The book's own checks share the folder _build, so one process does them, after the others.
+BOOK_CHECKS := tests/test_notebooks.py tests/test_book.py
+
 test: .venv/.dev
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
-	.venv/bin/python -u -m pytest -n auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+	.venv/bin/python -u -m pytest -n auto --maxprocesses=4 --dist=loadfile $(addprefix --ignore=,$(BOOK_CHECKS))
+	.venv/bin/python -u -m pytest $(BOOK_CHECKS)
 
 lab: .venv/.book
 	.venv/bin/jupyter lab notebooks

@@ -11,26 +11,16 @@ import pytest
 from tests.reader import FLAGS, chromium_path
 
 ROOT = Path(__file__).resolve().parents[1]
-# Checks of the whole book: slow, and of one folder (`_build`), so one process does them, in this order.
-BOOK = ("test_notebooks", "test_book")
+# Slow, whole-book checks come last, so that a broken unit is heard of first.
+LAST = ("test_notebooks", "test_book")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process, also of those that tests start
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay in one process. The book comes first where others run beside it, or else last."""
-    beside = "PYTEST_XDIST_WORKER" in os.environ
-
-    def of_book(item: pytest.Item) -> int:
-        return BOOK.index(item.path.stem) + 1 if item.path.stem in BOOK else 0
-
-    if beside:
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group("book" if of_book(item) else item.path.stem))
-    items.sort(key=lambda item: (beside and not of_book(item), of_book(item)))
+    items.sort(key=lambda item: next((n for n, name in enumerate(LAST, 1) if name in item.nodeid), 0))
 
 
 @pytest.fixture(scope="session")
