@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import tarfile
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,10 @@ LAST = ("test_notebooks", "test_book")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process, also of those that tests start
     os.environ["OMP_NUM_THREADS"] = "1"
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+# Started in a shell's background, Ctrl-C would be ignored here and in what tests start; some tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
