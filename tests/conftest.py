@@ -21,7 +21,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process, also of thos
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 # Started in a shell's background, Ctrl-C would be ignored here and in what tests start; some tests press it.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+in_front = threading.current_thread() is threading.main_thread()
+if in_front and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
