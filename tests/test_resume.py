@@ -21,7 +21,7 @@ from ferlib.cli import main
 from ferlib.training import Recipe, checkpoints, fit
 from ferlib.training.interrupt import Interrupt
 from ferlib.training.progress import Progress
-from tests.tiny import Spots, net
+from tests.tiny import Spots, net, train_words
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Recipe(
@@ -85,17 +85,7 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
 
 
 def test_the_command_is_killed_interrupted_and_goes_on_as_it_says(tmp_path, monkeypatch):
-    words = [
-        "train",
-        "--recipe",
-        "btn-small-synthetic",
-        "--data",
-        "synthetic",
-        "--length",
-        "48",
-        "--batch-size",
-    ]
-    words += ["8", "--epochs", "2", "--no-test", "--quiet", "--device", "cpu"]
+    words = train_words(48, "--batch-size", "8", "--epochs", "2", "--quiet", "--device", "cpu")
     torch.set_num_threads(1)
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
     run = tmp_path / "killed"

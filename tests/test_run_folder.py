@@ -23,7 +23,7 @@ from ferlib.training import Recipe, build_criterion, checkpoints, fit, load_reci
 from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.lock import only_writer
 from ferlib.training.runs import state_file
-from tests.tiny import Spots, net
+from tests.tiny import Spots, net, train_words
 
 RECIPE = Recipe(name="tiny", loss="cross-entropy", epochs=3, batch_size=16, lr=1e-2, augment="light", ema=0.9)
 TRAIN, VALID = Spots(64, seed=1), Spots(40, seed=2)
@@ -134,17 +134,7 @@ def test_a_second_writer_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsy
         with pytest.raises(CheckpointError) as refused:
             run(folder)
         assert str(folder) in str(refused.value) and f"process {process.pid} on " in str(refused.value)
-        words = [
-            "train",
-            "--recipe",
-            "btn-small-synthetic",
-            "--data",
-            "synthetic",
-            "--length",
-            "16",
-            "--no-test",
-        ]
-        assert main([*words, "--out", str(folder)]) == 1
+        assert main(train_words(16, "--out", str(folder))) == 1
         told = capsys.readouterr().err
         assert "is being written by process" in told and told.count("\n") == 1
         assert [path.name for path in folder.iterdir()] == [".lock"]  # nothing was touched

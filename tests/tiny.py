@@ -48,3 +48,9 @@ def net(seed: int = 0) -> Net:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return Net()
+
+
+def train_words(length: int, *more: str) -> list[str]:
+    """What one types to train the small network on a few drawn faces, without a test at the end."""
+    few = ["--recipe", "btn-small-synthetic", "--data", "synthetic", "--length", str(length)]
+    return ["train", *few, "--no-test", *more]

@@ -50,10 +50,11 @@ class Network:
         """
         model = build_model(self.recipe, num_classes=classes)
         if self.stored:
-            heads = [t for name, t in self.stored["model"].items() if name.endswith("head.bias")]
-            if heads:
+            weights = self.stored["model"]
+            if heads := [t for name, t in weights.items() if name.endswith("head.bias")]:
                 check_classes(len(heads[-1]), classes, "the network")
-            checkpoints.load(self.path, model)
+            checkpoints.check(self.path.name, weights, model)
+            model.load_state_dict(weights)
         else:
             self._load_official(model)
         if output:

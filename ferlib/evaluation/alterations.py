@@ -113,7 +113,7 @@ class Altered(FaceDataset):
 
     def __init__(self, faces: FaceDataset, kind: str, severity: int, seed: int = 0) -> None:
         _value(kind, severity)
-        if kind == "pose" and drawn_faces(faces) is None:
+        if kind == "pose" and _renderer(faces) is None:
             raise DataError(f"{type(innermost(faces)).__name__}: {NO_POSE}")
         self.faces, self.kind, self.severity, self.seed = faces, kind, severity, seed
         self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
@@ -155,13 +155,13 @@ def kinds_for(faces: FaceDataset) -> tuple[tuple[str, ...], dict[str, str]]:
 
     Shape: N faces in, names and reasons by name out. Chapter 7.
     """
-    if drawn_faces(faces) is not None:
+    if _renderer(faces) is not None:
         return tuple(ALTERATIONS), {}
     return tuple(kind for kind in ALTERATIONS if kind != "pose"), {"pose": NO_POSE}
 
 
-def drawn_faces(faces: FaceDataset) -> SyntheticFaces | None:
-    """The renderer's data set inside a wrapped one, or None. Shape: N faces in, M or None out."""
+def _renderer(faces: FaceDataset) -> SyntheticFaces | None:
+    """The drawn data set inside wrappers that :func:`_turned` can follow, or None."""
     while isinstance(faces, KeptFaces | SomeFaces | ResizedFaces):
         faces = faces.faces
     return faces if isinstance(faces, SyntheticFaces) else None
