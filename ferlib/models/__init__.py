@@ -19,6 +19,7 @@ from ferlib.models.official import (
     register,
 )
 from ferlib.models.official_files import read_official
+from ferlib.models.pocket import PocketNet
 from ferlib.models.poster_v2 import PosterV2, PosterV2Encoder
 from ferlib.models.pretrained import PRETRAINED, find_pretrained, load_pretrained
 from ferlib.models.resized_transformer import (
@@ -55,6 +56,7 @@ __all__ = [
     "MultiLevelAttention",
     "NeuralResizer",
     "PartCost",
+    "PocketNet",
     "PosterV2",
     "PosterV2Encoder",
     "ResidualBlock",

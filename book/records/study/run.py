@@ -86,7 +86,9 @@ def folder(job_key: str, runs: Path) -> Path:
 def train(job: Job, runs: Path) -> dict[str, Any]:
     """One run, from fresh weights (or a pretrained backbone) to its row."""
     recipe, valid = job.recipe(), split("valid")
-    learned = study_faces.share(split("train"), job.faces, job.seed, job.after)
+    learned = study_faces.share(
+        split("train"), job.faces, job.seed if job.drawn is None else job.drawn, job.after
+    )
     learned = study_faces.mislabelled(learned, job.noise, job.seed) if job.noise else learned
     model = networks.make(job.network, job.seed, **job.options)
     if job.backbone:

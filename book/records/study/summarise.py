@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from contrasts import Contrast, Faces, Runs, judge, minus
 from faces import fingerprint, held
-from jobs import BACKBONES, FRONTS, LOSSES, NOISE, PRIORS, SEEDS
+from jobs import BACKBONES, FRONTS, LOSSES, NOISE, PRIORS, SEEDS, TURNED
 
 from ferlib.evaluation import ResultRecord, about, summarise
 
@@ -61,13 +61,13 @@ def priors(rows: dict[str, Any], loss: str) -> tuple[Runs, list[Contrast]]:
 
 
 def resizers(rows: dict[str, Any], backbone: str) -> tuple[Runs, list[Contrast]]:
-    """A backbone's nine arms: three resizers against bilinear, four spatial transformers, one sampling."""
-    names = [*FRONTS, *(f"{front} | STN" for front in FRONTS), "neural, exact size"]
+    """A backbone's seven arms: five pairs of resizers, two spatial transformers, one sampling."""
+    names = [*FRONTS, *(f"{front} | STN" for front in TURNED), "neural, exact size"]
     runs = runs_of(rows, [f"resizers | {backbone} | {name}" for name in names])
     runs = dict(zip(names, runs.values(), strict=True))
     found = [minus(front, "bilinear", 3) for front in FRONTS if front != "bilinear"]
     found += [minus("neural", rule, 3) for rule in ("bicubic", "antialiased")]
-    found += [minus(f"{front} | STN", front, 4) for front in FRONTS]
+    found += [minus(f"{front} | STN", front, 2) for front in TURNED]
     return runs, [*found, minus("neural, exact size", "neural", 1)]
 
 
