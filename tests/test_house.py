@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
-import json
 import pkgutil
 import re
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import ferlib
+from book.builder import glance
 
 ROOT = Path(__file__).resolve().parents[1]
 # A module may import only from floors below its own.
@@ -150,17 +150,8 @@ def test_the_repository_has_one_address() -> None:
 
 
 def test_the_readme_states_what_the_records_hold() -> None:
-    def numbers(name: str) -> dict:
-        return json.loads((ROOT / "book" / "results" / f"{name}.json").read_text(encoding="utf-8"))
-
-    own = numbers("small_model_ferplus")["numbers"]["accuracy"]
-    five = numbers("real_to_synthetic")["extra"]["mean recall of the five common expressions"]
-    points = numbers("landmark_error")["numbers"]["portrait, 68 points"]["value"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    low, high = 100 * own["low"], 100 * own["high"]
-    assert f"| {100 * own['value']:.1f} % ({low:.1f}–{high:.1f}) | [small_model_ferplus]" in readme
-    assert f"| {100 * five:.1f} % | [real_to_synthetic]" in readme
-    assert f"| {100 * points:.1f} % | [landmark_error]" in readme
+    text = glance.README.read_text(encoding="utf-8")
+    assert glance.in_readme(text) == text, "run `python -m book.builder.glance`"
 
 
 @pytest.mark.parametrize("section", ["dependencies"])

@@ -1,0 +1,110 @@
+"""The results at a glance, one line each: the front page prints them, and README.md carries the same table.
+
+To add a result add one line to :data:`ROWS`, then run `python -m book.builder.glance`, which writes the table
+into README.md. Numbers come from the records in `book/results`, words of a verdict from their intervals.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "book" / "results"
+README = ROOT / "README.md"
+START, END = "<!-- written by `python -m book.builder.glance` -->\n", "<!-- end of what it writes -->\n"
+Number = Callable[[dict[str, Any]], str]
+
+
+@cache
+def record(name: str) -> dict[str, Any]:
+    """One record of `book/results` as plain values."""
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _signed(value: float) -> str:
+    return f"{100 * value:.1f}".replace("-", "−")
+
+
+def share(key: str) -> Number:
+    """A share with its interval: 80.9 % (79.5–82.2)."""
+
+    def text(held: dict[str, Any]) -> str:
+        number = held["numbers"][key]
+        low, high = 100 * number["low"], 100 * number["high"]
+        return f"{100 * number['value']:.1f} % ({low:.1f}–{high:.1f})"
+
+    return text
+
+
+def points(key: str) -> Number:
+    """A difference of two shares, with its interval, and what the interval shows."""
+
+    def text(held: dict[str, Any]) -> str:
+        number = held["numbers"][key]
+        value, low, high = number["value"], number["low"], number["high"]
+        sign = "+" if value > 0 else ""
+        verdict = ": no difference shown" if low <= 0 <= high else ""
+        return f"{sign}{_signed(value)} points ({_signed(low)} to {_signed(high)}){verdict}"
+
+    return text
+
+
+def plain(key: str) -> Number:
+    """A share that the record holds without an interval."""
+    return lambda held: f"{100 * held['extra'][key]:.1f} %"
+
+
+class Row(NamedTuple):
+    """One line of the table: what was measured, the record that holds it, how to print it."""
+
+    what: str
+    name: str
+    number: Number
+
+
+ROWS = (
+    Row("the small network, trained from nothing on FER+ on two CPU cores, on FER+ validation",
+        "small_model_ferplus", share("accuracy")),
+    Row("its twin, trained without the batch, on the same faces: with the batch minus alone",
+        "evaluation_ferplus", points("batch - alone | accuracy")),
+    Row("batches of 144 of the same faces sorted by class instead of shuffled: what the order alone adds",
+        "batch_dependence_ferplus", points("sorted by class - shuffled 144 | accuracy")),
+    Row("the same network shown drawn faces: neutral, happiness, surprise, sadness, anger as intended",
+        "real_to_synthetic", plain("mean recall of the five common expressions")),
+    Row("landmarks of a network trained on photographs against the renderer's own: normalised mean error",
+        "landmark_error", share("portrait, 68 points")),
+)  # fmt: skip
+
+
+def table(folder: str) -> str:
+    """The table as Markdown; `folder` is the way from the page to the records."""
+    lines = ["| what | measured | record |", "| --- | --- | --- |"]
+    for row in ROWS:
+        number = row.number(record(row.name))
+        lines.append(f"| {row.what} | {number} | [{row.name}]({folder}/{row.name}.json) |")
+    return "\n".join(lines) + "\n"
+
+
+def in_readme(text: str) -> str:
+    """README's text with the table as it should be."""
+    before, rest = text.split(START)
+    return before + START + "\n" + table("book/results") + "\n" + END + rest.split(END)[1]
+
+
+def main() -> int:
+    """Write the table into README.md where it is not the one there."""
+    text = README.read_text(encoding="utf-8")
+    new = in_readme(text)
+    if new != text:
+        README.write_text(new, encoding="utf-8")
+        print("README.md: results at a glance written anew")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
