@@ -164,3 +164,36 @@ def test_a_run_leaves_one_row_and_goes_on_where_it_was_stopped(study, tmp_path, 
     )
     names = ("random augmentation at the chosen epoch", "honest", "released")
     assert all(np.isfinite(found["numbers"][f"{job.arm} | {name}"].value) for name in names)
+    spent = study.summarise.costs({job.key: row})[job.question]
+    assert spent["runs"] == 1 and spent["planned"] == 6
+    assert spent["multiply-adds, million million"] == pytest.approx(3 * 64 * 12 * row["multiply-adds"] / 1e12)
+
+
+def test_the_parts_of_the_inflation_sum_to_it_and_seeds_decide(study):
+    draw, arm = np.random.default_rng(5), "a network"
+    rows = {}
+    for seed in range(3):
+        clean = {half: (0.6 + 0.02 * draw.random(9)).tolist() for half in ("first", "second")}
+        as_released = {}
+        for half in clean:
+            faces = np.array(clean[half]) - 0.05 + 0.001 * draw.random(9)  # augmentation costs five points
+            batches = faces + 0.004 * draw.standard_normal(9)
+            as_released[f"released {half}"] = {
+                "accuracy": batches.tolist(), "by faces": faces.tolist(), "loss": (1 - faces).tolist(),
+            }  # fmt: skip
+        rows[f"protocol | {arm} | seed {seed}"] = {"history": {**clean, **as_released}}
+    found = study.summarise.protocol(rows, arm)
+    values = {name.removeprefix(f"{arm} | "): np.array(v) for name, v in found["scores"].items()}
+    parts = (
+        "random augmentation at the chosen epoch",
+        "choosing by the measured half",
+        "batch means at the best epoch",
+    )
+    np.testing.assert_allclose(sum(values[p] for p in parts), values["released"] - values["honest"])
+    np.testing.assert_allclose(values["released - honest"], values["released"] - values["honest"])
+    assert found["shown"][f"{arm} | {parts[0]}"] is True  # five points, every time
+    by_hand = stats.t.interval(
+        0.95, 2, values["released - honest"].mean(), stats.sem(values["released - honest"])
+    )
+    assert found["shown"][f"{arm} | released - honest"] == (by_hand[0] > 0 or by_hand[1] < 0)
+    assert f"{arm} | honest" not in found["shown"]  # a level is no difference

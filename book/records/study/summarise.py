@@ -3,7 +3,8 @@
     FERLIB_DATA=/path/to/FERPlus python book/records/study/summarise.py
 
 Writes ``book/results/study_<question>.json``; a question that lacks a run is named and left out. Nothing is
-trained here: the rows say which faces each run had right, the data set says what they are.
+trained here: the rows say which faces each run had right, the data set says what they are. ``study_cost``
+counts what the finished runs took, whether or not their question is complete.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contrasts import Contrast, Faces, Runs, judge, minus
+from contrasts import Contrast, Faces, Runs, judge, leaves_out_zero, minus
 from faces import fingerprint, held
-from jobs import BACKBONES, FRONTS, LOSSES, NOISE, PRIORS, SEEDS, TURNED
+from jobs import BACKBONES, FRONTS, LOSSES, NOISE, PRIORS, SEEDS, TURNED, queue
 
 from ferlib.evaluation import ResultRecord, about, summarise
 
@@ -88,7 +89,9 @@ def gains(rows: dict[str, Any]) -> tuple[Runs, list[Contrast]]:
 def protocol(rows: dict[str, Any], network: str) -> dict[str, Any]:
     """The released number and the honest one of the same runs, and the parts of their difference, by seed.
 
-    Each run counts as the mean of its two halves in turn: one chooses, the other is measured.
+    Each run counts as the mean of its two halves in turn: one chooses, the other is measured. The three parts
+    (``random augmentation at the chosen epoch``, ``choosing by the measured half``, ``batch means at the best
+    epoch``) sum to ``released - honest``. The interval over seeds decides alone what is shown.
     """
     found: dict[str, list[float]] = {}
     for row in runs_of(rows, [f"protocol | {network}"])[f"protocol | {network}"]:
@@ -106,8 +109,7 @@ def protocol(rows: dict[str, Any], network: str) -> dict[str, Any]:
                 "released at the lowest loss": released["accuracy"][least],
                 "released - honest": released["accuracy"][best] - clean[chosen],
                 "choosing by the measured half, clean": max(clean) - clean[chosen],
-                "choosing by the measured half, augmented": max(released["by faces"])
-                - released["by faces"][chosen],
+                "choosing by the measured half": released["by faces"][best] - released["by faces"][chosen],
                 "random augmentation at the chosen epoch": released["by faces"][chosen] - clean[chosen],
                 "batch means at the best epoch": released["accuracy"][best] - released["by faces"][best],
             }.items():
@@ -115,7 +117,24 @@ def protocol(rows: dict[str, Any], network: str) -> dict[str, Any]:
         for name, values in parts.items():
             found.setdefault(f"{network} | {name}", []).append(float(np.mean(values)))
     numbers = {name: summarise(values) for name, values in found.items()}
-    return {"numbers": numbers, "shown": {}, "scores": found}
+    levels = {"honest", "last epoch", "released", "released at the lowest loss"}
+    shown = {name: leaves_out_zero(n) for name, n in numbers.items() if name.split(" | ")[-1] not in levels}
+    return {"numbers": numbers, "shown": shown, "scores": found}
+
+
+def costs(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """By question: finished and planned runs, hours of one processor and of the clock, multiply-adds."""
+    found: dict[str, dict[str, float]] = {}
+    for job in queue():
+        names = ("runs", "planned", "processor hours", "hours", "multiply-adds, million million")
+        one = found.setdefault(job.question, dict.fromkeys(names, 0))
+        one["planned"] += 1
+        if row := rows.get(job.key):
+            done = 3 * row["faces"] * job.recipe().epochs * row["multiply-adds"] / 1e12
+            spent = (1, row["processor seconds"] / 3600, row["seconds"] / 3600, done)
+            for name, value in zip(("runs", *names[2:]), spent, strict=True):
+                one[name] += value
+    return found
 
 
 def save(name: str, what: str, found: dict[str, Any], runs: Runs, valid: Any) -> None:
@@ -177,6 +196,14 @@ def main() -> None:
         slug = network.split()[0].replace("-", "_")
         save(f"protocol_{slug}", f"Released and honest judgement of the same runs: {network}",
              protocol(rows, network), runs, valid)  # fmt: skip
+    if rows:
+        spent = ResultRecord(
+            name="study_cost", what="What the finished runs of the study cost, by question",
+            data=about(valid, "valid") | {"name": "FER+"}, settings={"seeds": list(SEEDS)},
+            extra={"questions": costs(rows)}, versions=next(iter(rows.values()))["versions"],
+            date=max(row["date"] for row in rows.values()), command=COMMAND,
+        )  # fmt: skip
+        print(spent.save())
 
 
 if __name__ == "__main__":
