@@ -34,13 +34,15 @@ from ferlib.evaluation.metrics import (
 from ferlib.evaluation.records import RecordError, ResultRecord, about
 from ferlib.evaluation.scoring import confusion_shares, draw_scores, point_scores, scores
 from ferlib.evaluation.suites import robustness
+from ferlib.evaluation.verdicts import Claim, Difference, every_difference, highest, open_difference, points
 
 __all__ = [
-    "ALTERATIONS", "Altered", "AnswerError", "Bin", "Comparison", "Interval", "RecordError", "Resamples",
-    "ResultRecord", "about", "accuracy", "accuracy_interval", "alter", "batch_dependence",
-    "bootstrap_interval", "brier", "calibration_error", "class_recall", "compare", "compose",
-    "confusion_matrix", "confusion_shares", "describe", "draw_scores", "encode", "evaluate",
-    "fingerprint", "fit_temperature", "kinds_for", "listed_rows", "macro_f1", "mcnemar",
-    "mean_class_accuracy", "measured", "nll", "point_scores", "predict", "reliability", "robustness",
-    "scores", "split_faces", "summarise", "wilson_interval",
+    "ALTERATIONS", "Altered", "AnswerError", "Bin", "Claim", "Comparison", "Difference", "Interval",
+    "RecordError", "Resamples", "ResultRecord", "about", "accuracy", "accuracy_interval", "alter",
+    "batch_dependence", "bootstrap_interval", "brier", "calibration_error", "class_recall", "compare",
+    "compose", "confusion_matrix", "confusion_shares", "describe", "draw_scores", "encode", "evaluate",
+    "every_difference", "fingerprint", "fit_temperature", "highest", "kinds_for", "listed_rows",
+    "macro_f1", "mcnemar", "mean_class_accuracy", "measured", "nll", "open_difference", "point_scores",
+    "points", "predict", "reliability", "robustness", "scores", "split_faces", "summarise",
+    "wilson_interval",
 ]  # fmt: skip

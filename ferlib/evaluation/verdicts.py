@@ -1,0 +1,167 @@
+"""What a record of differences allows to say of a claim: shown, shown the other way, not shown, not run yet.
+
+A verdict is computed from the record each time it is read, never written by hand, and there is no verdict *no
+difference*: an interval that holds zero does not show that nothing is there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ferlib.evaluation.intervals import Interval
+from ferlib.evaluation.records import RecordError, ResultRecord, folders
+
+__all__ = ["Claim", "Difference", "every_difference", "highest", "open_difference", "points"]
+
+NOT_RUN = "not run yet"
+SHOWN, OTHER_WAY, NOT_SHOWN = "shown", "shown the other way", "not shown"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference a claim hangs on, with what its record says of it, if the record is there.
+
+    Attributes
+    ----------
+    label: its words in a figure or table.
+    record, key: where it stands (``numbers[key]`` of the record called ``record``).
+    expected: the sign that the claim asks for: 1 above zero, -1 below zero, 0 either.
+    over_seeds: the value, with Student's interval over seeds; over faces, where one run each was compared.
+    over_faces: the same value with the interval of the paired bootstrap over faces, where there is one.
+    shown: whether its intervals leave out zero, as the record says, or else as ``over_seeds`` says.
+
+    Shape: words and intervals. Chapter 9.
+    """
+
+    label: str
+    record: str
+    key: str
+    expected: int = 1
+    over_seeds: Interval | None = None
+    over_faces: Interval | None = None
+    shown: bool = False
+
+    @property
+    def verdict(self) -> str:
+        """One of the four verdicts."""
+        if self.over_seeds is None:
+            return NOT_RUN
+        if not self.shown:
+            return NOT_SHOWN
+        return OTHER_WAY if self.over_seeds.value * self.expected < 0 else SHOWN
+
+    def __str__(self) -> str:
+        """The label, the verdict, and the number with its intervals, if there is one."""
+        if self.over_seeds is None:
+            return f"{self.label}: {NOT_RUN}"
+        said = points(self.over_seeds)
+        if self.over_faces is not None:
+            ends = f"{100 * self.over_faces.low:+.1f} to {100 * self.over_faces.high:+.1f}"
+            said = f"{said[:-1]} over seeds, {ends} over faces)"
+        return f"{self.label}: {self.verdict}, {said}"
+
+
+def open_difference(label: str, record: str, key: str, expected: int = 1) -> Difference:
+    """A difference from its record; without a number where nobody has made the record yet.
+
+    Shape: words in, a :class:`Difference` out. Raises ``ValueError`` for an ``expected`` that is not -1, 0 or
+    1, ``RecordError`` for a record that is damaged or lacks the key. Chapter 9.
+    """
+    if expected not in (-1, 0, 1):
+        raise ValueError(f"expected is {expected!r}: 1 for above zero, -1 for below, 0 for either")
+    if (found := _record(record)) is None:
+        return Difference(label, record, key, expected)
+    if key not in found.numbers:
+        near = [name for name in found.numbers if name.startswith(key.split(" | ")[0])][:3]
+        raise RecordError(f"record '{record}' has no number '{key}'{f'; it has {near}' if near else ''}")
+    number = found.numbers[key]
+    shown = found.extra.get("shown", {}).get(key, number.low > 0 or number.high < 0)
+    return Difference(label, record, key, expected, number, found.numbers.get(f"{key} | faces"), shown)
+
+
+def every_difference(start: str, metric: str = "accuracy") -> dict[str, list[Difference]]:
+    """All differences of one metric in the records whose names begin with ``start``, by record.
+
+    Shape: words in, D differences by name of the record out; none where there is no such record. Chapter 9.
+    """
+    names = sorted({path.stem for folder in folders() for path in folder.glob(f"{start}*.json")})
+    shown = {name: ResultRecord.load(name).extra.get("shown", {}) for name in names}
+    end = f" | {metric}"
+    return {
+        name: [open_difference(key.removesuffix(end), name, key, 0) for key in keys if key.endswith(end)]
+        for name, keys in shown.items()
+        if any(key.endswith(end) for key in keys)
+    }
+
+
+def highest(record: str, arms: Sequence[str], metric: str = "accuracy") -> str:
+    """Which of some arms has the highest mean of a metric; the first one where the record is missing.
+
+    Shape: names in, one of them out. Chapter 9.
+    """
+    found = _record(record)
+    return max(arms, key=lambda arm: found.numbers[f"{arm} | {metric}"].value) if found else arms[0]
+
+
+def points(number: Interval) -> str:
+    """A difference of shares in percentage points: ``-1.2 points (-2.0 to -0.4)``.
+
+    Shape: an ``Interval`` in, words out. Chapter 9.
+    """
+    return f"{100 * number.value:+.1f} points ({100 * number.low:+.1f} to {100 * number.high:+.1f})"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of a paper, or about its code, how it was tested, and the differences that decide.
+
+    ``needs`` is ``"all"`` or ``"any"``: whether the claim asks for every difference or for one of them.
+
+    Shape: words and D differences, at least one. Raises ``ValueError`` for none, or another ``needs``.
+    Chapter 9.
+    """
+
+    claim: str
+    tested: str
+    differences: tuple[Difference, ...]
+    needs: str = "all"
+
+    def __post_init__(self) -> None:
+        if not self.differences:
+            raise ValueError(f"the claim '{self.claim}' has no difference that could decide it")
+        if self.needs not in ("all", "any"):
+            raise ValueError(f"needs is {self.needs!r}, expected 'all' or 'any'")
+
+    @property
+    def verdict(self) -> str:
+        """The verdict on the whole claim, as soon as the records that are there decide it.
+
+        A claim that needs all is shown when all are, and lost with the first that is not; one that needs any
+        is won with the first, and lost when none is left. It is *shown the other way* when it is lost and all
+        of its differences that count are.
+        """
+        said = [difference.verdict for difference in self.differences]
+        run = [verdict for verdict in said if verdict != NOT_RUN]
+        decided = any(v == SHOWN for v in run) if self.needs == "any" else any(v != SHOWN for v in run)
+        if len(run) < len(said) and not decided:
+            return NOT_RUN if not run else f"open: {len(said) - len(run)} of {len(said)} not run yet"
+        if (any if self.needs == "any" else all)(v == SHOWN for v in run):
+            return SHOWN
+        return OTHER_WAY if all(v == OTHER_WAY for v in run) else NOT_SHOWN
+
+    def row(self) -> str:
+        """A row of a Markdown table: claim, tested how, verdict with every number that it rests on."""
+        if self.verdict == NOT_RUN:
+            return f"| {self.claim} | {self.tested} | **{NOT_RUN}** |"
+        found = "; ".join(str(difference) for difference in self.differences)
+        return f"| {self.claim} | {self.tested} | **{self.verdict}**. {found} |"
+
+
+def _record(name: str) -> ResultRecord | None:
+    try:
+        return ResultRecord.load(name)
+    except RecordError as error:
+        if str(error).startswith(f"no record '{name}'"):
+            return None
+        raise
