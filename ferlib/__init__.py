@@ -9,7 +9,8 @@ The floors, each importing only from the ones below it::
 
 Importing it is quick: no torch is loaded before a floor is. The networks of the Neural Resizer stand in
 timm's registry (``timm.create_model("vt_nr_swin_base")``) as soon as both ``ferlib`` and ``timm`` are
-imported, in either order.
+imported, in either order. Where the environment variable ``FERLIB_HOME`` names a folder, data, weights, runs
+and prepared faces are looked for in it (``ferlib.home``).
 """
 
 from __future__ import annotations
@@ -21,7 +22,11 @@ from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from types import ModuleType
 
+from ferlib import home
+
 __version__ = "0.1.0"
+
+home.settle()
 
 
 def _register_with_timm() -> None:

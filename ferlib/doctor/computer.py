@@ -38,6 +38,11 @@ def look_at_computer() -> list[Finding]:
     else:
         text = "none; the chapters need none, full training runs do"
         found.append(Finding(section, "missing", "GPU", text))
+    if home := os.environ.get("FERLIB_HOME"):
+        there = Path(home).expanduser().is_dir()
+        advice = "" if there else "mount the drive first, or make the folder"
+        text = home if there else f"{home} is not a folder"
+        found.append(Finding(section, "ok" if there else "broken", "FERLIB_HOME", text, advice))
     cores = os.cpu_count() or 1
     found.append(Finding(section, "ok", "processor", f"{cores} cores, torch uses {torch.get_num_threads()}"))
     for what, path in (("disk here", Path.cwd()), ("disk, cache", cache_root())):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,14 +111,14 @@ class ResultRecord:
 
 
 def folders() -> list[Path]:
-    """Where records are looked for: ``$FERLIB_RESULTS``, the repository's ``book/results``, an installed
-    copy.
+    """Where records are looked for: ``$FERLIB_RESULTS``, the repository's ``book/results``, and the copy that
+    an installed ``ferlib`` has of it.
 
     Shape: a list of paths. Chapter 7.
     """
     chosen = [Path(os.environ["FERLIB_RESULTS"])] if os.environ.get("FERLIB_RESULTS") else []
-    repository = Path(ferlib.__file__).resolve().parent.parent / "book" / "results"
-    return [*chosen, repository, Path(sys.prefix) / "share" / "ferlib" / "results"]
+    package = Path(ferlib.__file__).resolve().parent
+    return [*chosen, package.parent / "book" / "results", package / "results"]
 
 
 def about(data: FaceDataset, split: str = "") -> dict[str, Any]:
