@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 
 __all__ = ["EMOTION_COLOURS", "KEY", "QUERY", "VALUE", "use_style"]
 
-# Okabe-Ito: eight colours that colour-blind readers can tell apart, one for each expression.
+#: Okabe-Ito: eight colours that colour-blind readers can tell apart, one for each expression.
 EMOTION_COLOURS = {
     "neutral": "#7F7F7F",
     "happiness": "#E69F00",
@@ -19,6 +19,7 @@ EMOTION_COLOURS = {
     "fear": "#CC79A7",
     "contempt": "#F0E442",
 }
+#: Who asks, who answers, what is passed on: the colours of attention.
 QUERY, KEY, VALUE = "#0072B2", "#E69F00", "#009E73"
 INK = "#1f1f1f"
 _STYLE = Path(__file__).with_name("book.mplstyle")

@@ -1,8 +1,9 @@
-"""The book's own Sphinx extension: the three things that must hold however the build is started.
+"""The book's own Sphinx extension: what must hold however the build is started.
 
 * A cached output never hides a change of the library, also when `jupyter-book build .` is called by hand.
 * Interactive figures are the ones that need no kernel.
 * MathJax is served by the book itself where it has been brought in.
+* The pages on the library, the results and the build itself are made from what is there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from sphinx.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from book.builder import mathjax, notebooks
+from book.builder import api, mathjax, notebooks, pages
 
 
 def _use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -33,4 +34,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     os.environ.update(notebooks.STATIC)
     app.connect("config-inited", _use_local_mathjax)
     app.connect("builder-inited", _drop_stale)
+    api.setup(app)
+    pages.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

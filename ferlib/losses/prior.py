@@ -9,9 +9,9 @@ import torch
 #: The classes of the published prior, in its order.
 PRIOR_CLASSES = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 
-# Mean vote share per majority class on the FER+ training images; rows and columns in the order neutral,
-# happiness, surprise, sadness, anger, disgust, fear, contempt. Constants of the released Neural Resizer
-# (utils/losses.py:6-15); chapter 1 recomputes them from the votes in fer2013new.csv to within 1e-4.
+#: Mean vote share per majority class on the FER+ training images, (8, 8); rows and columns in the order
+#: neutral, happiness, surprise, sadness, anger, disgust, fear, contempt. Constants of the released Neural
+#: Resizer (utils/losses.py:6-15); chapter 1 recomputes them from the votes in fer2013new.csv to within 1e-4.
 FERPLUS_PRIOR = torch.tensor(
     [
         [0.777334, 0.032610, 0.017447, 0.114091, 0.026224, 0.007145, 0.004379, 0.020772],

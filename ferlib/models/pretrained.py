@@ -42,6 +42,7 @@ class Pretrained:
     gives: str
 
 
+#: What can be brought: by its short name, each :class:`Pretrained` file and what it is good for.
 PRETRAINED = {
     entry.kind: entry
     for entry in (
