@@ -1,0 +1,54 @@
+"""Lighter pictures: what the cells drew as PNG is served as WebP, which every browser reads.
+
+A PNG of drawn faces at the resolution of today's screens weighs up to a megabyte. WebP without loss is half of
+that; only what is still large is coded with a loss too small to see. The coded pictures are kept beside the
+cache of executed chapters, by the digest that is already their name, so that each is coded once.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+from PIL import Image
+
+from book.builder.notebooks import CACHE
+
+KEPT = CACHE / "pictures"
+WITHOUT_LOSS = 100_000  # bytes up to which a picture stays as it is to the last bit
+QUALITY = 92
+NAMES = re.compile(r"(?<=_images/)([0-9a-f]{64})\.png")
+
+
+def coded(path: Path) -> bytes:
+    """A PNG file as WebP: without loss where that is small, else nearly so; transparency is kept."""
+    with Image.open(path) as picture:
+        exact, near = io.BytesIO(), io.BytesIO()
+        picture.save(exact, "WEBP", lossless=True)
+        if exact.tell() <= WITHOUT_LOSS:
+            return exact.getvalue()
+        picture.save(near, "WEBP", quality=QUALITY)
+        return min(exact.getvalue(), near.getvalue(), key=len)
+
+
+def lighten(pages: Path) -> int:
+    """Code every picture of the built pages in a folder and name the new files in them; return bytes saved."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    saved = 0
+    for path in sorted((pages / "_images").glob("*.png")):
+        if not re.fullmatch("[0-9a-f]{64}", path.stem):  # an author's file, not a cell's
+            continue
+        kept = KEPT / f"{path.stem}.webp"
+        if not kept.exists():
+            part = kept.with_suffix(".part")
+            part.write_bytes(coded(path))
+            part.replace(kept)
+        path.with_suffix(".webp").write_bytes(kept.read_bytes())
+        saved += path.stat().st_size - kept.stat().st_size
+        path.unlink()
+    for page in pages.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        if NAMES.search(text):
+            page.write_text(NAMES.sub(r"\1.webp", text), encoding="utf-8")
+    return saved
