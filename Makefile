@@ -38,7 +38,7 @@ test: .venv/.dev
 	.venv/bin/python -u -m pytest $(BOOK_CHECKS)
 
 lab: .venv/.book
-	.venv/bin/jupyter lab notebooks
+	.venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 format: .venv/.dev
 	.venv/bin/python -m ruff check --fix .
