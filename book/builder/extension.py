@@ -3,6 +3,7 @@
 * A cached output never hides a change of the library, also when `jupyter-book build .` is called by hand.
 * Interactive figures are the ones that need no kernel.
 * MathJax is served by the book itself where it has been brought in.
+* Pictures that cells drew are served light.
 * The pages on the library, the results and the build itself are made from what is there.
 """
 
@@ -17,7 +18,7 @@ from sphinx.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from book.builder import api, mathjax, notebooks, pages
+from book.builder import api, mathjax, notebooks, pages, pictures
 
 
 def _use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -29,11 +30,17 @@ def _drop_stale(app: Sphinx) -> None:
     notebooks.drop_stale_records()
 
 
+def _lighten_pictures(app: Sphinx, error: Exception | None) -> None:
+    if error is None and app.builder.format == "html":
+        pictures.lighten(Path(app.outdir))
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Register them with Sphinx."""
     os.environ.update(notebooks.STATIC)
     app.connect("config-inited", _use_local_mathjax)
     app.connect("builder-inited", _drop_stale)
+    app.connect("build-finished", _lighten_pictures)
     api.setup(app)
     pages.setup(app)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
