@@ -24,6 +24,7 @@ class Reader:
             viewport={"width": width, "height": 900}, color_scheme=scheme, reduced_motion="reduce", **how
         )
         self.page = self.context.new_page()
+        self.inside: list[str] = []
         self.outside: list[str] = []
         self.errors: list[str] = []
         self.page.route("**/*", self._route)
@@ -36,6 +37,7 @@ class Reader:
     def _route(self, route) -> None:
         url = route.request.url
         if url.startswith(("file:", "data:", "blob:")):
+            self.inside.append(url)
             route.continue_()
         else:
             self.outside.append(url)

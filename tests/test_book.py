@@ -9,6 +9,7 @@ import pytest
 
 from book.builder import __main__ as builder
 from book.builder import mathjax, notebooks
+from tests.page_visit import visit
 from tests.reader import Reader
 
 HTML = notebooks.ROOT / "_build" / "html"
@@ -32,47 +33,39 @@ def html() -> Path:
     return HTML
 
 
-@pytest.mark.parametrize("name", pages())
-def test_page_reads_offline(html: Path, browser, name: str) -> None:
-    with Reader(browser, (html / f"{name}.html").as_uri()) as reader:
-        page = reader.page
-        if page.locator("span.math, div.math").count():
-            page.wait_for_function("window.MathJax && MathJax.startup && MathJax.startup.promise")
-            page.evaluate("MathJax.startup.promise")
-            assert page.locator("mjx-container").count() > 0, "equations are not set"
-            assert page.locator("mjx-merror, [data-mml-node=merror]").count() == 0, "an equation is broken"
-            wide = page.evaluate(
-                "[...document.querySelectorAll('div.math')].filter(e => e.querySelector('mjx-math')"
-                "?.getBoundingClientRect().width > e.clientWidth - 40 * !!e.querySelector('.eqno'))"
-                ".map(e => e.id)"
-            )
-            assert wide == [], "equations run out of the column or into their numbers"
-        assert reader.outside == [], "the page asks the network"
-        assert reader.errors == []
-        dead = page.evaluate(
-            "[...document.images].filter(i => i.loading !== 'lazy' && (!i.complete || !i.naturalWidth))"
-            ".map(i => i.src)"
-        )
-        assert dead == []
-        nameless = page.evaluate(
-            "[...document.querySelectorAll('.bd-article img')]"
-            ".filter(i => !i.alt || /^[._/]*images\\/|[0-9a-f]{32}/.test(i.alt)).map(i => i.src)"
-        )
-        assert nameless == [], "pictures without alternative text"
-        assert reader.squeezed() == [], "pictures that have lost their proportions"
-        text = page.locator(".bd-article").inner_text()
-        assert "Traceback (most recent call last)" not in text
-        assert len(text.split()) > 40
+@pytest.fixture(scope="module")
+def axe():
+    """axe-core, which finds what shuts out readers with other eyes, ears and hands."""
+    found = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install -e '.[dev]'")
+    return found.Axe()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", pages())
-def test_page_fits_a_phone(html: Path, browser, name: str, scheme: str) -> None:
-    with Reader(browser, (html / f"{name}.html").as_uri(), width=380, scheme=scheme) as reader:
-        overflow = reader.overflow()
-        assert overflow <= 1, f"the page is {overflow} px wider than a phone"
-        assert scheme == "dark" or reader.squeezed() == [], "pictures that have lost their proportions"
-        assert reader.page.evaluate("document.documentElement.dataset.theme") == scheme
+@pytest.mark.parametrize("name", [*pages(), "genindex", "search"])
+def test_nothing_is_wrong_with_a_page_offline(html: Path, browser, axe, name: str) -> None:
+    wrong = visit(browser, html / f"{name}.html", axe)
+    assert wrong == {}, "\n".join(f"{kind}: {found}" for kind, found in wrong.items())
+
+
+def test_a_visit_finds_what_is_wrong(browser, axe, tmp_path: Path) -> None:
+    """The visit is put on a page with one fault of each kind, so that its silence means something."""
+    page = tmp_path / "page.html"
+    script = "document.documentElement.dataset.theme = matchMedia('(prefers-color-scheme: dark)')"
+    page.write_text(
+        "<title>x</title><article class='bd-article'><p style='width: 2000px; color: #ccc'>Faint $x^2$</p>"
+        "<img src='gone.png'><p id='a'></p><p id='a'></p><button></button><span class='math'></span>"
+        "<script src='https://example.org/x.js'></script><mjx-merror>\\frac</mjx-merror></article>"
+        f"<script>(() => {{ const told = () => {{ {script}.matches ? 'dark' : 'light'; }};"
+        "matchMedia('(prefers-color-scheme: dark)').onchange = told; told(); })()</script>"
+        + "<!-- weight -->"
+        * 110_000,
+        encoding="utf-8",
+    )
+    kinds = {
+        "equations not set", "broken equations", "raw equations", "dead figures", "ids used twice",
+        "pictures without alternative text", "axe-core, wide and light", "axe-core, phone and dark",
+        "pixels wider than the window", "asked of the network", "console errors", "too heavy",
+    }  # fmt: skip
+    assert kinds <= set(visit(browser, page, axe))
 
 
 # Which chapter lets the reader touch what.

@@ -1,8 +1,8 @@
 """Lighter pictures: what the cells drew as PNG is served as WebP, which every browser reads.
 
-A PNG of drawn faces at the resolution of today's screens weighs up to a megabyte. WebP without loss is half of
-that; only what is still large is coded with a loss too small to see. The coded pictures are kept beside the
-cache of executed chapters, by the digest that is already their name, so that each is coded once.
+A PNG of drawn faces at the resolution of today's screens weighs up to a megabyte. WebP without loss is half
+of that; only what is still large is coded with a loss too small to see. The coded pictures are kept beside
+the cache of executed chapters, by the digest that is already their name, so that each is coded once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def coded(path: Path) -> bytes:
 
 
 def lighten(pages: Path) -> int:
-    """Code every picture of the built pages in a folder and name the new files in them; return bytes saved."""
+    """Code each picture of the built pages in a folder and name the new files in them; return bytes saved."""
     KEPT.mkdir(parents=True, exist_ok=True)
     saved = 0
     for path in sorted((pages / "_images").glob("*.png")):
