@@ -25,13 +25,15 @@ def forest(
     *,
     xlabel: str = "difference, percentage points",
     title: str = "",
+    names: bool = True,
     ax: Axes | None = None,
 ) -> Figure:
     """Differences, one a row; a string among them is a heading.
 
     The dot is the mean difference, filled where the record calls it shown. The thick blue line is Student's
     interval over seeds, the thin orange one below it the paired bootstrap over faces. A difference whose
-    record is missing has its row, and the words *not run yet*.
+    record is missing has its row, and the words *not run yet*. ``names`` is False in the further panels of a
+    figure that all have the same rows: no names, no legend.
 
     Shape: R differences or headings in, a ``Figure`` out. Raises ``ValueError`` for none. Chapter 9.
     """
@@ -43,19 +45,21 @@ def forest(
     for place, row in enumerate(rows):
         if isinstance(row, str):
             continue
-        if row.over_seeds is None:
+        if row.value is None:
             ax.text(0, place, " not run yet", color=GREY, fontsize=9, style="italic", va="center")
             continue
-        lines["over seeds"] = _line(ax, row.over_seeds, place - 0.1, QUERY, 3.2)
+        if row.over_seeds is not None:
+            lines["over seeds"] = _line(ax, row.over_seeds, place - 0.1, QUERY, 3.2)
         if row.over_faces is not None:
             lines["over faces"] = _line(ax, row.over_faces, place + 0.17, KEY, 1.6)
-        ax.plot(100 * row.over_seeds.value, place - 0.1, "o", color=QUERY, markersize=7, zorder=3,
-                markerfacecolor=QUERY if row.shown else "white")  # fmt: skip
+        level, colour = (place + 0.17, KEY) if row.over_seeds is None else (place - 0.1, QUERY)
+        ax.plot(100 * row.value, level, "o", color=colour, markersize=7, zorder=3,
+                markerfacecolor=colour if row.shown else "white")  # fmt: skip
     ax.axvline(0, color=INK, linewidth=0.9, zorder=0)
-    _names(ax, rows)
+    _names(ax, rows if names else [""] * len(rows))
     low, high = ax.get_xlim() if lines else (-1.0, 1.0)
     ax.set(xlim=(min(low, -0.3), max(high, 0.3)), ylim=(len(rows) - 0.4, -0.6), xlabel=xlabel, title=title)
-    if lines:
+    if lines and names:
         ax.legend(lines.values(), lines, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False,
                   fontsize=9, borderaxespad=0.1)  # fmt: skip
     return ax.figure

@@ -57,6 +57,12 @@ def test_what_the_record_calls_shown_stands_above_one_interval():
     assert verdict("down - base | accuracy", 1, "tried") == "shown the other way"
 
 
+def test_one_run_each_has_an_interval_over_faces_alone():
+    one = open_difference("up", "plain", "up", over="faces")
+    assert one.over_seeds is None and one.over_faces == UP
+    assert str(one) == "up: shown, +2.0 points (+1.0 to +3.0 over faces)"
+
+
 def test_a_record_that_nobody_made_has_no_number_and_a_damaged_one_is_an_error(folder):
     missing = open_difference("swin", "nobody_made_it", "a - b | accuracy")
     assert (missing.verdict, str(missing)) == ("not run yet", "swin: not run yet")
@@ -65,6 +71,8 @@ def test_a_record_that_nobody_made_has_no_number_and_a_damaged_one_is_an_error(f
         open_difference("a", "broken", "a - b | accuracy")
     with pytest.raises(RecordError, match="'tried' has no number 'up - nothing"):
         open_difference("a", "tried", "up - nothing | accuracy")
+    with pytest.raises(ValueError, match="over is 'rooms'"):
+        open_difference("a", "plain", "up", over="rooms")
     with pytest.raises(ValueError, match="expected is 2"):
         open_difference("a", "plain", "up", 2)
 
@@ -97,9 +105,7 @@ def test_a_claim_is_decided_as_soon_as_its_records_decide_it(keys, needs, said):
 def test_rows_of_the_table_have_a_number_only_where_a_record_has():
     assert claim("gone gone", "any").row() == "| It helps | on faces | **not run yet** |"
     row = claim("up gone", "any").row()
-    assert row.startswith(
-        "| It helps | on faces | **shown**. up: shown, +2.0 points (+1.0 to +3.0); gone: not"
-    )
+    assert row.endswith("| **shown**. up: shown, +2.0 points (+1.0 to +3.0 over seeds); gone: not run yet |")
     with pytest.raises(ValueError, match="no difference"):
         Claim("It helps", "on faces", ())
     with pytest.raises(ValueError, match="needs is 'most'"):

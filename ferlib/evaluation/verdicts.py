@@ -27,9 +27,9 @@ class Difference:
     label: its words in a figure or table.
     record, key: where it stands (``numbers[key]`` of the record called ``record``).
     expected: the sign that the claim asks for: 1 above zero, -1 below zero, 0 either.
-    over_seeds: the value, with Student's interval over seeds; over faces, where one run each was compared.
+    over_seeds: the value with Student's interval over seeds; None where one run each was compared.
     over_faces: the same value with the interval of the paired bootstrap over faces, where there is one.
-    shown: whether its intervals leave out zero, as the record says, or else as ``over_seeds`` says.
+    shown: whether its intervals leave out zero, as the record says, or else as its one interval says.
 
     Shape: words and intervals. Chapter 9.
     """
@@ -43,33 +43,42 @@ class Difference:
     shown: bool = False
 
     @property
+    def value(self) -> float | None:
+        """The difference itself, a share; None where the record is missing."""
+        number = self.over_seeds or self.over_faces
+        return number.value if number else None
+
+    @property
     def verdict(self) -> str:
         """One of the four verdicts."""
-        if self.over_seeds is None:
+        if self.value is None:
             return NOT_RUN
         if not self.shown:
             return NOT_SHOWN
-        return OTHER_WAY if self.over_seeds.value * self.expected < 0 else SHOWN
+        return OTHER_WAY if self.value * self.expected < 0 else SHOWN
 
     def __str__(self) -> str:
         """The label, the verdict, and the number with its intervals, if there is one."""
-        if self.over_seeds is None:
+        if self.value is None:
             return f"{self.label}: {NOT_RUN}"
-        said = points(self.over_seeds)
-        if self.over_faces is not None:
-            ends = f"{100 * self.over_faces.low:+.1f} to {100 * self.over_faces.high:+.1f}"
-            said = f"{said[:-1]} over seeds, {ends} over faces)"
-        return f"{self.label}: {self.verdict}, {said}"
+        both = {"seeds": self.over_seeds, "faces": self.over_faces}
+        ends = [f"{100 * n.low:+.1f} to {100 * n.high:+.1f} over {what}" for what, n in both.items() if n]
+        return f"{self.label}: {self.verdict}, {100 * self.value:+.1f} points ({', '.join(ends)})"
 
 
-def open_difference(label: str, record: str, key: str, expected: int = 1) -> Difference:
+def open_difference(label: str, record: str, key: str, expected: int = 1, over: str = "seeds") -> Difference:
     """A difference from its record; without a number where nobody has made the record yet.
 
+    ``over`` says what the interval of ``numbers[key]`` speaks of: ``"seeds"``, or ``"faces"`` where one run
+    each was compared.
+
     Shape: words in, a :class:`Difference` out. Raises ``ValueError`` for an ``expected`` that is not -1, 0 or
-    1, ``RecordError`` for a record that is damaged or lacks the key. Chapter 9.
+    1 and another ``over``, ``RecordError`` for a record that is damaged or lacks the key. Chapter 9.
     """
     if expected not in (-1, 0, 1):
         raise ValueError(f"expected is {expected!r}: 1 for above zero, -1 for below, 0 for either")
+    if over not in ("seeds", "faces"):
+        raise ValueError(f"over is {over!r}, expected 'seeds' or 'faces'")
     if (found := _record(record)) is None:
         return Difference(label, record, key, expected)
     if key not in found.numbers:
@@ -77,6 +86,8 @@ def open_difference(label: str, record: str, key: str, expected: int = 1) -> Dif
         raise RecordError(f"record '{record}' has no number '{key}'{f'; it has {near}' if near else ''}")
     number = found.numbers[key]
     shown = found.extra.get("shown", {}).get(key, number.low > 0 or number.high < 0)
+    if over == "faces":
+        return Difference(label, record, key, expected, None, number, shown)
     return Difference(label, record, key, expected, number, found.numbers.get(f"{key} | faces"), shown)
 
 
