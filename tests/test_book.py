@@ -9,6 +9,7 @@ import pytest
 
 from book.builder import __main__ as builder
 from book.builder import mathjax, notebooks
+from tests.links import broken
 from tests.page_visit import visit
 from tests.reader import Reader
 
@@ -105,14 +106,9 @@ def test_interactive_figures_live_without_a_kernel(html: Path, browser, name: st
 
 
 def test_every_inner_link_leads_somewhere(html: Path) -> None:
-    broken = []
-    for name in pages():
-        page = html / f"{name}.html"
-        text = page.read_text(encoding="utf-8")
-        for link in re.findall(r'href="([^"#:?]+\.html)(?:#[^"]*)?"', text):
-            if not (page.parent / link).resolve().exists():
-                broken.append(f"{name}: {link}")
-    assert not broken
+    found = [word for page in sorted(html.rglob("*.html")) if "_static" not in page.parts
+             for word in broken(page, html)]  # fmt: skip
+    assert not found, "\n".join(found)
 
 
 def test_the_book_can_be_searched_offline(html: Path, browser) -> None:

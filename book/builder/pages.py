@@ -84,7 +84,7 @@ class ChapterMap(Generated):
             number, heading = int(path.stem[:2]), title(path).split(":")[0]
             ran = _time(done[path.stem][0]) if path.stem in done else "–"
             lines.append(
-                f"| [{number} {heading}](../notebooks/{path.stem}) | {questions.pop(path.stem)} "
+                f"| [{number} {heading}](../notebooks/{path.stem}) | {questions.pop(path.stem, '')} "
                 f"| {reading_minutes(path)} min | {ran} |"
             )
         if questions:
@@ -124,7 +124,7 @@ class BuildStatus(Generated):
             "equations": "set by the book's own MathJax" if local else "set by a public MathJax server",
             "chapters": f"{len(done)} executed, {_time(sum(seconds for seconds, _ in done.values()))} in all",
         }
-        lines = ["## This build", "", "| | |", "| --- | --- |"]
+        lines = ["## This build", "", "| what | here |", "| --- | --- |"]
         lines += [f"| {name} | {value} |" for name, value in facts.items()]
         lines += ["", "## Chapters", "", "| chapter | executed | took |", "| --- | --- | --- |"]
         for path in chapters():
@@ -147,7 +147,7 @@ class Records(Generated):
         for path in sorted(glance.RESULTS.glob("*.json")):
             held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             what = " ".join(str(held.get("what", "")).split()).replace("|", r"\|")
-            made = str(held.get("date", ""))[:10]
+            made = str(held.get("date", ""))[:10].replace("-", "\u2011")  # a date is not broken
             lines.append(f"| [{path.stem}](results/{path.name}) | {what} | {made} |")
         return "\n".join(lines)
 

@@ -1,0 +1,85 @@
+"""The pages on the library show every public name, and what docstrings refer to exists."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import re
+from types import ModuleType
+
+import pytest
+
+import ferlib
+
+api = pytest.importorskip("book.builder.api", reason="the book's tools are not installed")
+
+
+def test_every_public_name_is_on_a_page() -> None:
+    shown = {
+        id(getattr(importlib.import_module(module), name))
+        for module in api.documented()
+        for name in api.public(importlib.import_module(module))
+    }
+    hidden = []
+    for info in pkgutil.iter_modules(ferlib.__path__, "ferlib."):
+        module = importlib.import_module(info.name)
+        for name in getattr(module, "__all__", ()):
+            value = getattr(module, name)
+            if isinstance(value, ModuleType):
+                assert value.__name__ in api.documented(), f"{value.__name__} is public and on no page"
+            elif id(value) not in shown:
+                hidden.append(f"{info.name}.{name}")
+    assert not hidden, f"on no page: write `{{api}} MODULE` into a page book/api_*.md for {hidden}"
+
+
+def test_every_public_name_says_in_one_sentence_what_it_is() -> None:
+    for module in sorted(api.documented()):
+        for name in api.public(importlib.import_module(module)):
+            sentence, lines = api.entry(importlib.import_module(module), name)
+            assert 12 <= len(sentence) <= 240, f"{module}.{name}: {sentence!r}"
+            assert lines
+
+
+def things() -> dict[str, object]:
+    """Modules, classes, functions and methods of the library by dotted name."""
+    found: dict[str, object] = {}
+    for info in pkgutil.walk_packages(ferlib.__path__, "ferlib."):
+        module = importlib.import_module(info.name)
+        found[info.name] = module
+        for name, value in vars(module).items():
+            if str(getattr(value, "__module__", None) or info.name).startswith("ferlib"):
+                found[f"{info.name}.{name}"] = value
+            if inspect.isclass(value) and value.__module__.startswith("ferlib"):
+                for inner in vars(value):
+                    found[f"{info.name}.{name}.{inner}"] = getattr(value, inner, None)
+    return found
+
+
+def test_what_docstrings_refer_to_exists() -> None:
+    known = things()
+    endings = {".".join(name.split(".")[-n:]) for name in known for n in range(1, name.count(".") + 2)}
+    lost = []
+    for name, value in known.items():
+        if isinstance(value, ModuleType) or inspect.isclass(value) or inspect.isfunction(value):
+            words = value.__doc__ or ""
+            for target in re.findall(r":(?:class|func|meth|mod|data|attr|exc|obj):`~?([^`<]+)`", words):
+                if target not in endings:
+                    lost.append(f"{name}: {target}")
+    assert not lost
+
+
+def test_docstrings_become_labels_lists_and_links() -> None:
+    parameters = ["Parameters", "----------", "size, side: pixels per side;", "    even.", "*rest: more."]
+    lines = ["Do it.", "", *parameters, "", "Shape: (B, 3). Chapters 2 and 5."]
+    api._dress(None, "function", "f", None, None, lines)
+    assert lines[2:8] == [
+        "**Parameters**",
+        "",
+        "- **size, side**: pixels per side;",
+        "  even.",
+        "- **\\*rest**: more.",
+        "",
+    ]
+    assert lines[8].startswith("**Shape:** (B, 3). Chapters :doc:`2 </notebooks/02_")
+    assert ":doc:`5 </notebooks/05_" in lines[8]

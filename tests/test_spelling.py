@@ -1,0 +1,51 @@
+"""No common misspelling in what people read: pages, chapters, docstrings, comments and messages."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("codespell_lib", reason="pip install -e '.[dev]' brings codespell")
+
+ROOT = Path(__file__).resolve().parents[1]
+WORDS = Path(__file__).with_name("words.txt")
+READ = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "book", "notebooks", "ferlib", "benchmarks", "tests"]
+ENDINGS = {".md", ".py", ".ipynb", ".yaml", ".js", ".css", ".bib", ".svg"}
+
+
+def codespell(*paths: str | Path) -> str:
+    command = [
+        sys.executable,
+        "-m",
+        "codespell_lib",
+        "--ignore-words",
+        str(WORDS),
+        "--check-hidden",
+        *map(str, paths),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert not done.stderr.strip() or done.returncode in (0, 65), done.stderr
+    return done.stdout.strip()
+
+
+def test_nothing_is_misspelt() -> None:
+    listing = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", *READ],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    files = [
+        name
+        for name in listing.stdout.splitlines()
+        if Path(name).suffix in ENDINGS and (ROOT / name).is_file()
+    ]
+    assert len(files) > 100
+    assert codespell(*files) == "", f"mend it, or add the word to {WORDS.name} if it is right"
+
+
+def test_a_misspelling_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("Two networks that recieve faces.\n")  # codespell:ignore
+    assert "receive" in codespell(page)
