@@ -16,7 +16,7 @@ from scipy import stats
 from ferlib.data import SyntheticFaces
 
 STUDY = Path(__file__).resolve().parents[1] / "book" / "records" / "study"
-MODULES = ("contrasts", "faces", "jobs", "measures", "networks", "run", "summarise")
+MODULES = ("worker", "records", "contrasts", "faces", "jobs", "measures", "networks", "run", "summarise")
 
 
 class Study:
@@ -164,7 +164,7 @@ def test_a_run_leaves_one_row_and_goes_on_where_it_was_stopped(study, tmp_path, 
     )
     names = ("random augmentation at the chosen epoch", "honest", "released")
     assert all(np.isfinite(found["numbers"][f"{job.arm} | {name}"].value) for name in names)
-    spent = study.summarise.costs({job.key: row})[job.question]
+    spent = study.records.costs({job.key: row}, study.jobs.queue())[job.question]
     assert spent["runs"] == 1 and spent["planned"] == 6
     assert spent["multiply-adds, million million"] == pytest.approx(3 * 64 * 12 * row["multiply-adds"] / 1e12)
 

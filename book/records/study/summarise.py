@@ -9,11 +9,12 @@ counts what the finished runs took, whether or not their question is complete.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import records
+import worker
 from contrasts import Contrast, Faces, Runs, judge, leaves_out_zero, minus
 from faces import fingerprint, held
 from jobs import BACKBONES, FRONTS, LOSSES, NOISE, PRIORS, SEEDS, TURNED, queue
@@ -26,7 +27,7 @@ COMMAND = "FERLIB_DATA=/path/to/FERPlus python book/records/study/summarise.py"
 
 def runs_of(rows: dict[str, Any], arms: list[str]) -> Runs:
     """The rows of arms (``question | arm``) by arm; raises KeyError for a run that is not done."""
-    return {arm: [rows[f"{arm} | seed {seed}"] for seed in SEEDS] for arm in arms}
+    return records.runs_of(rows, arms, SEEDS)
 
 
 def losses(rows: dict[str, Any], noise: float) -> tuple[Runs, list[Contrast]]:
@@ -122,46 +123,13 @@ def protocol(rows: dict[str, Any], network: str) -> dict[str, Any]:
     return {"numbers": numbers, "shown": shown, "scores": found}
 
 
-def costs(rows: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """By question: finished and planned runs, hours of one processor and of the clock, multiply-adds."""
-    found: dict[str, dict[str, float]] = {}
-    for job in queue():
-        names = ("runs", "planned", "processor hours", "hours", "multiply-adds, million million")
-        one = found.setdefault(job.question, dict.fromkeys(names, 0))
-        one["planned"] += 1
-        if row := rows.get(job.key):
-            done = 3 * row["faces"] * job.recipe().epochs * row["multiply-adds"] / 1e12
-            spent = (1, row["processor seconds"] / 3600, row["seconds"] / 3600, done)
-            for name, value in zip(("runs", *names[2:]), spent, strict=True):
-                one[name] += value
-    return found
-
-
 def save(name: str, what: str, found: dict[str, Any], runs: Runs, valid: Any) -> None:
-    """Write one record, if its runs come from one source: others do not pair."""
-    every = [row for some in runs.values() for row in some]
-    if len(sources := {row["versions"]["source"] for row in every}) > 1:
-        print(f"study_{name}: left out, its runs come from several sources ({', '.join(sorted(sources))})")
-        return
-    extra = {"shown": found["shown"], "processor seconds": sum(row["processor seconds"] for row in every)}
-    extra["multiply-adds a face"] = {arm: some[0]["multiply-adds"] for arm, some in runs.items()}
-    extra["parameters"] = {arm: some[0]["parameters"] for arm, some in runs.items()}
-    extra |= {key: found[key] for key in ("scores",) if key in found}
-    settings = {arm: {k: some[0][k] for k in ("network", "options", "recipe", "prior", "faces", "noise")}
-                for arm, some in runs.items()}  # fmt: skip
-    record = ResultRecord(
-        name=f"study_{name}", what=what, numbers=found["numbers"],
-        data=about(valid, "valid") | {"name": "FER+"},
-        classes=list(valid.classes), settings={"seeds": list(SEEDS), "arms": settings}, extra=extra,
-        versions=every[0]["versions"], date=max(row["date"] for row in every), command=COMMAND,
-        commit=every[0]["versions"]["ferlib"], seconds=float(sum(row["seconds"] for row in every)),
-    )  # fmt: skip
-    print(record.save())
+    """Write one record."""
+    records.save(f"study_{name}", what, found, runs, valid, seeds=SEEDS, command=COMMAND)
 
 
 def main() -> None:
-    lines = ROWS.read_text(encoding="utf-8").splitlines() if ROWS.is_file() else []
-    rows = {row["key"]: row for row in map(json.loads, lines)}
+    rows = worker.rows(ROWS)
     valid = held("valid")
     if other := {row["data"] for row in rows.values()} - {fingerprint(valid)}:
         raise SystemExit(f"rows were judged on other faces ({', '.join(other)}) than FERLIB_DATA holds")
@@ -200,7 +168,7 @@ def main() -> None:
         spent = ResultRecord(
             name="study_cost", what="What the finished runs of the study cost, by question",
             data=about(valid, "valid") | {"name": "FER+"}, settings={"seeds": list(SEEDS)},
-            extra={"questions": costs(rows)}, versions=next(iter(rows.values()))["versions"],
+            extra={"questions": records.costs(rows, queue())}, versions=next(iter(rows.values()))["versions"],
             date=max(row["date"] for row in rows.values()), command=COMMAND,
         )  # fmt: skip
         print(spent.save())
