@@ -1,7 +1,8 @@
 # make book   builds the book            make test   runs every check
 # make lab    opens the chapters         make clean  removes what the build made
+# make publish-check  says what a publication still needs; links, colab-check, audit: the weekly checks
 .DEFAULT_GOAL := help
-.PHONY: help book test lab format clean distclean
+.PHONY: help book test lab format clean distclean links colab-check publish-check lock audit
 
 # The first of these that is Python 3.11, 3.12 or 3.13. Choose your own with `make PYTHON=...`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -9,7 +10,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := .venv/bin/python -m pip install --disable-pip-version-check -q
 
 help:
-	@sed -n '1,2s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 was found. Install one, or name it: make book PYTHON=/path/to/python3.12"; exit 1; }
@@ -29,7 +30,7 @@ book: .venv/.book
 	@.venv/bin/python -u -m book.builder
 
 # The book's own checks share the folder _build, so one process does them, after the others.
-BOOK_CHECKS := tests/test_notebooks.py tests/test_book.py
+BOOK_CHECKS := tests/test_notebooks.py tests/test_book.py tests/test_try_it.py
 
 test: .venv/.dev
 	.venv/bin/python -m ruff check .
@@ -40,12 +41,35 @@ test: .venv/.dev
 lab: .venv/.book
 	.venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
+# Outer links; inner ones are among the tests.
+links: .venv/.book
+	.venv/bin/jupyter-book build . -q --builder linkcheck
+
+# Every chapter, opened alone where nothing but torch, torchvision and numpy is there.
+colab-check: .venv/.dev
+	FERLIB_COLAB=bare .venv/bin/python -u -m pytest -s tests/test_colab.py
+
+publish-check: .venv/.book
+	@.venv/bin/python -m book.builder.publish
+
+# Tools for the list of versions, apart from what the book runs on.
+.venv/tools/bin/uv: | .venv/bin/python
+	.venv/bin/python -m venv .venv/tools
+	.venv/tools/bin/python -m pip install --disable-pip-version-check -q uv pip-audit
+
+lock: .venv/tools/bin/uv
+	.venv/tools/bin/uv pip compile -q --universal --python-version 3.11 --extra dev --no-annotate \
+		--custom-compile-command "make lock" -o requirements.lock requirements.txt pyproject.toml
+
+audit: .venv/tools/bin/uv
+	.venv/tools/bin/pip-audit -r requirements.lock --no-deps --disable-pip --strict
+
 format: .venv/.dev
 	.venv/bin/python -m ruff check --fix .
 	.venv/bin/python -m ruff format .
 
 clean:
-	rm -rf _build book/static/mathjax .pytest_cache .ruff_cache
+	rm -rf _build book/static/mathjax book/static/try_it/made .pytest_cache .ruff_cache
 
 distclean: clean
 	rm -rf .venv *.egg-info

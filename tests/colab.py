@@ -14,6 +14,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 # What the barest machine has, and what of our requirements Colab has besides; each with all that it needs.
 BARE = ("torch", "torchvision", "numpy", "ipykernel")
@@ -22,20 +23,23 @@ COLAB = (*BARE, "timm", "safetensors", "pillow", "pyyaml", "tqdm", "scikit-learn
 OLDER = {"filelock"}  # Colab's is older than ferlib asks for, so pip brings it in any case
 
 
-def with_needs(names: tuple[str, ...]) -> dict[str, Distribution]:
-    """These distributions and all that they need, by their normalised names."""
+def with_needs(*names: str) -> dict[str, Distribution]:
+    """These distributions, also written `name[extra]`, and all that they need, by normalised names."""
     found: dict[str, Distribution] = {}
-    waiting = list(names)
+    seen: set[tuple[str, str]] = set()
+    waiting = [Requirement(name) for name in names]
     while waiting:
-        name = re.sub(r"[-_.]+", "-", waiting.pop()).lower()
-        if name in found or name in OLDER:
-            continue
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
         try:
-            found[name] = distribution(name)
+            found.setdefault(name, distribution(name))
         except PackageNotFoundError:
-            continue  # of another platform, or optional
-        needs = [Requirement(line) for line in found[name].requires or ()]
-        waiting += [r.name for r in needs if r.marker is None or r.marker.evaluate({"extra": ""})]
+            continue  # of another platform, or not wanted here
+        for extra in {"", *wanted.extras}:
+            if (name, extra) not in seen:
+                seen.add((name, extra))
+                needs = [Requirement(line) for line in found[name].requires or ()]
+                waiting += [r for r in needs if r.marker is None or r.marker.evaluate({"extra": extra})]
     return found
 
 
@@ -44,7 +48,9 @@ def make(folder: Path, *, bare: bool = False) -> Environment:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "python")], check=True)
     there = folder / "there"
     there.mkdir()
-    for dist in with_needs((*(BARE if bare else COLAB), "pip")).values():
+    for name, dist in with_needs(*(BARE if bare else COLAB), "pip").items():
+        if name in OLDER:
+            continue
         tops = {Path(str(file)).parts[0] for file in dist.files or ()} - {"..", "__pycache__", "share"}
         for top in tops:
             source = Path(str(dist.locate_file(top)))
