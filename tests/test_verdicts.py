@@ -105,7 +105,9 @@ def test_a_claim_is_decided_as_soon_as_its_records_decide_it(keys, needs, said):
 def test_rows_of_the_table_have_a_number_only_where_a_record_has():
     assert claim("gone gone", "any").row() == "| It helps | on faces | **not run yet** |"
     row = claim("up gone", "any").row()
-    assert row.endswith("| **shown**. up: shown, +2.0 points (+1.0 to +3.0 over seeds); gone: not run yet |")
+    number = "+2.0 points (+1.0 to +3.0 over seeds)"
+    assert row.endswith(f"| **shown**. *Shown:* up {number}. *Not run yet:* gone |")
+    assert claim("up up", "all").row().endswith(f"| **shown**. up {number}; up {number} |")
     with pytest.raises(ValueError, match="no difference"):
         Claim("It helps", "on faces", ())
     with pytest.raises(ValueError, match="needs is 'most'"):

@@ -57,13 +57,18 @@ class Difference:
             return NOT_SHOWN
         return OTHER_WAY if self.value * self.expected < 0 else SHOWN
 
-    def __str__(self) -> str:
-        """The label, the verdict, and the number with its intervals, if there is one."""
+    @property
+    def number(self) -> str:
+        """The difference in percentage points with its intervals; nothing where the record is missing."""
         if self.value is None:
-            return f"{self.label}: {NOT_RUN}"
+            return ""
         both = {"seeds": self.over_seeds, "faces": self.over_faces}
         ends = [f"{100 * n.low:+.1f} to {100 * n.high:+.1f} over {what}" for what, n in both.items() if n]
-        return f"{self.label}: {self.verdict}, {100 * self.value:+.1f} points ({', '.join(ends)})"
+        return f"{100 * self.value:+.1f} points ({', '.join(ends)})"
+
+    def __str__(self) -> str:
+        """The label, the verdict, and the number, if there is one."""
+        return f"{self.label}: {', '.join(filter(None, (self.verdict, self.number)))}"
 
 
 def open_difference(label: str, record: str, key: str, expected: int = 1, over: str = "seeds") -> Difference:
@@ -165,7 +170,15 @@ class Claim:
         """A row of a Markdown table: claim, tested how, verdict with every number that it rests on."""
         if self.verdict == NOT_RUN:
             return f"| {self.claim} | {self.tested} | **{NOT_RUN}** |"
-        found = "; ".join(str(difference) for difference in self.differences)
+        groups: dict[str, list[str]] = {}
+        for one in self.differences:
+            groups.setdefault(one.verdict, []).append(f"{one.label} {one.number}".strip())
+        if list(groups) == [self.verdict]:
+            found = "; ".join(groups[self.verdict])
+        else:
+            found = ". ".join(
+                f"*{verdict.capitalize()}:* {'; '.join(some)}" for verdict, some in groups.items()
+            )
         return f"| {self.claim} | {self.tested} | **{self.verdict}**. {found} |"
 
 
