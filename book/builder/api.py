@@ -64,6 +64,16 @@ def first_sentence(text: str) -> str:
     return re.split(r"(?<=[.!?])\s", paragraph)[0]
 
 
+def described(value: Any) -> list[tuple[str, str]]:
+    """What a table of names holds, in words: its keys, and what each stands for."""
+    if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
+        return []
+    return [
+        (key, said if isinstance(said, str) else getattr(said, "gives", None) or f"``{said!r}``")
+        for key, said in value.items()
+    ]
+
+
 def entry(module: ModuleType, name: str) -> tuple[str, list[str]]:
     """One public name: its sentence for the table, and the lines of reStructuredText that show it in full.
 
@@ -77,8 +87,13 @@ def entry(module: ModuleType, name: str) -> tuple[str, list[str]]:
     words = comment_of(module.__name__, name)
     if not words:
         raise SphinxError(f"{module.__name__}.{name} has no comment `#: ...` above it that says what it is")
-    shown = [f"   :value: {value!r}"] if len(repr(value)) <= LONGEST_VALUE and "\n" not in repr(value) else []
-    return first_sentence(words), [f".. py:data:: {module.__name__}.{name}", *shown, "", f"   {words}", ""]
+    held = [f"   - ``{key}``: {said}" for key, said in described(value)]
+    brief = not held and len(repr(value)) <= LONGEST_VALUE and "\n" not in repr(value)
+    shown = [f"   :value: {value!r}"] if brief else []
+    return first_sentence(words), [
+        f".. py:currentmodule:: {module.__name__}", "", f".. py:data:: {name}", *shown, "", f"   {words}", "",
+        *held, "",
+    ]  # fmt: skip
 
 
 def home_of(module: ModuleType, name: str) -> str:

@@ -21,6 +21,7 @@ from book.builder import glance, mathjax
 from book.builder.generated import Generated
 from book.builder.notebooks import ROOT, chapters, fresh_record, open_cache
 
+NBSP = "\u00a0"  # a number and its unit stay on one line
 WORDS_A_MINUTE = 200
 CODE_LINES_A_MINUTE = 15
 VERSIONS = (
@@ -58,7 +59,7 @@ def runs() -> dict[str, tuple[float, datetime]]:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+    return f"{seconds:.0f}{NBSP}s" if seconds < 90 else f"{seconds / 60:.1f}{NBSP}min"
 
 
 class Glance(Generated):
@@ -85,7 +86,7 @@ class ChapterMap(Generated):
             ran = _time(done[path.stem][0]) if path.stem in done else "–"
             lines.append(
                 f"| [{number} {heading}](../notebooks/{path.stem}) | {questions.pop(path.stem, '')} "
-                f"| {reading_minutes(path)} min | {ran} |"
+                f"| {reading_minutes(path)}{NBSP}min | {ran} |"
             )
         if questions:
             raise self.error(f"no chapter is called {', '.join(questions)}")
