@@ -16,6 +16,8 @@ COMMANDS = {
     "prepare": "turn a downloaded data set into one compact, checked folder",
     "train": "train a network as a recipe says",
     "evaluate": "measure a trained network, with confidence intervals",
+    "export": "write a trained network as one ONNX file that runs without torch",
+    "predict": "read the expressions in pictures of your own",
     "convert": "turn weights of the original programs into files of this library",
     "doctor": "say what is here, what is missing, and what to do about it",
 }

@@ -115,7 +115,8 @@ def test_no_photograph_and_no_data_set_is_kept_here() -> None:
     for path in tracked():
         relative = path.relative_to(ROOT)
         assert path.suffix.lower() not in binary, f"{relative} is data or weights"
-        assert path.stat().st_size < 2_000_000, f"{relative} is large"
+        shipped = relative == Path("ferlib/pretrained/pocket_ferplus.onnx")  # the page "Try it" needs it
+        assert path.stat().st_size < (3_000_000 if shipped else 2_000_000), f"{relative} is large"
         if path.suffix.lower() in pictures:
             assert str(relative.parent) in drawn, f"{relative} is a picture outside {drawn}"
             script = ROOT / "book" / "records" / f"{path.stem}.py"

@@ -4,6 +4,7 @@
 * Interactive figures are the ones that need no kernel.
 * MathJax is served by the book itself where it has been brought in.
 * Pictures that cells drew are served light.
+* The page "Try it" has its model, its detector and its samples.
 * The pages on the library, the results and the build itself are made from what is there.
 """
 
@@ -18,7 +19,7 @@ from sphinx.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from book.builder import api, mathjax, notebooks, pages, pictures
+from book.builder import api, mathjax, notebooks, pages, pictures, try_it
 
 
 def _use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -28,6 +29,11 @@ def _use_local_mathjax(app: Sphinx, config: Config) -> None:
 
 def _drop_stale(app: Sphinx) -> None:
     notebooks.drop_stale_records()
+
+
+def _make_try_it(app: Sphinx) -> None:
+    if app.builder.format == "html":
+        try_it.make()
 
 
 def _lighten_pictures(app: Sphinx, error: Exception | None) -> None:
@@ -40,6 +46,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     os.environ.update(notebooks.STATIC)
     app.connect("config-inited", _use_local_mathjax)
     app.connect("builder-inited", _drop_stale)
+    app.connect("builder-inited", _make_try_it)
     app.connect("build-finished", _lighten_pictures)
     api.setup(app)
     pages.setup(app)

@@ -143,7 +143,7 @@ def _serialise(whole: WholeClassifier, outputs: int, side: int, told: dict[str, 
 
 
 def _store_half(graph: Any) -> None:
-    """Large weights as half precision, with a cast in front of the graph; only those that it holds exactly."""
+    """Large weights in half precision, cast back in front of the graph; only those it holds exactly."""
     from onnx import TensorProto, helper, numpy_helper
 
     casts = []

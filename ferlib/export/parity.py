@@ -46,6 +46,9 @@ def parity(path: str | Path, module: nn.Module, faces: Tensor) -> Parity:
     alone = session.run(names, {INPUT: faces[:1].numpy()})
     found = {}
     for name, wanted, many, one in zip(names, expected, together, alone, strict=True):
-        gaps = [(torch.from_numpy(many) - wanted).abs().max(), (torch.from_numpy(one) - wanted[:1]).abs().max()]
+        gaps = [
+            (torch.from_numpy(many) - wanted).abs().max(),
+            (torch.from_numpy(one) - wanted[:1]).abs().max(),
+        ]
         found[name] = float(max(gaps))
     return Parity({name: found[name] for name in OUTPUTS if name in found})

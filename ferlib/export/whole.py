@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, resize
+from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from ferlib.training.tally import logits_of
 
 LARGE = 256  # tensors of fewer numbers stay in full precision: they weigh nothing

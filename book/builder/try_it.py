@@ -1,0 +1,138 @@
+"""Make what the page "Try it" loads: the model, the face detector and the samples, as scripts.
+
+Scripts, because a page that is opened as a file may load those and nothing else. The folder is made anew
+from the package and from scikit-image, and is never committed.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import skimage
+from PIL import Image
+
+from book.builder import onnx_web
+from ferlib.data import SyntheticFaces
+from ferlib.pictures import FaceReader, detector, find_faces, frame, shipped_model, to_grey
+from ferlib.style import EMOTION_COLOURS
+from ferlib.widgets.base import FOLDER as WIDGETS
+
+FOLDER = onnx_web.FOLDER
+DRAWN = {  # expression: (seed, side of the picture); portraits with hair and shoulders
+    "happiness": 3, "surprise": 5, "anger": 11, "sadness": 4, "fear": 8, "neutral": 2,
+}  # fmt: skip
+HELPERS = ("h", "bar", "button", "viridis", "paint", "announcer", "capital", "write", "clamp")
+
+
+def make() -> None:
+    """Write made/*.js and made/widgets.css where they are not those of this source; bring the runtime."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    onnx_web.bring()
+    stamp, key = FOLDER / "made.txt", _key()
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == key:
+        return
+    path, facts = shipped_model()
+    reader = FaceReader(path)
+    classes = reader.classes
+    model = {
+        "classes": classes,
+        "colours": [EMOTION_COLOURS[name] for name in classes],
+        "faceSize": reader.face_size,
+        "sha256": facts["sha256"],
+    }
+    rules = {"side": detector.SIDE, "scale": detector.SCALE, "hits": detector.HITS, "same": detector.SAME}
+    made = {"model": model, "cascade": cascade(), "rules": rules, "samples": samples(reader)}
+    source = (WIDGETS / "ui.js").read_text(encoding="utf-8")
+    _write("ui.js", f"(() => {{\n{source}\nglobalThis.ferUI = {{ {', '.join(HELPERS)} }};\n}})();\n")
+    _write("facts.js", f"globalThis.ferTry = {{ made: {json.dumps(made, separators=(',', ':'))} }};\n")
+    file = json.dumps(base64.b64encode(path.read_bytes()).decode())
+    _write("model.js", f"globalThis.ferTry.made.model.file = {file};\n")
+    _write("widgets.css", (WIDGETS / "widgets.css").read_text(encoding="utf-8"))
+    _write("made.txt", key)
+
+
+def _key() -> str:
+    """A digest of all that the samples, the model and the detector come from."""
+    digest = hashlib.sha256(skimage.__version__.encode())
+    package = WIDGETS.parents[1]
+    sources = [Path(__file__), WIDGETS / "ui.js", WIDGETS / "widgets.css", package / "style.py"]
+    for folder in ("pictures", "pretrained", "data/synthetic"):
+        sources += sorted(p for p in (package / folder).iterdir() if p.is_file())
+    for source in sources:
+        digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def cascade() -> dict[str, Any]:
+    """scikit-image's frontal-face cascade as JSON: features [y, x, w, h], and stages of stumps
+    [feature, table of 256 bits, value where the bit is set, value where not].
+    """
+    from skimage.data import lbp_frontal_face_cascade_filename
+
+    tree = ElementTree.parse(lbp_frontal_face_cascade_filename()).getroot()
+    features = []
+    for rectangle in tree.iterfind(".//features/_/rect"):
+        x, y, width, height = map(int, rectangle.text.split())
+        features.append([y, x, width, height])
+    stages = []
+    for stage in tree.iterfind(".//stages/_"):
+        stumps = []
+        for weak in stage.iterfind("weakClassifiers/_"):
+            _, _, feature, *table = map(int, weak.find("internalNodes").text.split())
+            yes, no = map(np.float32, weak.find("leafValues").text.split())
+            stumps.append([feature, table, float(yes), float(no)])
+        threshold = float(np.float32(stage.find("stageThreshold").text))
+        stages.append({"threshold": threshold, "stumps": stumps})
+    return {"side": int(tree.find(".//width").text), "features": features, "stages": stages}
+
+
+def samples(reader: FaceReader) -> list[dict[str, Any]]:
+    """Drawn portraits and scikit-image's public-domain astronaut, each with its box and its answer."""
+    from skimage.data import astronaut
+
+    found = []
+    for expression, seed in DRAWN.items():
+        face = SyntheticFaces(1, size=256, seed=seed, channels=3, expression=expression)[0]["image"]
+        found.append(_sample(face.numpy(), f"a drawn face, {expression}", reader))
+    portrait = np.asarray(Image.fromarray(astronaut()).resize((400, 400), Image.Resampling.BICUBIC))
+    title = "the astronaut Eileen Collins, a photograph by NASA"
+    found.append(_sample(np.moveaxis(portrait, 2, 0), title, reader))
+    return found
+
+
+def _sample(picture: np.ndarray, alt: str, reader: FaceReader) -> dict[str, Any]:
+    file = io.BytesIO()
+    Image.fromarray(np.moveaxis(picture, 0, 2)).save(file, format="JPEG", quality=90)
+    file.seek(0)  # what the page decodes is what is answered here
+    grey = to_grey(np.moveaxis(np.asarray(Image.open(file).convert("RGB")), 2, 0))
+    faces = find_faces(grey)
+    if not faces:
+        raise RuntimeError(f"the detector finds no face in the sample '{alt}': choose another seed")
+    box = faces[0].box
+    answer = reader.read(frame(grey, box, reader.face_size)[None])[0]
+    return {
+        "alt": alt,
+        "picture": "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(),
+        "box": {"left": box.left, "top": box.top, "side": box.side},
+        "answer": {
+            "probabilities": [round(float(p), 6) for p in answer.probabilities],
+            "evidence": [[round(float(v), 4) for v in one.ravel()] for one in answer.evidence],
+        },
+    }
+
+
+def _write(name: str, text: str) -> Path:
+    place = FOLDER / name
+    place.write_text(text, encoding="utf-8")
+    return place
+
+
+if __name__ == "__main__":
+    make()

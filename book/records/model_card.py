@@ -1,0 +1,140 @@
+"""The card of the shipped model: words that hold for any run of its recipe, numbers from its record.
+
+python book/records/model_card.py        writes the card anew from the record
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ferlib
+from ferlib.evaluation import Interval, ResultRecord
+from ferlib.training.files import write_text
+
+NAME = "pocket_ferplus"
+
+TEXT = """\
+# Model card: pocket_ferplus
+
+A small network that reads one of eight expressions in a frontal face, made for a web page and a terminal:
+`ferlib predict`, and the page "Try it" of the book. All numbers below come from the record
+`book/results/pocket_ferplus.json`, which `book/records/pocket.py` makes together with this file.
+
+| | |
+| --- | --- |
+| network | {network}: learned resizer, residual stages, evidence maps; {parameters:,} parameters |
+| file | `pocket_ferplus.onnx`, {bytes:,} bytes, weights in half precision, computes in single precision |
+| SHA-256 | `{sha256}` |
+| input | `face`: grey faces (N, 1, 48, 48) with values 0 to 1 |
+| output | `probabilities` and `logits` (N, 8), `evidence` (N, 8, 6, 6): its means are the logits |
+| classes | {classes} |
+| temperature | {temperature:.3f}, fitted on the validation faces and applied inside the file |
+| time | {ms:.1f} ms of one processor core a face (onnxruntime, {device}) |
+
+## Data
+
+Trained on nothing but the training split of FER+ (Barsoum et al. 2016): grey faces of 48 pixels that
+were collected with web searches for emotion words (FER2013), each labelled by ten crowd workers. The network
+learned from the votes. Validation, {faces:,} faces, chose the epoch and the temperature and is what the
+numbers below are measured on, so they are slightly kind; the test split was not used. Age, origin and gender
+of the people are not recorded, so fairness across groups could not be measured and must not be assumed.
+
+## How good it is
+
+FER+ validation, {faces:,} faces, 95 % intervals (bootstrap over faces):
+
+| | |
+| --- | --- |
+| accuracy | {accuracy} |
+| mean class accuracy | {mean} |
+| calibration error before the temperature | {before} |
+| calibration error after it | {after} |
+
+The two calibration errors are measured on one half of the faces, with a temperature fitted on the other.
+
+Of the faces that annotators called ..., it finds (Wilson intervals, for some classes are few):
+
+| expression | faces | recall |
+| --- | ---: | --- |
+{recalls}
+
+On changed faces, accuracy on {suite:,} of them ({clean} untouched):
+
+| change | severity 1 | severity 3 | severity 5 |
+| --- | --- | --- | --- |
+{changes}
+
+Half precision moved no probability by more than {moved:.4f}; torch and onnxruntime differ by at most
+{parity:.6f}.
+
+<!-- use -->
+## What it is for
+
+To see a small network work on a picture of one's own, to learn where it looks and where it fails; to teach.
+
+## What it must not be used for
+
+- Deciding anything about a person: hiring, schooling, credit, policing, borders, insurance, health, lies.
+- Watching people who have not agreed to it, or keeping its answers about them.
+- Claims about what somebody feels. It guesses which word crowd workers would choose for a picture.
+  A face shows a movement; what moves it, the picture does not say.
+- Children, patients, or faces unlike those of its data, where nothing about it is known.
+
+In the European Union, reading emotions at work and in schools is prohibited outside medical and safety
+purposes (Regulation (EU) 2024/1689, Article 5).
+
+## Known limits
+
+- Rare expressions are found rarely: see the recalls, and mind that their intervals are wide.
+- It always answers one of eight words, also for a face between them, a drawing, or no face at all.
+- It saw grey, frontal faces of 48 pixels. Profiles, hands over the face, small and dark faces are read worse.
+- The detector beside it finds frontal faces only: {found} of {shown} validation faces it was shown (cut-outs
+  whose edge was continued). In the faces it finds, its window is {side:.2f} times the face's side, around
+  ({across:.2f}, {down:.2f}) of it: the window is therefore used as the frame.
+
+<!-- end of use -->
+The code is under ferlib's MIT licence. FER+'s labels are Microsoft's (MIT); the pictures are FER2013's,
+shared for research, and none of them is in the file or in this package.
+"""
+
+
+def percent(found: Interval) -> str:
+    return f"{100 * found.value:.1f} % ({100 * found.low:.1f}–{100 * found.high:.1f})"
+
+
+def card(record: ResultRecord) -> str:
+    """The card as Markdown, every number from the record. Shape: a record in, a text out."""
+    numbers, extra, settings = record.numbers, record.extra, record.settings
+    recalls = []
+    for name, faces in zip(record.classes, record.data["per class"], strict=True):
+        low, high = extra["wilson"][f"recall {name}"]
+        found = Interval(numbers[f"recall {name}"].value, low, high)
+        recalls.append(f"| {name} | {faces:,} | {percent(found)} |")
+    suite = {key.split(" | ")[1] for key in numbers if key.startswith("robustness | ")}
+    kinds = sorted({case.rsplit(" ", 1)[0] for case in suite if case[-1].isdigit()})
+    changes = []
+    for kind in kinds:
+        cells = (percent(numbers[f"robustness | {kind} {s} | accuracy"]) for s in (1, 3, 5))
+        changes.append(f"| {kind} | {' | '.join(cells)} |")
+    return TEXT.format(
+        network=settings["network"], parameters=extra["parameters"], bytes=extra["bytes"],
+        sha256=extra["sha256"],
+        classes=", ".join(record.classes), temperature=extra["temperature"],
+        ms=numbers["milliseconds a face, one core"].value, device=record.versions["device"],
+        faces=record.data["faces"], accuracy=percent(numbers["accuracy"]),
+        mean=percent(numbers["mean class accuracy"]),
+        before=percent(numbers["calibration error before temperature"]),
+        after=percent(numbers["calibration error after temperature"]),
+        recalls="\n".join(recalls), suite=settings["robustness"]["faces"], 
+        clean=percent(numbers["robustness | clean | accuracy"]),
+        changes="\n".join(changes), moved=extra["largest change by half precision"],
+        parity=max(extra["parity"].values()), found=extra["detector"]["faces found"],
+        shown=extra["detector"]["faces shown"], side=numbers["window side | median"].value,
+        across=numbers["window centre across | median"].value,
+        down=numbers["window centre down | median"].value,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    place = Path(ferlib.__file__).parent / "pretrained" / "MODEL_CARD.md"
+    print(write_text(place, card(ResultRecord.load(NAME))))

@@ -1,0 +1,180 @@
+// The page "Try it": a sample, a picture or the camera; a square around the face; the model's answer.
+(() => {
+  const { h, button, write } = globalThis.ferUI;
+  const { made, picture: pictures, find, read, makeBox, makeView, makeCamera } = globalThis.ferTry;
+  const host = document.getElementById("fer-try");
+  const { classes, colours, faceSize } = made.model;
+
+  // While this page is open the browser itself refuses any request by a script.
+  document.head.append(h("meta", { "http-equiv": "Content-Security-Policy", content: "connect-src 'none'" }));
+
+  const view = makeView(classes, colours);
+  const stage = h("div", { class: "fer-shot" }), screen = h("canvas", { role: "img", "aria-label": "No picture yet" });
+  const box = makeBox(stage, (_, done) => { if (done) answer(); else later(); });
+  const status = h("p", { class: "fer-status", role: "status", "aria-live": "polite" });
+  const faces = h("div", { class: "fer-found" });
+  const keys = h("p", { class: "fer-hint", id: "fer-box-keys" },
+    "Drag the square, or its corners. With the keyboard: arrows move it, + and − change its size, Shift makes larger steps.");
+  stage.append(screen, box.element);
+  let shot = null, sample = null, waiting = 0, order = 0, busy = false, again = false;
+
+  const tell = (text, kind = "") => { write(status, text); status.dataset.kind = kind; };
+
+  function show(next) {
+    shot = next;
+    const fit = Math.min(1, 1280 / Math.max(shot.width, shot.height));
+    screen.width = Math.max(1, Math.round(shot.width * fit));
+    screen.height = Math.max(1, Math.round(shot.height * fit));
+    screen.getContext("2d").drawImage(shot.source, 0, 0, screen.width, screen.height);
+    stage.style.setProperty("--ratio", shot.width / shot.height);
+    box.over(shot);
+  }
+  const middle = () => {
+    const side = Math.min(shot.width, shot.height);
+    return { left: Math.floor((shot.width - side) / 2), top: Math.floor((shot.height - side) / 2), side };
+  };
+
+  // One answer at a time; while it is computed the newest square waits.
+  async function answer() {
+    if (busy) { again = true; return; }
+    busy = true;
+    const of = shot, number = order;
+    try {
+      const face = pictures.frame(of, box.get(), faceSize);
+      tell(made.runtime || !globalThis.ferTry.ready ? "Loading the model (some megabytes, from this book) …" : "");
+      const found = await read(face);
+      globalThis.ferTry.ready = true;
+      if (number === order) {
+        view.set(face, found, `Computed in this browser in ${found.milliseconds.toFixed(0)} ms.`);
+        tell(host.dataset.told || "");
+        host.dataset.state = "answered";
+      }
+    } catch (error) {
+      if (number === order) missing(error);
+    } finally {
+      busy = false;
+      if (again) { again = false; answer(); }
+    }
+  }
+  const later = () => { waiting ||= requestAnimationFrame(() => { waiting = 0; answer(); }); };
+
+  // Without runtime or model: say so; for a sample show what was computed when the book was built.
+  function missing(error) {
+    const kept = sample?.answer;
+    tell(`Nothing can be computed here: ${error.message}.` + (kept ? " Shown is the answer computed when the book was built."
+      : " The samples have answers that were computed when the book was built."), "missing");
+    host.dataset.state = "missing";
+    if (!kept) { view.clear("No answer: the model could not be loaded."); return; }
+    box.set(sample.box, false, false);
+    view.set(pictures.frame(shot, sample.box, faceSize), kept, "Computed when the book was built, not now.");
+  }
+
+  // Look for faces, place the square, answer.
+  async function search() {
+    if (!shot) return;
+    faces.replaceChildren();
+    tell("Looking for a face …");
+    await new Promise((go) => setTimeout(go, 30)); // lets the line above appear
+    const found = find(shot);
+    host.dataset.found = JSON.stringify(found);
+    if (!found.length) {
+      host.dataset.told = "No frontal face was found. Place the square on the face yourself; what the model says of anything else means nothing.";
+      box.set(middle(), false, false);
+    } else {
+      host.dataset.told = found.length === 1 ? "One face was found." : `${found.length} faces were found; choose one.`;
+      box.set(found[0], false, false);
+      if (found.length > 1) {
+        faces.append(...found.map((one, i) => button(`Face ${i + 1}`, () => { view.fresh(); box.set(one, true); })));
+      }
+    }
+    tell(host.dataset.told);
+    view.fresh();
+    return answer();
+  }
+
+  async function take(file, own) {
+    camera.stop();
+    mark();
+    order += 1;
+    const number = order;
+    sample = own;
+    host.dataset.state = "busy";
+    host.dataset.told = "";
+    faces.replaceChildren();
+    try {
+      const next = await (own ? pictures.fromAddress(own.picture) : pictures.open(file));
+      if (number !== order) return;
+      show(next);
+      screen.setAttribute("aria-label", own ? own.alt : `Your picture ${file.name}`);
+      await search();
+    } catch (error) {
+      if (number !== order) return;
+      host.dataset.state = "refused";
+      tell(error.message, "refused");
+    }
+  }
+
+  // ---- camera: the square follows the face about once a second, until the reader moves it -------------
+  let looked = 0;
+  const camera = makeCamera(async (video) => {
+    const source = await createImageBitmap(video);
+    const first = !shot || shot.width !== source.width || !shot.live;
+    show({ source, width: source.width, height: source.height, live: true });
+    if (first) { box.set(middle(), false, false); screen.setAttribute("aria-label", "The camera's picture"); }
+    if (performance.now() - looked > 1000) {
+      const found = find(shot);
+      looked = performance.now();
+      host.dataset.found = JSON.stringify(found);
+      host.dataset.told = found.length ? "The square follows the face." : "No frontal face is seen. Come closer, or place the square yourself.";
+      if (found.length && !held) box.set(found[0], false, false);
+    }
+    await answer();
+  });
+  let held = false;
+  stage.addEventListener("pointerdown", () => { held = true; });
+  box.element.addEventListener("keydown", () => { held = true; });
+
+  const eye = button("Use the camera", async () => {
+    if (camera.on()) { camera.stop(); mark(); tell("The camera is off. The last picture stays on this page until you leave it."); return; }
+    order += 1;
+    [sample, held] = [null, false];
+    faces.replaceChildren();
+    view.fresh();
+    tell("Waiting for the camera …");
+    try {
+      await camera.start();
+      mark();
+    } catch (error) {
+      tell(error.message, "refused");
+      host.dataset.state = "refused";
+    }
+  });
+  function mark() {
+    write(eye, camera.on() ? "Stop the camera" : "Use the camera");
+    eye.setAttribute("aria-pressed", String(camera.on()));
+  }
+
+  // ---- the page ------------------------------------------------------------------------------------------
+  const input = h("input", {
+    type: "file", id: "fer-file", accept: "image/*", onchange: () => { if (input.files[0]) take(input.files[0], null); input.value = ""; },
+  });
+  const samples = made.samples.map((one) => h("button", {
+    type: "button", class: "fer-sample", "aria-label": `Sample: ${one.alt}`, onclick: () => take(null, one),
+  }, h("img", { src: one.picture, alt: "", width: 64, height: 64 })));
+
+  host.replaceChildren(
+    h("div", { class: "fer-samples", role: "group", "aria-label": "Samples" }, samples),
+    h("div", { class: "fer-controls" },
+      h("span", { class: "fer-file" }, input, h("label", { class: "fer-button", for: "fer-file" }, "Choose a picture")), eye,
+      button("Find the face", () => { held = false; search(); }), button("Whole picture", () => { if (shot) { held = true; box.set(middle(), true); } })),
+    status, faces,
+    h("div", { class: "fer-desk" }, h("div", {}, stage, keys), view.element));
+  for (const event of ["dragover", "drop"]) {
+    host.addEventListener(event, (e) => {
+      e.preventDefault();
+      if (event === "drop" && e.dataTransfer.files[0]) take(e.dataTransfer.files[0], null);
+    });
+  }
+  host.dataset.state = "ready";
+  tell("Choose a sample, a picture of your own, or the camera.");
+})();

@@ -1,0 +1,169 @@
+"""`ferlib export`: what the file says is what torch says, whatever the size of the batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from ferlib.cli import main
+from ferlib.data.faces import drawn_faces
+from ferlib.data.labels import EMOTIONS_FERPLUS
+from ferlib.data.transforms import model_input, resize, to_float
+from ferlib.export import ExportError, export_onnx, parity
+from ferlib.export.whole import WholeClassifier, resizing_matrix, round_to_half
+from ferlib.models.pocket import PocketNet
+from ferlib.training import checkpoints, load_recipe
+
+onnxruntime = pytest.importorskip("onnxruntime")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def trained(seed: int = 0) -> PocketNet:
+    """A network that answers decidedly, whose batch norms have seen something."""
+    torch.manual_seed(seed)
+    network = PocketNet(widths=(8, 16, 16, 24), resizer_channels=4)
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.randn(16, 3, 64, 64))
+        network.classify.weight.mul_(4)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def faces() -> torch.Tensor:
+    return drawn_faces("valid", length=6).batch(torch.arange(6))["image"]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory):
+    path = tmp_path_factory.mktemp("onnx") / "small.onnx"
+    return export_onnx(
+        trained(), path, classes=EMOTIONS_FERPLUS, image_size=64, temperature=1.7, facts={"recipe": "none"}
+    )
+
+
+def run(path: Path, faces: torch.Tensor) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, {"face": faces.numpy()}), strict=True))
+
+
+def test_the_file_says_what_torch_says(exported, faces):
+    found = parity(exported.path, exported.module, to_float(faces))
+    assert set(found.by_output) == {"probabilities", "logits", "evidence"}
+    assert found.largest < 1e-4
+    assert parity(exported.path, trained_whole(seed=1), to_float(faces)).largest > 1e-2  # it can fail
+
+
+def trained_whole(seed: int) -> WholeClassifier:
+    return WholeClassifier(trained(seed), image_size=64, temperature=1.7).eval()
+
+
+def test_it_is_the_network_that_was_trained_with_its_own_resizing(exported, faces):
+    network = trained()
+    round_to_half(network)
+    with torch.no_grad():
+        logits = network(model_input(faces, 64)) / 1.7
+    found = run(exported.path, to_float(faces))
+    np.testing.assert_allclose(found["logits"], logits.numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["probabilities"], logits.softmax(1).numpy(), atol=1e-4)
+    np.testing.assert_allclose(found["evidence"].mean((2, 3)), found["logits"], atol=1e-5)
+    assert found["evidence"].shape == (6, 8, 6, 6)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_batch_may_have_any_size(exported, faces, count):
+    found = run(exported.path, to_float(faces[:count]))
+    whole = run(exported.path, to_float(faces))
+    np.testing.assert_allclose(found["logits"], whole["logits"][:count], atol=1e-5)
+
+
+def test_the_file_knows_itself_and_weighs_half(exported, tmp_path):
+    session = onnxruntime.InferenceSession(str(exported.path), providers=["CPUExecutionProvider"])
+    facts = json.loads(session.get_modelmeta().custom_metadata_map["ferlib"])
+    assert facts["classes"] == list(EMOTIONS_FERPLUS) and facts["temperature"] == 1.7
+    assert facts["face_size"] == 48 and facts["image_size"] == 64 and facts["weights"] == "float16"
+    assert facts["parameters"] == sum(p.numel() for p in trained().parameters())
+    assert hashlib.sha256(exported.path.read_bytes()).hexdigest() == exported.sha256
+    assert str(ROOT).encode() not in exported.path.read_bytes()  # no path of this machine
+    full = export_onnx(trained(), tmp_path / "full.onnx", classes=EMOTIONS_FERPLUS, image_size=64, half=False)
+    assert exported.size < 0.75 * full.size and full.facts["weights"] == "float32"
+
+
+@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
+@pytest.mark.parametrize("side", [40, 64])
+def test_the_matrix_resizes_as_the_library_does(faces, mode, side):
+    pixels = to_float(faces)
+    matrix = resizing_matrix(48, side, mode)
+    torch.testing.assert_close((matrix @ pixels @ matrix.T).clamp(0, 1), resize(pixels, side, mode))
+
+
+def test_what_cannot_be_exported_is_one_sentence(tmp_path):
+    class Odd(nn.Module):
+        def forward(self, image):
+            return image.mean((2, 3)).repeat(1, 2) if image.sum().item() > 0 else image.mean((2, 3))[:, :2]
+
+    with pytest.raises(ExportError, match="answers 6 classes, 8 were named"):
+        export_onnx(Odd(), tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS)
+    with pytest.raises(ExportError, match="temperature is 0"):
+        export_onnx(trained(), tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS, temperature=0)
+    large = trained()
+    large.classify.weight.data.mul_(1e8)
+    with pytest.raises(ExportError, match="half precision cannot hold"):
+        export_onnx(large, tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_exports_a_run_and_says_what_it_wrote(tmp_path, capsys):
+    recipe = load_recipe("pocket-ferplus")
+    slim = recipe.but(model_options={"widths": [8, 8, 16, 16], "resizer_channels": 4})
+    network = PocketNet(**slim.model_options)
+    checkpoints.save(tmp_path / "best.safetensors", network, {"recipe": asdict(slim)})
+    out = tmp_path / "small.onnx"
+    words = ["export", "--checkpoint", str(tmp_path / "best.safetensors"), "--out", str(out)]
+    assert main([*words, "--temperature", "1.25"]) == 0
+    text = capsys.readouterr().out
+    assert hashlib.sha256(out.read_bytes()).hexdigest() in text and "temperature 1.250" in text
+    assert main([*words[:-1], "small.pt"]) == 1
+    assert main(["export", "--checkpoint", str(tmp_path / "no.safetensors"), "--out", str(out)]) == 1
+    assert "no.safetensors" in capsys.readouterr().err
+
+
+def test_the_shipped_model_is_whole_small_and_packed():
+    from ferlib.pictures import shipped_model
+
+    path, facts = shipped_model()  # raises where the checksum differs
+    assert path.stat().st_size == facts["bytes"] < 3_000_000
+    record = json.loads((ROOT / "book" / "results" / "pocket_ferplus.json").read_text(encoding="utf-8"))
+    assert record["extra"]["sha256"] == facts["sha256"]
+    assert record["numbers"]["accuracy"] == facts["validation"]["accuracy"]
+    card = path.with_name("MODEL_CARD.md").read_text(encoding="utf-8")
+    assert facts["sha256"] in card and "must not be used for" in card
+    accuracy = facts["validation"]["accuracy"]
+    assert f"{100 * accuracy['value']:.1f} % ({100 * accuracy['low']:.1f}" in card
+    globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "ferlib"
+    ]
+    assert "pretrained/*" in globs
+
+
+def test_the_card_is_what_its_record_says():
+    import sys
+
+    sys.path.insert(0, str(ROOT / "book" / "records"))
+    try:
+        import model_card
+    finally:
+        sys.path.pop(0)
+    from ferlib.evaluation import ResultRecord
+
+    made = model_card.card(ResultRecord.load("pocket_ferplus"))
+    assert made == (ROOT / "ferlib" / "pretrained" / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -1,0 +1,289 @@
+"""The page "Try it" in a real browser without a network: uploads, a camera, the square, a missing runtime."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import http.server
+import io
+import json
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from book.builder import notebooks, onnx_web
+from ferlib.data import SyntheticFaces
+from ferlib.pictures import Box, FaceReader, find_faces, frame, to_grey
+from tests.reader import FLAGS, Reader, chromium_path
+
+HTML = notebooks.ROOT / "_build" / "html"
+PAGE = HTML / "book" / "try_it.html"
+NEEDED = PAGE.is_file(), (onnx_web.FOLDER / onnx_web.SCRIPT).is_file()
+pytestmark = pytest.mark.skipif(
+    not all(NEEDED), reason="the book is not built, or its runtime was not fetched"
+)
+pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]' brings Playwright")
+WAIT = 60_000
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Image.Image:
+    face = SyntheticFaces(1, size=256, seed=5, channels=3, expression="surprise")[0]["image"]
+    return Image.fromarray(face.permute(1, 2, 0).numpy())
+
+
+@pytest.fixture(scope="module")
+def pictures(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One drawn face in every kind of file that a reader may bring."""
+    folder = tmp_path_factory.mktemp("pictures")
+    portrait.save(folder / "face.png")
+    portrait.save(folder / "face.jpg", quality=95)
+    portrait.save(folder / "face.webp", lossless=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = portrait.transpose(Image.Transpose.ROTATE_90)
+    turned.save(folder / "phone.jpg", quality=95, exif=exif)
+    large = Image.new("RGB", (5000, 4000), "white")
+    large.paste(portrait.resize((2400, 2400)), (1500, 900))
+    large.save(folder / "large.jpg", quality=90)
+    Image.new("RGB", (300, 200), (120, 140, 160)).save(folder / "wall.png")
+    (folder / "text.jpg").write_text("this is a text\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def page(browser):
+    """One page for the uploads: the runtime starts once."""
+    with Reader(browser, PAGE, width=1000) as reader:
+        yield reader
+        assert reader.outside == [], "the page asks the network"
+        assert reader.errors == []
+
+
+def settled(page, wanted: str = "answered") -> None:
+    page.wait_for_function(
+        "state => document.getElementById('fer-try').dataset.state === state", arg=wanted, timeout=WAIT
+    )
+
+
+def upload(page, path: Path, wanted: str = "answered") -> None:
+    page.evaluate("document.getElementById('fer-try').dataset.state = 'asked'")
+    page.set_input_files("#fer-file", path)
+    settled(page, wanted)
+
+
+def answered(page) -> np.ndarray:
+    return np.array(json.loads(page.locator(".fer-answer").get_attribute("data-answer"))["probabilities"])
+
+
+def where(page) -> Box:
+    """The square in the picture's pixels, as the page shows it."""
+    found = page.evaluate(
+        """() => {
+            const {style} = document.querySelector('.fer-box'), of = (n) => parseFloat(style[n]) / 100;
+            return [of('left'), of('top'), of('width'), of('height')];
+        }"""
+    )
+    return Box(found[0], found[1], found[2])
+
+
+def read(picture: Image.Image, box: Box) -> np.ndarray:
+    grey = to_grey(np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0))
+    return FaceReader().read(frame(grey, box)[None])[0].probabilities
+
+
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("face.png", 0.003), ("face.webp", 0.003), ("face.jpg", 0.03)]
+)
+def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tolerance):
+    upload(page.page, pictures / name)
+    picture = Image.open(pictures / name).convert("RGB")
+    grey = to_grey(np.moveaxis(np.asarray(picture), 2, 0))
+    wanted = find_faces(grey)[0].box
+    found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))[0]
+    assert abs(found["left"] - wanted.left) < 4 and abs(found["side"] - wanted.side) < 6
+    there = read(picture, Box(found["left"], found["top"], found["side"]))
+    np.testing.assert_allclose(answered(page.page), there, atol=tolerance)
+    assert "found" in page.page.locator(".fer-status").inner_text()
+
+
+def test_a_phones_picture_stands_upright(page, pictures):
+    upload(page.page, pictures / "face.jpg")
+    upright = answered(page.page)
+    upload(page.page, pictures / "phone.jpg")
+    assert "One face was found" in page.page.locator(".fer-status").inner_text()
+    assert abs(answered(page.page) - upright).max() < 0.2  # two JPEG files, so two squares
+
+
+def test_twenty_million_pixels_are_read(page, pictures):
+    upload(page.page, pictures / "large.jpg")
+    found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))
+    assert len(found) == 1 and found[0]["left"] > 1500 and 1000 < found[0]["side"] < 2400
+    assert answered(page.page).sum() == pytest.approx(1, abs=1e-4)
+
+
+def test_no_face_and_no_picture_are_told(page, pictures):
+    upload(page.page, pictures / "wall.png")
+    assert "No frontal face was found" in page.page.locator(".fer-status").inner_text()
+    assert json.loads(page.page.locator("#fer-try").get_attribute("data-found")) == []
+    upload(page.page, pictures / "text.jpg", "refused")
+    assert "text.jpg is not a picture" in page.page.locator(".fer-status").inner_text()
+
+
+def test_the_square_is_dragged_and_moved_by_keys(page, pictures, portrait):
+    upload(page.page, pictures / "face.png")
+    before, start = answered(page.page), where(page.page)
+    box = page.page.locator(".fer-box").bounding_box()
+    mouse = page.page.mouse
+    mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    mouse.down()
+    mouse.move(box["x"] + box["width"] / 2 + 40, box["y"] + box["height"] / 2 + 30, steps=3)
+    mouse.up()
+    moved = where(page.page)
+    assert moved.left > start.left and moved.top > start.top and moved.side == pytest.approx(start.side)
+    page.page.wait_for_function(
+        "old => document.querySelector('.fer-answer').dataset.answer !== old",
+        arg=json.dumps({"probabilities": before.tolist()}), timeout=WAIT,
+    )  # fmt: skip
+    page.page.locator(".fer-box").focus()
+    for key in ("ArrowLeft", "Shift+ArrowUp", "+", "+"):
+        page.page.keyboard.press(key)
+    last = where(page.page)
+    assert last.side > moved.side and last.top < moved.top
+    page.page.wait_for_timeout(1500)
+    wanted = read(portrait, Box(256 * last.left, 256 * last.top, 256 * last.side))
+    np.testing.assert_allclose(answered(page.page), wanted, atol=0.01)
+    label = page.page.locator(".fer-box").get_attribute("aria-label")
+    assert f"{round(256 * last.side)} pixels wide" in label
+
+
+def test_a_sample_shows_bars_and_where_it_looks(page):
+    page.page.locator(".fer-sample").first.click()
+    settled(page.page)
+    page.page.wait_for_timeout(300)
+    said = page.page.locator(".fer-answer").inner_text()
+    assert said.endswith("%") and page.page.locator(".fer-expression").count() == 8
+    page.page.locator(".fer-expression").nth(6).focus()
+    page.page.keyboard.press("Enter")
+    assert page.page.locator(".fer-expression").nth(6).get_attribute("aria-pressed") == "true"
+    caption = page.page.locator(".fer-faces figcaption").last.inner_text()
+    assert caption == "Where it finds fear"
+    coloured = page.page.evaluate(
+        """() => { const c = [...document.querySelectorAll('.fer-faces canvas')].pop();
+            const d = c.getContext('2d').getImageData(0, 0, 48, 48).data;
+            return d.some((_, i) => i % 4 === 0 && d[i] !== d[i + 1]); }"""
+    )
+    assert coloured or "fear" not in said.lower()
+    live = page.page.locator(".fer-result [role=status]")
+    page.page.wait_for_function("e => e.textContent.includes('The model answers')", arg=live.element_handle())
+
+
+@pytest.mark.parametrize("name", ["ort.js", "model.js"])
+def test_without_runtime_or_model_the_page_says_so(browser, name):
+    with Reader(browser, PAGE) as reader:
+        reader.page.route(f"**/made/{name}", lambda route: route.abort())
+        reader.page.locator(".fer-sample").nth(1).click()
+        settled(reader.page, "missing")
+        status = reader.page.locator(".fer-status").inner_text()
+        assert name in status and "computed when the book was built" in status
+        samples = reader.page.evaluate("ferTry.made.samples.map(s => s.answer.probabilities)")
+        np.testing.assert_allclose(answered(reader.page), samples[1])
+        assert reader.outside == []
+
+
+def test_the_computed_examples_are_the_terminals(browser):
+    with Reader(browser, PAGE) as reader:
+        for sample in reader.page.evaluate("ferTry.made.samples.slice(0, 2)"):
+            picture = Image.open(io.BytesIO(base64.b64decode(sample["picture"].split(",")[1])))
+            box = Box(**sample["box"])
+            np.testing.assert_allclose(sample["answer"]["probabilities"], read(picture, box), atol=1e-4)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone(browser, scheme):
+    with Reader(browser, PAGE, width=380, scheme=scheme) as reader:
+        reader.page.locator(".fer-sample").last.click()
+        settled(reader.page)
+        assert reader.overflow() <= 1
+        assert reader.outside == [] and reader.errors == []
+        nameless = reader.page.evaluate(
+            "[...document.querySelectorAll('#fer-try :is(button, input, canvas, [tabindex])')]"
+            ".filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length)).length"
+        )
+        assert nameless == 0
+
+
+@contextmanager
+def with_camera(browser, portrait: Image.Image, folder: Path):
+    """Chromium whose camera shows a drawn face."""
+    sheet = Image.new("RGB", (320, 256), "white")
+    sheet.paste(portrait, (32, 0))
+    luma, blue, red = sheet.convert("YCbCr").split()
+    small = [plane.resize((160, 128)) for plane in (blue, red)]
+    frame_bytes = b"FRAME\n" + luma.tobytes() + b"".join(plane.tobytes() for plane in small)
+    film = folder / "face.y4m"
+    film.write_bytes(b"YUV4MPEG2 W320 H256 F10:1 Ip A1:1 C420jpeg\n" + frame_bytes * 4)
+    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+             f"--use-file-for-fake-video-capture={film}"]  # fmt: skip
+    chromium = browser.browser_type.launch(executable_path=chromium_path(), args=[*FLAGS, *flags])
+    yield chromium
+    chromium.close()
+
+
+def test_the_camera_is_read_and_let_go(browser, portrait, tmp_path):
+    with with_camera(browser, portrait, tmp_path) as chromium, Reader(chromium, PAGE) as reader:
+        page = reader.page
+        button = page.get_by_role("button", name="Use the camera")
+        button.click()
+        settled(page)
+        page.wait_for_function(
+            "JSON.parse(document.getElementById('fer-try').dataset.found || '[]').length === 1", timeout=WAIT
+        )
+        page.wait_for_timeout(1000)
+        box = where(page)
+        assert 0.1 < box.left < 0.5 and 0.3 < box.side < 0.8  # on the face, not in the middle of nothing
+        assert answered(page).sum() == pytest.approx(1, abs=1e-4)
+        page.get_by_role("button", name="Stop the camera").click()
+        assert "camera is off" in page.locator(".fer-status").inner_text()
+        assert reader.outside == [] and reader.errors == []
+
+
+def test_without_a_camera_the_page_says_so(browser):
+    with Reader(browser, PAGE) as reader:
+        reader.page.get_by_role("button", name="Use the camera").click()
+        settled(reader.page, "refused")
+        assert "camera" in reader.page.locator(".fer-status").inner_text()
+
+
+@pytest.fixture
+def served():
+    """The built book on a plain folder server of this machine."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None: ...
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(HTML)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_from_a_folder_server_nothing_else_is_asked_and_scripts_may_not_ask(browser, served, pictures):
+    context = browser.new_context()
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{served}/book/try_it.html", wait_until="load")
+    settled(page, "ready")
+    page.set_input_files("#fer-file", pictures / "face.png")
+    settled(page)
+    assert answered(page).sum() == pytest.approx(1, abs=1e-4)
+    own = tuple(f"{served}/{folder}" for folder in ("_static", "_images", "book"))
+    strangers = [url for url in asked if not url.startswith((*own, "data:", "blob:"))]
+    assert strangers == []
+    refused = page.evaluate("fetch('/index.html').then(() => 'sent', () => 'refused')")
+    assert refused == "refused", "a script of the page can send a request"
+    context.close()
