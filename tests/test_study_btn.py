@@ -85,7 +85,7 @@ def test_every_record_asks_for_runs_that_the_queue_does(study):
         assert all(set(contrast.weights) <= set(runs) for contrast in contrasts)
         assert all(sum(contrast.weights.values()) == 0 for contrast in contrasts)
         used |= set(runs)
-    assert len(plans) > 20 and len(used) > 40
+    assert len(plans) > 15 and len(used) > 40
 
 
 def test_numbers_of_faces_come_through_the_pictures_pipeline(study):
@@ -98,30 +98,32 @@ def test_numbers_of_faces_come_through_the_pictures_pipeline(study):
     assert found.tolist() == rows.tolist() and set(sets.tolist()) == {2}
 
 
-def test_kept_maps_are_those_of_the_branch_and_of_the_mirror_image(study):
-    train, valid = drawn(study, 70), drawn(study, 3, seed=1)
+def test_kept_maps_are_those_of_the_branch_and_of_the_mirror_image(study, monkeypatch):
+    monkeypatch.setattr(study.maps, "CHUNK", 4)
+    train, valid = drawn(study, 6), drawn(study, 2, seed=1)
     sets = {"train": train, "valid": valid}
     sizes = study.maps.make("landmarks", "random", sets)
     assert sizes == {name: study.maps.size(name, "landmarks", len(faces)) for name, faces in sets.items()}
     path = study.maps.place("train", "landmarks", "random")
     whole = path.read_bytes()
-    path.with_suffix(".part").write_bytes(whole[: 64 * 2 * 2 * study.maps.width("landmarks")])
+    path.with_suffix(".part").write_bytes(whole[: len(whole) * 4 // 6])
     path.unlink()
-    study.maps.make("landmarks", "random", sets)  # goes on behind the 64th face
-    again = np.frombuffer(path.read_bytes(), np.float16).reshape(70, 2, -1).astype(float)
-    kept = np.frombuffer(whole, np.float16).reshape(70, 2, -1).astype(float)
-    assert np.abs(again - kept).max() <= 0.02 * np.abs(kept).max()
+    study.maps.make("landmarks", "random", sets)  # goes on behind the fourth face
+    assert path.read_bytes() == whole
+    kept = np.frombuffer(whole, np.float16).reshape(6, 2, -1)
     net = study.maps.branch("landmarks", "random", train)
-    images = study.maps.pictures(train, torch.tensor([5]))
-    for copy, seen in enumerate((images, images.flip(3))):
-        flat = torch.cat([level.flatten() for level in net(seen)])
-        assert np.abs(flat.numpy() - kept[5, copy]).max() < 0.05 * np.abs(kept[5]).max()
-    assert np.abs(kept[5, 0] - kept[5, 1]).max() > 0.1 * np.abs(kept[5]).max()
+    images = study.maps.pictures(train, torch.tensor([4, 5]))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for copy, seen in enumerate((images, images.flip(3))):
+            levels = net(seen.contiguous(memory_format=torch.channels_last))
+            flat = torch.cat([level.float().flatten(1) for level in levels], 1).half().numpy()
+            assert np.corrcoef(flat[1], kept[5, copy])[0, 1] > 0.99
+    assert not np.array_equal(kept[5, 0], kept[5, 1])
 
 
 def test_norms_that_drift_begin_with_the_answers_of_the_published_file(study, shared, monkeypatch):
     monkeypatch.setenv("FERLIB_WEIGHTS", str(shared / "weights"))
-    images = study.maps.pictures(drawn(study, 8), torch.arange(8))
+    images = study.maps.pictures(drawn(study, 4), torch.arange(4))
     with torch.no_grad():
         published = study.maps.LandmarkBranch("pretrained")
         drifting = study.maps.LandmarkBranch("drifting", images)
@@ -159,7 +161,7 @@ def test_scale_and_reconstructions_do_what_their_names_say(study):
     assert torch.allclose(scaled, class_batch_attention(query, key, value, scale=1 / 7), atol=1e-5)
     tokens = torch.randn(2, 147, 48)
     other = tokens.clone()
-    other[:, 10::49] += 1  # place 10 on the three levels
+    other[:, 10::49] = torch.randn(2, 3, 48)  # place 10 on the three levels
     for name, reaches in (("same place", False), ("with values", True)):
         mix = study.parts.RECONSTRUCTIONS[name](48, 2).mix
         changed = (mix(other) - mix(tokens)).abs().amax((0, 2)).view(3, 49) > 1e-6
@@ -167,15 +169,16 @@ def test_scale_and_reconstructions_do_what_their_names_say(study):
 
 
 def test_small_runs_leave_rows_that_become_records(study, tmp_path, monkeypatch):
-    splits = {"train": drawn(study, 300), "valid": drawn(study, 64, seed=1)}
+    splits = {"train": drawn(study, 70), "valid": drawn(study, 40, seed=1)}
     monkeypatch.setattr(study.run, "split", splits.get)
-    monkeypatch.setattr(study.run, "SHARE", 260)
+    monkeypatch.setattr(study.run, "SHARE", {"small": 64})
     monkeypatch.setattr(study.run, "ROWS", tmp_path / "rows.jsonl")
-    jobs = [job for job in study.arms.queue() if job.question == "structure | small" and job.seed == 0]
-    jobs = [dataclasses.replace(job, changes={"epochs": 1, "batch_size": 130}) for job in jobs]
-    study.run.work(jobs[::3], tmp_path / "runs")  # baseline, and all parts
+    monkeypatch.setattr(study.views, "ROUNDS", 5)
+    asked = [job for job in study.arms.queue() if job.question == "structure | small" and job.seed == 0]
+    jobs = [dataclasses.replace(job, changes={"epochs": 1, "batch_size": 32}) for job in asked[:2]]
+    study.run.work(jobs, tmp_path / "runs")  # baseline, and all parts
     text = study.run.ROWS.read_text()
-    study.run.work(jobs[::3], tmp_path / "runs")  # there is nothing left to do
+    study.run.work(jobs, tmp_path / "runs")  # there is nothing left to do
     assert study.run.ROWS.read_text() == text
     baseline, whole = map(json.loads, text.splitlines())
     assert {key.split(" | ")[1] for key in baseline["final"]} == {"own"} and len(baseline["final"]) == 4
@@ -204,8 +207,9 @@ def test_a_run_on_kept_maps_answers_alone_as_the_image_alone(study, tmp_path, mo
     splits = {"train": drawn(study, 80), "valid": drawn(study, 40, seed=1)}
     monkeypatch.setattr(study.run, "split", splits.get)
     monkeypatch.setattr(study.run, "pool", lambda: splits["train"])
-    monkeypatch.setattr(study.run, "SHARE", 64)
+    monkeypatch.setattr(study.run, "SHARE", {"pretrained": 64})
     monkeypatch.setattr(study.run, "ROWS", tmp_path / "rows.jsonl")
+    monkeypatch.setattr(study.views, "ROUNDS", 5)
     write_maps(study, 80, 40)
     job = next(job for job in study.arms.queue() if job.question == "batch | pretrained" and job.full)
     job = dataclasses.replace(job, changes={"epochs": 1, "batch_size": 16, "accumulate": 2})

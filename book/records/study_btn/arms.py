@@ -15,17 +15,17 @@ from maps import VARIANTS
 from ferlib.training import Recipe
 
 SEEDS = (0, 1, 2)
-POOL, SHARE = 12288, 8192  # faces whose maps are kept; faces a run learns from, each seed its own
-LAMBDAS = (0.2, 5.0)  # beside 1
-NOISE = (0.4, 0.2)
+POOL = 12288  # faces whose maps are kept
+SHARE = {"pretrained": 8192, "small": None, "drawn": 8192}  # faces a run learns from, each seed its own
+LAMBDA, LAMBDAS = 5.0, (1.0, 25.0)  # the image's own loss in all runs, and where it is the question
 LEARNING = 256  # faces of one optimiser step where the batch that attends is varied
 
 #: What all runs have in common: AdamW, half an epoch of warm-up, cosine to zero, last epoch, one label.
 BASE = Recipe(
-    name="study_btn", loss="cross-entropy", targets="label", vit_weight=1.0, batch_size=64, epochs=5, lr=3e-3,
-    weight_decay=0.05, warmup=0.5, clip=5.0, augment="none", precision="fp32",
+    name="study_btn", loss="cross-entropy", targets="label", vit_weight=LAMBDA, batch_size=64, epochs=5,
+    lr=3e-3, weight_decay=0.05, warmup=0.5, clip=5.0, augment="none", precision="fp32",
 )  # fmt: skip
-SMALL: dict[str, Any] = {"epochs": 8, "lr": 4e-3, "augment": "light", "augment_options": {"erase": 0.0}}
+SMALL: dict[str, Any] = {"epochs": 5, "lr": 4e-3, "augment": "light", "augment_options": {"erase": 0.0}}
 
 #: Arms of the structure: what a network has beside POSTER V2's parts.
 STRUCTURE: dict[str, dict[str, Any]] = {
@@ -115,38 +115,36 @@ def noisy(family: str, share: float) -> list[Job]:
     return arms("noise", family, named, noise=share)
 
 
-def lambdas(family: str) -> list[Job]:
+def lambdas() -> list[Job]:
     """Other weights of the image's own loss."""
     return [
         job for value in LAMBDAS
-        for job in arms("lambda", family, {f"lambda {value:g}": {}}, changes={"vit_weight": value})
+        for job in arms("lambda", "pretrained", {f"lambda {value:g}": {}}, changes={"vit_weight": value})
     ]  # fmt: skip
 
 
-def batches(family: str) -> list[Job]:
+def batches() -> list[Job]:
     """Every step learns from 256 faces; 8, 32 or all of them are one batch to batch attention.
 
-    Nothing of the pretrained family's trained parts normalises over a batch, so that its baseline is the
-    same network with each of them.
+    Nothing that learns here normalises over a batch, so that the baseline is the same network with each of
+    them.
     """
     steps = {"batch_size": LEARNING, "accumulate": 1, "lr": 2 * BASE.lr}
-    found = arms("batch", family, {"baseline": STRUCTURE["baseline"]}, changes=steps)
+    found = arms("batch", "pretrained", {"baseline": STRUCTURE["baseline"]}, changes=steps)
     for size in (8, LEARNING, 32):
         own = {**steps, "batch_size": size, "accumulate": LEARNING // size}
-        found += arms("batch", family, {f"{WHOLE} | {size}": {}}, changes=own, full=True)
+        found += arms("batch", "pretrained", {f"{WHOLE} | {size}": {}}, changes=own, full=True)
     return found
 
 
 def queue() -> list[Job]:
     """All runs in order; what stands last is cut first."""
     jobs = [maps("face"), maps("landmarks"), *arms("structure", "pretrained", STRUCTURE, full=True)]
-    jobs += arms("structure", "small", STRUCTURE, full=True)
-    jobs += [*noisy("pretrained", NOISE[0]), *lambdas("pretrained"), *batches("pretrained")]
+    jobs += [*noisy("pretrained", 0.4), *batches(), *lambdas()]
+    jobs += arms("pose", "drawn", some("baseline", WHOLE), changes={"epochs": 4})
     jobs += arms("choices", "pretrained", CHOICES)
     jobs += [maps("landmarks", variant) for variant in VARIANTS[1:]]
     jobs += arms("released", "pretrained", RELEASED)
-    jobs += arms("pose", "drawn", some("baseline", WHOLE), changes={"epochs": 4})
-    jobs += [*noisy("small", NOISE[0]), *noisy("pretrained", NOISE[1])]
-    small = {"batch_size": 8, "accumulate": 8}
-    named = {f"{name} | 8": options for name, options in some("baseline", WHOLE).items()}
-    return [*jobs, *arms("batch", "small", named, changes=small), *lambdas("small")]
+    jobs += arms("structure", "small", some("baseline", WHOLE), full=True)
+    jobs += [*noisy("pretrained", 0.2), *arms("structure", "small", some("MLA", "BT"), full=True)]
+    return [*jobs, *noisy("small", 0.4)]

@@ -74,7 +74,13 @@ def main() -> None:
         arm = ", ".join([family, *(f"{k} {v}" for k, v in job.options.items())])
         if arm not in found:
             found[arm] = network(job)
-        run = 3 * SHARE * job.recipe().epochs * found[arm]["multiply-adds a face"] / 1e12
+        run = (
+            3
+            * (SHARE[job.family] or len(train))
+            * job.recipe().epochs
+            * found[arm]["multiply-adds a face"]
+            / 1e12
+        )
         one = questions.setdefault(job.question, {"runs": 0, "multiply-adds, million million": 0.0})
         one["runs"] += 1
         one["multiply-adds, million million"] += run
@@ -84,12 +90,15 @@ def main() -> None:
     record = ResultRecord(
         name="study_btn_plan", what="The study's second part as planned: networks, runs, multiply-adds, maps",
         data=about(valid, "valid") | {"name": "FER+"}, classes=list(valid.classes),
-        settings={"seeds": list(SEEDS), "faces a run": SHARE, "faces with maps": POOL},
-        extra={"networks": found, "questions": questions, "frozen branches": branches(),
+        settings={"seeds": list(SEEDS)},
+        extra={"faces a run learns from": {name: count or len(train) for name, count in SHARE.items()},
+               "faces with maps": POOL, "networks": found, "questions": questions,
+               "frozen branches": branches(),
                "runs": sum(one["runs"] for one in questions.values()),
                "multiply-adds, million million": sum(one["multiply-adds, million million"]
                                                      for one in questions.values()),
-               "bytes of maps": files, "bytes of all maps": sum(files.values()), "training faces": len(train),
+               "bytes of maps": files, "maps, GB": round(sum(files.values()) / 1e9, 1),
+               "training faces": len(train),
                "by class, validation": valid.class_counts().tolist()},
         command="FERLIB_DATA=/path/to/FERPlus python book/records/study_btn/plan.py",
     )  # fmt: skip

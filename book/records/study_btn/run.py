@@ -84,9 +84,10 @@ def hard(kind: str) -> FaceDataset:
 def learned(job: Job) -> study_faces.Held:
     """What a run learns from."""
     if job.family == "pretrained":
-        faces = study_faces.share(maps.numbered("train", pool()), SHARE, job.seed)
+        faces = maps.numbered("train", pool())
     else:
-        faces = study_faces.share(split("drawn" if job.family == "drawn" else "train"), SHARE, job.seed)
+        faces = split("drawn" if job.family == "drawn" else "train")
+    faces = study_faces.share(faces, SHARE[job.family], job.seed)
     return study_faces.mislabelled(faces, job.noise, job.seed) if job.noise else faces
 
 
@@ -122,8 +123,8 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
         model, build_criterion(recipe), faces, valid.some(half), recipe, run_dir=place, resume=resume,
         progress=None, device="cpu",
     )  # fmt: skip
-    full = job.full or job.family == "drawn"
-    final, numbers = views.judge(model, sets, recipe, faces.some(torch.arange(views.REFERENCE)), full)
+    full, reference = job.full or job.family == "drawn", torch.arange(min(views.REFERENCE, len(faces)))
+    final, numbers = views.judge(model, sets, recipe, faces.some(reference), full)
     return {
         **common(job), "network": job.family, "options": job.options, "noise": job.noise,
         "recipe": worker.changes(recipe, BASE), "faces": len(faces), "prior": "",

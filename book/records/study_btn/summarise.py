@@ -15,7 +15,7 @@ import beside  # noqa: F401
 import records
 import views
 import worker
-from arms import CHOICES, LAMBDAS, LEARNING, NOISE, RELEASED, SEEDS, WHOLE, queue
+from arms import CHOICES, LAMBDA, LAMBDAS, LEARNING, RELEASED, SEEDS, WHOLE, queue
 from contrasts import Contrast, Faces, Runs, judge, minus
 from faces import fingerprint
 from maps import SETS
@@ -84,13 +84,13 @@ def structure(rows: Rows, family: str) -> Asked:
     ])  # fmt: skip
 
 
-def lambdas(rows: Rows, family: str) -> Asked:
+def lambdas(rows: Rows) -> Asked:
     """Three weights of the image's own loss."""
     some, found = Answers(rows), []
-    main = some.both("lambda 1", f"structure | {family} | {WHOLE}")
+    main = some.both(f"lambda {LAMBDA:g}", f"structure | pretrained | {WHOLE}")
     for value in LAMBDAS:
         name = f"lambda {value:g}"
-        found += zip(some.both(name, f"lambda | {family} | {name}"), main, strict=True)
+        found += zip(some.both(name, f"lambda | pretrained | {name}"), main, strict=True)
     return some.runs, pairs(found)
 
 
@@ -105,18 +105,9 @@ def noise(rows: Rows, family: str, share: float) -> Asked:
     return some.runs, pairs([(wrong[0], base), (wrong[1], base), wrong]) + costs
 
 
-def batches(rows: Rows, family: str) -> Asked:
+def batches(rows: Rows) -> Asked:
     """Batches of other sizes in training, the optimiser's step being the same."""
-    some, arm, found = Answers(rows), f"batch | {family} | ", []
-    if family == "small":  # its norms depend on the batch: a baseline for each size
-        ends = {"64": ("structure | small | baseline", f"structure | small | {WHOLE}")}
-        ends["8"] = (f"{arm}baseline | 8", f"{arm}{WHOLE} | 8")
-        names = {}
-        for size, (without, whole) in ends.items():
-            names[size] = (*some.both(f"{WHOLE} of {size}", whole),
-                           some.add(f"baseline of {size}", without, OWN))  # fmt: skip
-        gains = [change((names["8"][i], names["8"][2]), (names["64"][i], names["64"][2]), 2) for i in (0, 1)]
-        return some.runs, pairs([(names["8"][i], names["8"][2]) for i in (0, 1)]) + gains
+    some, arm, found = Answers(rows), "batch | pretrained | ", []
     base = some.add("baseline", f"{arm}baseline", OWN)
     for size in (8, 32, LEARNING):
         found += [(name, base) for name in some.both(f"{WHOLE} of {size}", f"{arm}{WHOLE} | {size}")]
@@ -180,15 +171,14 @@ def plans(rows: Rows) -> dict[str, tuple[str, str, Callable[[], Asked]]]:
         for kind in SETS[2:]:
             plan(f"hard_{kind.split()[0]}", f"Faces made harder to read: {kind}", family, hard, kind,
                  arm + "baseline", arm + WHOLE)  # fmt: skip
-        plan("lambda", "Three weights of the image's own loss", family, lambdas, family)
-        plan("batch", "Other batch sizes in training", family, batches, family)
-        for share in NOISE if family == "pretrained" else NOISE[:1]:
-            plan(
-                f"noise_{100 * share:.0f}", f"{100 * share:.0f} % wrong labels", family, noise, family, share
-            )
+        for share in (0.4, 0.2) if family == "pretrained" else (0.4,):
+            told = f"{100 * share:.0f} % wrong labels"
+            plan(f"noise_{100 * share:.0f}", told, family, noise, family, share)
     for kind in POSES:
         plan(kind.replace(" ", "_"), f"Drawn faces turned to the side: {kind}", "drawn", hard, kind,
              "pose | drawn | baseline", f"pose | drawn | {WHOLE}")  # fmt: skip
+    plan("lambda", "Three weights of the image's own loss", "pretrained", lambdas)
+    plan("batch", "Other batch sizes in training", "pretrained", batches)
     first = [name for name in CHOICES if not name.startswith("MLA")]
     rest = [name for name in CHOICES if name.startswith("MLA")]
     plan("scale_encoding", "Another scale, other encodings", "pretrained", against, "choices", first)
