@@ -59,6 +59,8 @@ def forest(
     _names(ax, rows if names else [""] * len(rows))
     low, high = ax.get_xlim() if lines else (-1.0, 1.0)
     ax.set(xlim=(min(low, -0.3), max(high, 0.3)), ylim=(len(rows) - 0.4, -0.6), xlabel=xlabel, title=title)
+    if not lines:
+        ax.set_xticks([0])  # a scale would promise numbers
     if lines and names:
         ax.legend(lines.values(), lines, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False,
                   fontsize=9, borderaxespad=0.1)  # fmt: skip
