@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ferlib.models.resizer import NeuralResizer
+from ferlib.models.resizer import FixedResizer, NeuralResizer
 from ferlib.models.small import ResidualUnit
 
 
@@ -29,13 +29,15 @@ class PocketNet(nn.Module):
     in_size, out_size: side in pixels of the images given, and of what the stages see; the learned resizer
         stands between them. ``out_size`` is a multiple of 8.
     widths, blocks: channels and residual units of the four stages, the last of which keeps its grid.
-    resizer_channels: maps inside the resizer (the paper's network has 16).
+    resizer: ``"neural"``, or a fixed rule of ``FixedResizer`` to compare with.
+    resizer_channels: maps inside the learned resizer (the paper's network has 16).
     dropout: share of the last map's channels that training leaves out.
 
     Shape: normalised images (B, 3, in_size, in_size) -> logits (B, K); :meth:`evidence` -> (B, K, G, G) with
-    G = out_size / 8, in the unit of the logits. With the defaults it has 1.38 M parameters.
+    G = out_size / 8, in the unit of the logits. With the defaults it has 1.37 M parameters.
 
-    Raises: ``ValueError`` for images of another size and an ``out_size`` that 8 does not divide.
+    Raises: ``ValueError`` for images of another size (learned resizer), an unknown ``resizer`` and an
+    ``out_size`` that 8 does not divide.
     Source: ours; the resizer is Hwang et al. 2022, section 2.1. Chapter 8.
     """
 
@@ -47,6 +49,7 @@ class PocketNet(nn.Module):
         out_size: int = 48,
         widths: Sequence[int] = (32, 64, 128, 224),
         blocks: Sequence[int] = (2, 1, 2, 1),
+        resizer: str = "neural",
         resizer_channels: int = 8,
         dropout: float = 0.0,
     ) -> None:
@@ -56,7 +59,11 @@ class PocketNet(nn.Module):
                 f"out_size is {out_size}, expected a multiple of 8: the stages halve it three times"
             )
         self.num_classes, self.in_size = num_classes, in_size
-        self.resizer = NeuralResizer(in_size, out_size, resizer_channels, start_bilinear=True)
+        self.resizer: nn.Module = (
+            NeuralResizer(in_size, out_size, resizer_channels, start_bilinear=True)
+            if resizer == "neural"
+            else FixedResizer(out_size, resizer)
+        )
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
         )
