@@ -10,7 +10,7 @@ __all__ = ["EMOTION_COLOURS", "KEY", "QUERY", "VALUE", "use_style"]
 
 #: Okabe-Ito: eight colours that colour-blind readers can tell apart, one for each expression.
 EMOTION_COLOURS = {
-    "neutral": "#7F7F7F",
+    "neutral": "#636363",  # a lighter grey is the green of disgust to some readers
     "happiness": "#E69F00",
     "surprise": "#56B4E9",
     "sadness": "#0072B2",
