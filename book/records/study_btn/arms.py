@@ -23,9 +23,9 @@ LEARNING = 256  # faces of one optimiser step where the batch that attends is va
 #: What all runs have in common: AdamW, half an epoch of warm-up, cosine to zero, last epoch, one label.
 BASE = Recipe(
     name="study_btn", loss="cross-entropy", targets="label", vit_weight=LAMBDA, batch_size=64, epochs=5,
-    lr=3e-3, weight_decay=0.05, warmup=0.5, clip=5.0, augment="none", precision="fp32",
+    lr=2e-3, weight_decay=0.05, warmup=0.5, clip=5.0, augment="none", precision="fp32",
 )  # fmt: skip
-SMALL: dict[str, Any] = {"epochs": 5, "lr": 4e-3, "augment": "light", "augment_options": {"erase": 0.0}}
+SMALL: dict[str, Any] = {"epochs": 4, "lr": 1.2e-3, "augment": "light", "augment_options": {"erase": 0.0}}
 
 #: Arms of the structure: what a network has beside POSTER V2's parts.
 STRUCTURE: dict[str, dict[str, Any]] = {
@@ -129,7 +129,7 @@ def batches() -> list[Job]:
     Nothing that learns here normalises over a batch, so that the baseline is the same network with each of
     them.
     """
-    steps = {"batch_size": LEARNING, "accumulate": 1, "lr": 2 * BASE.lr}
+    steps = {"batch_size": LEARNING, "accumulate": 1, "lr": 1.5 * BASE.lr, "epochs": 8}
     found = arms("batch", "pretrained", {"baseline": STRUCTURE["baseline"]}, changes=steps)
     for size in (8, LEARNING, 32):
         own = {**steps, "batch_size": size, "accumulate": LEARNING // size}
@@ -141,7 +141,7 @@ def queue() -> list[Job]:
     """All runs in order; what stands last is cut first."""
     jobs = [maps("face"), maps("landmarks"), *arms("structure", "pretrained", STRUCTURE, full=True)]
     jobs += [*noisy("pretrained", 0.4), *batches(), *lambdas()]
-    jobs += arms("pose", "drawn", some("baseline", WHOLE), changes={"epochs": 4})
+    jobs += arms("pose", "drawn", some("baseline", WHOLE))
     jobs += arms("choices", "pretrained", CHOICES)
     jobs += [maps("landmarks", variant) for variant in VARIANTS[1:]]
     jobs += arms("released", "pretrained", RELEASED)
