@@ -1,8 +1,9 @@
 # make book   builds the book            make test   runs every check
 # make lab    opens the chapters         make clean  removes what the build made
+# make handouts   chapters for a class    make print   the book as one PDF (with Chromium)
 # make publish-check  says what a publication still needs; links, colab-check, audit: the weekly checks
 .DEFAULT_GOAL := help
-.PHONY: help book test lab format clean distclean links colab-check publish-check lock audit
+.PHONY: help book handouts print test lab format clean distclean links colab-check publish-check lock audit
 
 # The first of these that is Python 3.11, 3.12 or 3.13. Choose your own with `make PYTHON=...`.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
@@ -10,7 +11,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 PIP := .venv/bin/python -m pip install --disable-pip-version-check -q
 
 help:
-	@sed -n '1,3s/^# //p' Makefile
+	@sed -n '1,4s/^# //p' Makefile
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 was found. Install one, or name it: make book PYTHON=/path/to/python3.12"; exit 1; }
@@ -28,6 +29,12 @@ help:
 
 book: .venv/.book
 	@.venv/bin/python -u -m book.builder
+
+handouts: .venv/.book
+	@.venv/bin/python -m book.builder.handouts
+
+print: .venv/.dev
+	@.venv/bin/python -m book.builder.paper
 
 # The book's own checks share the folder _build, so one process does them, after the others.
 BOOK_CHECKS := tests/test_notebooks.py tests/test_book.py tests/test_try_it.py

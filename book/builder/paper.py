@@ -19,7 +19,7 @@ from book.builder.notebooks import ROOT
 HTML = ROOT / "_build" / "html"
 PDF = ROOT / "_build" / "book.pdf"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PAGE = {"format": "A4", "print_background": True,
+PAGE = {"format": "A4", "print_background": True, "scale": 0.8,
         "margin": {"top": "16mm", "bottom": "16mm", "left": "14mm", "right": "14mm"}}  # fmt: skip
 # Equations are set and explorers drawn; what is folded stays folded.
 READY = """async () => {
