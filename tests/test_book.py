@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from book.builder import __main__ as builder
-from book.builder import mathjax, notebooks
+from book.builder import api, mathjax, notebooks
 from tests.links import broken
 from tests.page_visit import visit
 from tests.reader import Reader
@@ -109,6 +111,21 @@ def test_every_inner_link_leads_somewhere(html: Path) -> None:
     found = [word for page in sorted(html.rglob("*.html")) if "_static" not in page.parts
              for word in broken(page, html)]  # fmt: skip
     assert not found, "\n".join(found)
+
+
+def test_every_public_name_stands_on_a_page_of_the_library(html: Path) -> None:
+    there = "".join(page.read_text(encoding="utf-8") for page in (html / "book").glob("api_*.html"))
+    for module in (import_module(name) for name in sorted(api.documented())):
+        for name in api.public(module):
+            assert f'id="{api.home_of(module, name)}.{name}"' in there
+
+
+def test_the_status_page_speaks_of_this_build(html: Path) -> None:
+    text = (html / "book" / "status.html").read_text(encoding="utf-8")
+    assert f"<p>{version('torch')}</p>" in text
+    assert "not measured" not in text, "a chapter's time is missing"
+    for path in notebooks.chapters():
+        assert f'href="../notebooks/{path.stem}.html"' in text
 
 
 def test_the_book_can_be_searched_offline(html: Path, browser) -> None:
