@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from book.builder import __main__ as builder
-from book.builder import api, mathjax, notebooks
+from book.builder import api, handouts, mathjax, notebooks, paper
 from tests.links import broken
 from tests.page_visit import visit
 from tests.reader import Reader
@@ -126,6 +126,17 @@ def test_the_status_page_speaks_of_this_build(html: Path) -> None:
     assert "not measured" not in text, "a chapter's time is missing"
     for path in notebooks.chapters():
         assert f'href="../notebooks/{path.stem}.html"' in text
+
+
+def test_every_chapter_gives_handouts_and_the_paper_knows_each_page(html: Path) -> None:
+    written = handouts.make(html)
+    assert len(written) == 2 * len(notebooks.chapters())
+    for path in written:
+        text = path.read_text(encoding="utf-8")
+        assert text.count("<figure") >= 1 and "Exercises" in text
+        dead = [s for s in re.findall(r'<img[^>]*src="([^":]+)"', text) if not (path.parent / s).exists()]
+        assert dead == [], f"{path.name} shows pictures that are not there"
+    assert paper.pages() == pages()
 
 
 def test_the_book_can_be_searched_offline(html: Path, browser) -> None:
