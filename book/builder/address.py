@@ -15,6 +15,7 @@ from book.builder.notebooks import ROOT
 
 NAMED_IN = ("README.md", "CITATION.cff", "book/*.md", "notebooks/*.ipynb")
 NAME = r"[\w.-]+/[\w.-]*\w"
+HOSTS = r"github\.com/|colab\.research\.google\.com/github/"
 # Where an address of this repository, and of no other, can stand: whatever it is there now, it is ours.
 OURS = re.compile(rf"(?:git\+https://github\.com/|colab\.research\.google\.com/github/)({NAME})")
 
@@ -44,9 +45,9 @@ def main() -> int:
         return 1
     texts = {path: path.read_text(encoding="utf-8") for path in places()}
     old = sorted(set().union(*(other_addresses(text, right) for text in texts.values())))
-    where = re.compile(rf"(?<=github\.com/)(github/)?(?:{'|'.join(map(re.escape, old))})(?![\w-])")
+    where = re.compile(rf"({HOSTS})(?:{'|'.join(map(re.escape, old))})(?![\w-])")
     for path, text in texts.items():
-        new = where.sub(lambda m: (m[1] or "") + right, text) if old else text
+        new = where.sub(lambda m: m[1] + right, text) if old else text
         if new != text:
             path.write_text(new, encoding="utf-8")
             print(f"{path.relative_to(ROOT)}: {right}")
