@@ -47,12 +47,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> colab.Environment:
     source = tracked_copy(tmp_path_factory.mktemp("public"))
     git = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{source.as_uri()}.insteadOf",
            "GIT_CONFIG_VALUE_0": f"https://github.com/{repository()}"}  # fmt: skip
-    started = time.monotonic()
+    started, before_it = time.monotonic(), sum(os.times()[2:4])
     done = machine.run("-c", set_up_cell(chapters()[0]), cwd=machine.folder, **git)
     if done.returncode and NO_NETWORK.search(done.stderr + done.stdout):
         pytest.skip("no package index can be reached, so nothing can be installed as Colab does")
     assert done.returncode == 0, done.stdout + done.stderr
-    print(f"\nthe set-up cell took {time.monotonic() - started:.0f} s")
+    seconds, busy = time.monotonic() - started, sum(os.times()[2:4]) - before_it
+    print(f"\nthe set-up cell took {seconds:.0f} s, {busy:.0f} s of them on a processor")
     assert str(machine.site) in machine.has("ferlib"), "not installed, or found somewhere else"
     assert {name: machine.has(name) for name in KEPT} == before, "the installation replaced what was there"
     return machine
