@@ -204,16 +204,21 @@ def main() -> None:
         found["face branch"] = FACE_BRANCH[family]
         told = f"{what} ({family}): 3 seeds, paired"
         records.save(f"study_btn_{name}", told, found, runs, data, **fixed, **about_data)
-    for family in ("pretrained", "small"):
-        arm = f"structure | {family} | {WHOLE}"
+    sizes = {f"{WHOLE} of {size}": f"batch | pretrained | {WHOLE} | {size}" for size in (8, 32, LEARNING)}
+    for slug, family, arms in (
+        ("spread_pretrained", "pretrained", {WHOLE: f"structure | pretrained | {WHOLE}"}),
+        ("spread_small", "small", {WHOLE: f"structure | small | {WHOLE}"}),
+        ("spread_batch_pretrained", "pretrained", sizes),
+    ):
         try:
-            found, runs = spread(rows, {WHOLE: arm}), records.runs_of(rows, [arm], SEEDS)
+            found = spread(rows, arms)
+            runs = {name: records.runs_of(rows, [arm], SEEDS)[arm] for name, arm in arms.items()}
         except KeyError as missing:
-            print(f"study_btn_spread_{family}: not yet, {missing} is missing")
+            print(f"study_btn_{slug}: not yet, {missing} is missing")
             continue
         found["face branch"] = FACE_BRANCH[family]
         told = f"One face's answer in {views.ROUNDS} random batches of 64 ({family}): 3 seeds"
-        records.save(f"study_btn_spread_{family}", told, found, runs, valid, **fixed)
+        records.save(f"study_btn_{slug}", told, found, runs, valid, **fixed)
     if trained := {key: row for key, row in rows.items() if "recipe" in row}:
         jobs = [job for job in queue() if job.family != "maps"]
         spent = ResultRecord(
