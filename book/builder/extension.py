@@ -3,7 +3,7 @@
 * A cached output never hides a change of the library, also when `jupyter-book build .` is called by hand.
 * Interactive figures are the ones that need no kernel.
 * MathJax is served by the book itself where it has been brought in.
-* Pictures that cells drew are served light.
+* Pictures that cells drew are served light, and what the theme leaves out for screen readers is put in.
 * The page "Try it" has its model, its detector and its samples.
 * The pages on the library, the results and the build itself are made from what is there.
 """
@@ -19,7 +19,7 @@ from sphinx.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from book.builder import api, expected, mathjax, notebooks, pages, pictures, try_it
+from book.builder import accessible, api, expected, mathjax, notebooks, pages, pictures, try_it
 
 
 def _use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -36,17 +36,10 @@ def _make_try_it(app: Sphinx) -> None:
         try_it.make()
 
 
-def _lighten_pictures(app: Sphinx, error: Exception | None) -> None:
+def _finish(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
         pictures.lighten(Path(app.outdir))
-
-
-def _say_that_works_cited_are_a_list(
-    app: Sphinx, page: str, template: str, context: dict, *_: object
-) -> None:
-    """Sphinx puts items of a retired role into its list of citations; a screen reader then hears no list."""
-    if "body" in context:
-        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+        accessible.mend_pages(Path(app.outdir))
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -55,8 +48,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", _use_local_mathjax)
     app.connect("builder-inited", _drop_stale)
     app.connect("builder-inited", _make_try_it)
-    app.connect("build-finished", _lighten_pictures)
-    app.connect("html-page-context", _say_that_works_cited_are_a_list)
+    app.connect("build-finished", _finish)
     api.setup(app)
     expected.setup(app)
     pages.setup(app)
