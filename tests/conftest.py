@@ -14,7 +14,7 @@ from tests.reader import FLAGS, chromium_path
 
 ROOT = Path(__file__).resolve().parents[1]
 # Slow, whole-book checks come last, so that a broken unit is heard of first.
-LAST = ("test_notebooks", "test_book")
+LAST = ("test_notebooks", "test_book", "test_try_it")
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # a core for each process, also of those that tests start
     os.environ["OMP_NUM_THREADS"] = "1"

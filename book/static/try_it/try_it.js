@@ -159,8 +159,8 @@
     type: "file", id: "fer-file", accept: "image/*", onchange: () => { if (input.files[0]) take(input.files[0], null); input.value = ""; },
   });
   const samples = made.samples.map((one) => h("button", {
-    type: "button", class: "fer-sample", "aria-label": `Sample: ${one.alt}`, onclick: () => take(null, one),
-  }, h("img", { src: one.picture, alt: "", width: 64, height: 64 })));
+    type: "button", class: "fer-sample", onclick: () => take(null, one),
+  }, h("img", { src: one.picture, alt: `Sample: ${one.alt}`, width: 64, height: 64 })));
 
   host.replaceChildren(
     h("div", { class: "fer-samples", role: "group", "aria-label": "Samples" }, samples),
