@@ -166,6 +166,11 @@ def _dress(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: lis
     lines[:] = [_link_chapters(LABEL.sub(r"**\1:**", line)) for line in _numpy_block(lines)]
 
 
+def _sign(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: Any, returns: Any) -> Any:
+    """What a data class makes anew: ``<factory>`` is no Python, and would keep types from being read."""
+    return (signature.replace("<factory>", "..."), returns) if signature else None
+
+
 def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
     """Leave out what says nothing of its own: fields of named tuples, traits of widgets."""
     words = getattr(obj, "__doc__", None) or ""
@@ -197,5 +202,6 @@ def setup(app: Sphinx) -> None:
     app.setup_extension("sphinx.ext.autodoc")
     app.add_directive("api", Api)
     app.connect("autodoc-process-docstring", _dress)
+    app.connect("autodoc-process-signature", _sign)
     app.connect("autodoc-skip-member", _skip)
     app.connect("missing-reference", _resolve)
