@@ -2,6 +2,7 @@
 
 * A part of the book that folds has a name on its toggle.
 * A wide table, which scrolls in its place, can be reached and scrolled by keyboard.
+* The parameters of a function are no list of definitions (Sphinx indents them as one).
 * The works cited are a list whose items are items (Sphinx gives them a role that was retired).
 """
 
@@ -14,6 +15,7 @@ MENDED = (
     (f"<summary>{TOGGLE}", f'<summary aria-label="pages of this part">{TOGGLE}'),
     ('<table class="', '<table tabindex="0" class="'),
     ('<table border="1" class="dataframe', '<table tabindex="0" border="1" class="dataframe'),
+    ('<span class="sig-paren">(</span><dl>', '<span class="sig-paren">(</span><dl role="presentation">'),
     ('role="doc-biblioentry"', 'role="listitem"'),
 )
 
