@@ -15,7 +15,7 @@ MENDED = (
     (f"<summary>{TOGGLE}", f'<summary aria-label="pages of this part">{TOGGLE}'),
     ('<table class="', '<table tabindex="0" class="'),
     ('<table border="1" class="dataframe', '<table tabindex="0" border="1" class="dataframe'),
-    ('<span class="sig-paren">(</span><dl>', '<span class="sig-paren">(</span><dl role="presentation">'),
+    ('<dl>\n<dd><em class="sig-param">', '<dl role="presentation">\n<dd><em class="sig-param">'),
     ('role="doc-biblioentry"', 'role="listitem"'),
 )
 
