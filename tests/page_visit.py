@@ -114,6 +114,7 @@ def visit(browser, file: Path, axe) -> dict[str, list]:
             page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
             overflow[f"phone, {scheme}"] = reader.overflow()
             if scheme == "dark":
+                page.wait_for_timeout(600)  # the theme then gives what has begun to scroll its tab stops
                 wrong["axe-core, phone and dark"] = _axe(page, axe, RULES_OF_LOOK)
         wrong["pictures out of proportion, phone"] = reader.squeezed()
         wrong["pixels wider than the window"] = [f"{n} ({where})" for where, n in overflow.items() if n > 1]
