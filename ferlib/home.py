@@ -43,9 +43,7 @@ def settle(environment: MutableMapping[str, str] | None = None) -> dict[str, str
         return {}
     home = Path(environment["FERLIB_HOME"]).expanduser().resolve()
     if not home.is_dir():
-        text = (
-            f"FERLIB_HOME={home} is no folder and is not used: mount the drive first, or make the folder"
-        )
+        text = f"FERLIB_HOME={home} is no folder and is not used: mount the drive first, or make the folder"
         warnings.warn(text, stacklevel=2)
         return {}
     found = {}
