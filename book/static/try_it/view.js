@@ -27,6 +27,7 @@
     const verdict = h("p", { class: "fer-verdict fer-answer" }, "No face has been read yet.");
     const note = h("p", { class: "fer-hint fer-note" });
     const bars = classes.map((name, i) => bar({ colour: colours[i] }));
+    bars.forEach((one) => one.blank()); // nothing has been answered yet
     const rows = classes.map((name, i) => h("button", {
       type: "button", class: "fer-expression", "aria-pressed": "false", onclick: () => { own = true; shown = i; draw(); },
     }, h("span", { class: "fer-name" }, h("i", { class: "fer-dot", style: `--colour:${colours[i]}` }), name), bars[i].element));
