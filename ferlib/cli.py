@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -47,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     What cannot be done is one line on standard error and exit code 1 (``ferlib`` tells it by its own kinds
-    of error, whose messages are meant for people); a wrong command line gives 2; Ctrl-C 130.
+    of error, whose messages are meant for people); a wrong command line gives 2; Ctrl-C 130. A reader that
+    closes the pipe early (``ferlib doctor | head``) ends it quietly.
 
     Shape: list of words (default: the command line) -> exit code.
     """
@@ -55,7 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser(words[0] if words else None).parse_args(words)
     options.typed = shlex.join(["ferlib", *words])  # result records say what was typed
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()  # a closed pipe shows here, not when Python ends
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells of it once more
+        return 0
     except (ValueError, RuntimeError) as error:
         if not type(error).__module__.startswith("ferlib."):
             raise  # not one of ours: a defect, and its traceback is wanted

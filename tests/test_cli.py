@@ -38,3 +38,11 @@ def test_the_installed_command_gives_one_line_and_code_1(tmp_path: Path) -> None
     )
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr == f"ferlib prepare: {tmp_path / 'no such'}: the folder is not there\n"
+
+
+def test_a_reader_that_closes_the_pipe_ends_it_quietly() -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-m", "ferlib", "doctor"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    command.stdout.close()
+    assert command.stderr.read() == b"" and command.wait() == 0

@@ -42,7 +42,8 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     small = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
     small.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(small, folder / "notebooks" / "small.ipynb")
-    told = subprocess.run(["make", "-n", "lab"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    ask = ["make", "--no-print-directory", "-n", "lab"]  # `make test` may be what runs this
+    told = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     program, *arguments = shlex.split(told.strip().splitlines()[-1])
     assert program == ".venv/bin/jupyter" and arguments[0] == "lab"
     settings = {name: value for name, value in os.environ.items() if name != "FERLIB_STATIC"}

@@ -68,7 +68,7 @@ class Row(NamedTuple):
 
 
 ROWS = (
-    Row("the small network of the page *Try it*, trained from nothing on FER+ on one CPU core, on FER+ validation",
+    Row("the network of the page *Try it*, trained from nothing on FER+ on one CPU core, on FER+ validation",
         "pocket_ferplus", share("accuracy")),
     Row("the small network, trained from nothing on FER+ on two CPU cores, on FER+ validation",
         "small_model_ferplus", share("accuracy")),
