@@ -61,8 +61,11 @@ RULES_OF_LOOK = [
     "link-in-text-block",
     "scrollable-region-focusable",
 ]  # these change with it
-# Everything folded is opened. Of thousands of words of code, one of each colour on each ground is judged.
+# Everything folded is opened, at once: what still fades in has no contrast yet. Of thousands of words of code, one of each colour on each ground is judged.
 PREPARED = """() => {
+    const still = document.createElement('style');
+    still.textContent = '*, *::before, *::after { animation: none !important; transition: none !important; }';
+    document.head.append(still);
     document.querySelectorAll('details').forEach((d) => { d.open = true; });
     const seen = new Set(), again = [];
     for (const word of document.querySelectorAll('.highlight pre span:not(:has(*)):not([id])')) {

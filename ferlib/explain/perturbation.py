@@ -25,8 +25,9 @@ def deletion_insertion(
 ) -> dict[str, Tensor]:
     r"""Area under the class's probability as pixels disappear, and as they appear, the hottest first.
 
-    .. math:: \mathrm{score} = \int_0^1 p_c\bigl(x_s\bigr)\,ds, \qquad
-              x_s = \text{the picture after a share } s \text{ of its pixels was changed}
+    .. math:: \mathrm{score} = \int_0^1 p_c(x_s)\,ds
+
+    where x_s is the picture after a share s of its pixels was changed.
 
     Deletion replaces pixels of the picture, insertion puts them on a picture without details. A good map has
     a low deletion and a high insertion. Whether a drop means "this was the evidence" or "such a picture was

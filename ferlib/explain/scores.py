@@ -11,8 +11,9 @@ from ferlib.explain.picture import enlarge
 def attention_score(heat: Tensor, truth: Tensor, *, threshold: float = 0.5) -> dict[str, Tensor]:
     r"""Score maps against true regions, face by face.
 
-    .. math:: \mathrm{pointing} = [\,T(\arg\max_p M(p)) \ge \theta\,], \qquad
-              \mathrm{energy} = \frac{\sum_p M(p)\,[T(p) \ge \theta]}{\sum_p M(p)}, \qquad
+    .. math:: \mathrm{pointing} = [\,T(\arg\max_p M(p)) \ge \theta\,]
+
+    .. math:: \mathrm{energy} = \frac{\sum_p M(p)\,[T(p) \ge \theta]}{\sum_p M(p)}, \qquad
               \mathrm{area} = \frac{1}{|P|} \sum_p [T(p) \ge \theta]
 
     .. math:: \mathrm{auc} = P\bigl(M(p) > M(q)\bigr) + \tfrac12 P\bigl(M(p) = M(q)\bigr),

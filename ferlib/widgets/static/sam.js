@@ -107,7 +107,8 @@ async function render({ model, el }) {
   const climb = line("fer-climb"), slope = line("fer-slope"), next = line("fer-next");
   const trails = ["gd", "sam"].map((kind) => ({ kind, far: line(`fer-far fer-${kind}`), near: line(`fer-near fer-${kind}`),
     dot: s("circle", { r: 1.1, class: `fer-${kind}` }) }));
-  const svg = s("svg", { viewBox: `0 0 100 ${tall}`, role: "img" }, trails.map((t) => [t.far, t.near]).flat(), ball, slope, next, climb, trails.map((t) => t.dot));
+  const svg = s("svg", { viewBox: `0 0 100 ${tall}`, role: "img",
+    "aria-label": "the loss surface from above, with the ways of gradient descent and SAM; the table beside it has the numbers" }, trails.map((t) => [t.far, t.near]).flat(), ball, slope, next, climb, trails.map((t) => t.dot));
   const handle = h("span", { class: "fer-start", tabindex: 0, role: "application", "aria-label": "starting point: arrow keys move it" });
   const stage = h("div", { class: "fer-surface", style: `aspect-ratio: ${right - left} / ${top - bottom}` }, canvas, svg, handle,
     marks.map(([x, y, text]) => h("span", { class: "fer-place", style: `left:${X([x, y])}%;top:${(Y([x, y]) / tall) * 100}%` }, text)));
