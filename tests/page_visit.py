@@ -61,7 +61,8 @@ RULES_OF_LOOK = [
     "link-in-text-block",
     "scrollable-region-focusable",
 ]  # these change with it
-# Everything folded is opened, at once: what still fades in has no contrast yet. Of thousands of words of code, one of each colour on each ground is judged.
+# Everything folded is opened, at once: what still fades in has no contrast yet. Of thousands of words of
+# code, one of each colour on each ground is judged.
 PREPARED = """() => {
     const still = document.createElement('style');
     still.textContent = '*, *::before, *::after { animation: none !important; transition: none !important; }';
