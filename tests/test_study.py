@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 
-from ferlib.data import SyntheticFaces
+from tests.study_parts import drawn, imported
 
-STUDY = Path(__file__).resolve().parents[1] / "book" / "records" / "study"
 MODULES = ("worker", "records", "contrasts", "faces", "jobs", "measures", "networks", "run", "summarise")
-
-
-class Study:
-    """The study's scripts as modules, imported as they import each other."""
 
 
 @pytest.fixture
 def study(monkeypatch):
-    monkeypatch.syspath_prepend(str(STUDY))
-    found = Study()
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    for name in MODULES:
-        setattr(found, name, importlib.import_module(name))
-    yield found
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-def drawn(study, count: int, seed: int = 0):
-    faces = SyntheticFaces(count, size=48, seed=seed, channels=1, framing="ferplus")
-    batch = faces.batch(range(count))
-    return study.faces.Held(batch["image"], batch["label"], batch["votes"], faces.classes)
+    with imported(monkeypatch, "study", MODULES) as found:
+        yield found
 
 
 def labelled(study, count: int, seed: int):

@@ -3,46 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from ferlib.data import SyntheticFaces
 from ferlib.data.transforms import model_input
 from ferlib.models.batch_transformer import class_batch_attention
+from tests.study_parts import drawn, imported
 
-RECORDS = Path(__file__).resolve().parents[1] / "book" / "records"
 MODULES = ("beside", "worker", "records", "contrasts", "faces", "measures", "maps", "parts", "arms", "views",
            "run", "plan", "summarise")  # fmt: skip
 
 
-class Study:
-    """The study's scripts as modules, imported as they import each other."""
-
-
 @pytest.fixture
 def study(monkeypatch, tmp_path):
-    monkeypatch.setattr(sys, "path", [str(RECORDS / "study_btn"), *sys.path])
-    found = Study()
-    for name in MODULES:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    for name in MODULES:
-        setattr(found, name, importlib.import_module(name))
-    monkeypatch.setattr(found.maps, "FOLDER", tmp_path / "maps")
-    yield found
-    for name in MODULES:
-        sys.modules.pop(name, None)
-
-
-def drawn(study, count: int, seed: int = 0):
-    faces = SyntheticFaces(count, size=48, seed=seed, channels=1, framing="ferplus")
-    batch = faces.batch(range(count))
-    return study.faces.Held(batch["image"], batch["label"], batch["votes"], faces.classes)
+    with imported(monkeypatch, "study_btn", MODULES) as found:
+        monkeypatch.setattr(found.maps, "FOLDER", tmp_path / "maps")
+        yield found
 
 
 def write_maps(study, train: int, valid: int) -> None:

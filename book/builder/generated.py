@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
 
-class Generated(SphinxDirective):
+class Generated(SphinxDirective, ABC):
     """A directive that stands for the Markdown which :meth:`markdown` returns."""
 
+    @abstractmethod
     def markdown(self) -> str:
         """What the page is to show in this place."""
-        raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
         source, line = self.get_source_info()
