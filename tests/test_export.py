@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 import tomllib
 from dataclasses import asdict
 from pathlib import Path
@@ -135,6 +136,15 @@ def test_the_command_exports_a_run_and_says_what_it_wrote(tmp_path, capsys):
     assert main([*words[:-1], "small.pt"]) == 1
     assert main(["export", "--checkpoint", str(tmp_path / "no.safetensors"), "--out", str(out)]) == 1
     assert "no.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
+def test_without_its_extra_it_says_what_to_install(missing, tmp_path, monkeypatch):
+    """A notebook opened alone brings no more than the chapters need."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ExportError, match=f"needs {missing}, of ferlib's extra `export`: pip install onnx"):
+        export_onnx(trained(), tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS, image_size=64)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_shipped_model_is_whole_small_and_packed():

@@ -156,9 +156,8 @@ def test_the_readme_states_what_the_records_hold() -> None:
     assert glance.in_readme(text) == text, "run `python -m book.builder.glance`"
 
 
-@pytest.mark.parametrize("section", ["dependencies"])
-def test_the_package_asks_for_what_the_requirements_ask_for(section: str) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][section]
+def test_the_requirements_bring_what_the_package_asks_for_and_its_export() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     required = {line.split("#")[0].strip() for line in lines} - {""}
-    assert set(project) <= required
+    assert {*project["dependencies"], *project["optional-dependencies"]["export"]} <= required

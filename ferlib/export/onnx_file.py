@@ -110,7 +110,9 @@ def _serialise(whole: WholeClassifier, outputs: int, side: int, told: dict[str, 
         import onnxscript  # noqa: F401 (torch's exporter needs it and says so only in passing)
         from onnx import checker
     except ImportError as error:
-        raise ExportError(f"writing ONNX needs {error.name}: pip install onnx onnxscript") from None
+        raise ExportError(
+            f"writing ONNX needs {error.name}, of ferlib's extra `export`: pip install onnx onnxscript"
+        ) from None
     example = torch.full((2, 1, side, side), 0.5)
     try:
         with warnings.catch_warnings(), torch.no_grad():
