@@ -1,56 +1,76 @@
 """An environment like Colab's: torch and its kin are there, the repository and ferlib are not.
 
-It is a virtual environment of the Python that runs the tests. What Colab has is linked into it, one
-distribution at a time, from where the tests run; everything else pip has to bring, as it has to there.
+It is a virtual environment of the Python that runs the tests, or of the one that FERLIB_COLAB_PYTHON names
+(another version, for example; it needs torch, torchvision, numpy, ipykernel and pip). What Colab has is
+linked into it, one distribution at a time, from where that Python finds it; everything else pip has to bring,
+as it has to there.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
 import sys
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from importlib.metadata import Distribution
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-# What the barest machine has, and what of our requirements Colab has besides; each with all that it needs.
+PYTHON = os.environ.get("FERLIB_COLAB_PYTHON") or sys.executable
+# What the barest machine has, and what of ours Colab has besides (its own list of versions, June 2026: Python
+# 3.12, torch 2.11); each with all that it needs.
 BARE = ("torch", "torchvision", "numpy", "ipykernel")
 COLAB = (*BARE, "timm", "safetensors", "pillow", "pyyaml", "tqdm", "scikit-learn", "scipy", "scikit-image",
-         "matplotlib", "seaborn", "ipywidgets", "opencv-python-headless", "pandas", "protobuf")  # fmt: skip
-OLDER = {"filelock"}  # Colab's is older than ferlib asks for, so pip brings it in any case
+         "matplotlib", "ipywidgets", "anywidget", "opencv-python-headless", "pandas", "protobuf",
+         "flatbuffers", "filelock", "fsspec[http]")  # fmt: skip
+# What pip has to bring into Colab. Each name more is a longer wait for everybody who opens a chapter there.
+BROUGHT = {"ferlib", "lightning-fabric", "lightning-utilities", "torchmetrics", "grad-cam", "ttach",
+           "onnxruntime"}  # fmt: skip
+# What only this computer needs, to build the book, to test it, to write ONNX.
+NOT_THERE = {"jupyterlab", "jupyter-book", "sphinx", "notebook", "pytest", "onnx", "onnxscript"}
 
 
-def with_needs(*names: str) -> dict[str, Distribution]:
-    """These distributions, also written `name[extra]`, and all that they need, by normalised names."""
+def with_needs(
+    *names: str, paths: list[str] | None = None, python: str | None = None
+) -> dict[str, Distribution]:
+    """These distributions, also written `name[extra]`, and all that they need, by normalised names.
+
+    ``paths`` and ``python``: where another Python finds them, and its version; without them it is this one.
+    """
+    machine = {"python_version": python.rpartition(".")[0], "python_full_version": python} if python else {}
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
     waiting = [Requirement(name) for name in names]
     while waiting:
         wanted = waiting.pop()
         name = canonicalize_name(wanted.name)
-        try:
-            found.setdefault(name, distribution(name))
-        except PackageNotFoundError:
-            continue  # of another platform, or not wanted here
+        if name not in found:
+            there = next(iter(Distribution.discover(name=name, path=paths or sys.path)), None)
+            if there is None:
+                continue  # of another platform, or not wanted here
+            found[name] = there
         for extra in {"", *wanted.extras}:
             if (name, extra) not in seen:
                 seen.add((name, extra))
                 needs = [Requirement(line) for line in found[name].requires or ()]
-                waiting += [r for r in needs if r.marker is None or r.marker.evaluate({"extra": extra})]
+                waiting += [
+                    r for r in needs if r.marker is None or r.marker.evaluate({**machine, "extra": extra})
+                ]
     return found
 
 
 def make(folder: Path, *, bare: bool = False) -> Environment:
     """The environment, in a folder of its own."""
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "python")], check=True)
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(folder / "python")], check=True)
     there = folder / "there"
     there.mkdir()
-    for name, dist in with_needs(*(BARE if bare else COLAB), "pip").items():
-        if name in OLDER:
-            continue
+    ask = "import json, platform, sys; print(json.dumps([sys.path[1:], platform.python_version()]))"
+    told = subprocess.run([PYTHON, "-c", ask], check=True, capture_output=True, text=True, cwd=folder)
+    paths, version = json.loads(told.stdout)
+    for dist in with_needs(*(BARE if bare else COLAB), "pip", paths=paths, python=version).values():
         tops = {Path(str(file)).parts[0] for file in dist.files or ()} - {"..", "__pycache__", "share"}
         for top in tops:
             source = Path(str(dist.locate_file(top)))
@@ -79,6 +99,14 @@ class Environment:
         return subprocess.run(
             [str(self.python), *command], cwd=cwd, env=self.settings(**more), capture_output=True, text=True
         )
+
+    def brought(self) -> set[str]:
+        """Names of the distributions that pip put here, beside what was there."""
+        return {canonicalize_name(d.metadata["Name"]) for d in Distribution.discover(path=[str(self.site)])}
+
+    def megabytes(self) -> float:
+        """Size on disk of what pip put here."""
+        return sum(p.stat().st_size for p in self.site.rglob("*") if p.is_file()) / 1e6
 
     def has(self, name: str) -> str:
         """The version of a distribution as this environment sees it, and where it lies; "" without it."""

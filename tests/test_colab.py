@@ -1,7 +1,8 @@
 """Notebooks opened alone in an environment like Colab's: the set-up cell brings all that they need.
 
 `make colab-check` runs every chapter on a machine that has no more than torch, torchvision and numpy
-(FERLIB_COLAB=bare); without that variable one chapter runs beside what Colab has.
+(FERLIB_COLAB=bare); without that variable one chapter runs beside what Colab has. FERLIB_COLAB_PYTHON names
+another Python to do it with (see tests/colab.py).
 """
 
 from __future__ import annotations
@@ -53,10 +54,20 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> colab.Environment:
         pytest.skip("no package index can be reached, so nothing can be installed as Colab does")
     assert done.returncode == 0, done.stdout + done.stderr
     seconds, busy = time.monotonic() - started, sum(os.times()[2:4]) - before_it
-    print(f"\nthe set-up cell took {seconds:.0f} s, {busy:.0f} s of them on a processor")
+    print(f"\nthe set-up cell took {seconds:.0f} s, {busy:.0f} s of them on a processor, and brought "
+          f"{machine.megabytes():.0f} MB: {', '.join(sorted(machine.brought()))}")  # fmt: skip
     assert str(machine.site) in machine.has("ferlib"), "not installed, or found somewhere else"
     assert {name: machine.has(name) for name in KEPT} == before, "the installation replaced what was there"
     return machine
+
+
+def test_the_set_up_cell_brings_no_more_than_a_chapter_needs(machine: colab.Environment) -> None:
+    """What is asked for directly is all that is missing, and nothing that only builds or tests the book."""
+    brought = machine.brought()
+    assert not brought & colab.NOT_THERE
+    assert not {name for name in brought if name in KEPT or name.startswith(("nvidia", "triton"))}
+    if not EVERY:
+        assert brought == colab.BROUGHT
 
 
 def test_every_chapter_has_the_same_set_up_cell() -> None:
