@@ -25,10 +25,12 @@ PYTHON = os.environ.get("FERLIB_COLAB_PYTHON") or sys.executable
 BARE = ("torch", "torchvision", "numpy", "ipykernel")
 COLAB = (*BARE, "timm", "safetensors", "pillow", "pyyaml", "tqdm", "scikit-learn", "scipy", "scikit-image",
          "matplotlib", "ipywidgets", "anywidget", "opencv-python-headless", "pandas", "protobuf",
-         "flatbuffers", "filelock", "fsspec[http]")  # fmt: skip
+         "flatbuffers", "fsspec[http]")  # fmt: skip
+# Colab's is 3.29, which empties the file of a lock that another process holds: pip brings a newer one.
+OLDER = {"filelock"}
 # What pip has to bring into Colab. Each name more is a longer wait for everybody who opens a chapter there.
 BROUGHT = {"ferlib", "lightning-fabric", "lightning-utilities", "torchmetrics", "grad-cam", "ttach",
-           "onnxruntime"}  # fmt: skip
+           "onnxruntime", *OLDER}  # fmt: skip
 # What only this computer needs, to build the book, to test it, to write ONNX.
 NOT_THERE = {"jupyterlab", "jupyter-book", "sphinx", "notebook", "pytest", "onnx", "onnxscript"}
 
@@ -70,7 +72,8 @@ def make(folder: Path, *, bare: bool = False) -> Environment:
     ask = "import json, platform, sys; print(json.dumps([sys.path[1:], platform.python_version()]))"
     told = subprocess.run([PYTHON, "-c", ask], check=True, capture_output=True, text=True, cwd=folder)
     paths, version = json.loads(told.stdout)
-    for dist in with_needs(*(BARE if bare else COLAB), "pip", paths=paths, python=version).values():
+    had = with_needs(*(BARE if bare else COLAB), "pip", paths=paths, python=version)
+    for dist in (dist for name, dist in had.items() if name not in OLDER):
         tops = {Path(str(file)).parts[0] for file in dist.files or ()} - {"..", "__pycache__", "share"}
         for top in tops:
             source = Path(str(dist.locate_file(top)))
