@@ -69,7 +69,8 @@ lock: .venv/tools/bin/uv
 		--custom-compile-command "make lock" -o requirements.lock requirements.txt pyproject.toml
 
 audit: .venv/tools/bin/uv
-	.venv/tools/bin/pip-audit -r requirements.lock --no-deps --disable-pip --strict
+	.venv/tools/bin/pip-audit -r requirements.lock --no-deps --disable-pip --strict || { \
+		echo "NOT PASSED: a known hole is listed above, or a package could not be looked up, and then nothing was audited."; exit 1; }
 
 format: .venv/.dev
 	.venv/bin/python -m ruff check --fix .
