@@ -87,12 +87,6 @@ def priors(loss: str) -> list[Job]:
     ]
 
 
-def baseline() -> list[Job]:
-    """The plain residual network at full size: all faces, votes, eleven epochs."""
-    changes = {"targets": "votes", "epochs": 11, "lr": 4e-3, "weight_decay": 0.02}
-    return [Job("baseline", "residual", s, "residual", changes=changes, keep=True) for s in SEEDS]
-
-
 def pretraining(backbone: str) -> Job:
     """A backbone behind a resizer that draws its rule anew for each batch, so that no rule is at home."""
     options = {"resizer": "any rule", "spatial_transformer": False}
@@ -113,12 +107,15 @@ def protocol() -> list[Job]:
 
 
 def resizers(backbone: str) -> list[Job]:
-    """A backbone pretrained on other faces behind four resizers, two of them with a spatial transformer."""
+    """A backbone pretrained on other faces behind four resizers, two of them with a spatial transformer.
+
+    With vit, one more arm has the learned resizer read at the exact ratio.
+    """
     start = pretraining(backbone)
     turns = {**LARGE, "epochs": 3, "augment_options": {"erase": 0.0, "rotation": 30.0}}
     arms: dict[str, dict[str, Any]] = {front: {"resizer": front} for front in FRONTS}
-    # the neural resizer reads at the rounded factor; this one at the exact ratio
-    arms["neural, exact size"] = {"resizer": "neural", "resizer_options": {"sampling": "exact-size"}}
+    if backbone == "vit":  # the neural resizer reads at the rounded factor; this one at the exact ratio
+        arms["neural, exact size"] = {"resizer": "neural", "resizer_options": {"sampling": "exact-size"}}
     found = [start]
     for seed in SEEDS:
         for arm, options in arms.items():
@@ -135,6 +132,8 @@ def resizers(backbone: str) -> list[Job]:
 def queue() -> list[Job]:
     """All runs in order."""
     known = [job for job in losses(0.0) if job.arm.startswith("F-PDLS")]
-    jobs = [*known, *priors("F-PDLS"), *losses(0.0), *losses(0.4), *resizers("vit"), *baseline()]
-    jobs += [*protocol(), *resizers("conv"), *resizers("swin"), *losses(0.2), *priors("PDLS")]
+    judged = protocol()
+    jobs = [*known, *priors("F-PDLS"), *losses(0.0), *resizers("vit"), *losses(0.4), *resizers("conv")]
+    jobs += [job for job in judged if job.network == "residual-small"]
+    jobs += [*resizers("swin"), *losses(0.2), *judged, *priors("PDLS")]
     return list({job.key: job for job in jobs}.values())

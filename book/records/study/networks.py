@@ -1,8 +1,7 @@
-"""The networks of the study, by name; the two residual networks are ``timm``'s with other widths.
+"""The networks of the study, by name; the residual network is ``timm``'s with other widths.
 
-``residual`` (1.56 M parameters, 68 M multiply-adds) is the plain network beside every arm; ``residual-small``
-(0.31 M, 10 M) is what can be trained seventy times. ``vit``, ``swin`` and ``conv`` stand behind a resizer:
-faces of 48 pixels enlarged to 96, resized to 56.
+``residual-small`` (0.31 M parameters, 10 M multiply-adds) is what can be trained seventy times. ``vit``,
+``swin`` and ``conv`` stand behind a resizer: faces of 48 pixels enlarged to 96, resized to 56.
 """
 
 from __future__ import annotations
@@ -70,13 +69,9 @@ def make(name: str, seed: int, **options: Any) -> nn.Module:
         torch.manual_seed(seed)
         if name in BACKBONES:
             return behind_a_resizer(name, **options)
-        if name == "residual":
-            widths = {"layers": (2, 1, 2, 1), "channels": (32, 64, 128, 256)}
-        elif name == "residual-small":
-            widths = NARROW
-        else:
+        if name != "residual-small":
             raise ValueError(f"no network {name!r}")
-        model = timm.create_model("resnet18", num_classes=8, **widths, **options)
+        model = timm.create_model("resnet18", num_classes=8, **NARROW, **options)
         model.maxpool = nn.Identity()
         return model
 

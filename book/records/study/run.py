@@ -5,8 +5,8 @@
     FERLIB_DATA=/path/to/FERPlus python book/records/study/run.py --only "losses | PDLS" --until 17:15
 
 A run that has its line is not done again. A queue that was stopped goes on with the run it was in, from its
-last checkpoint in ``--runs``. Two of these commands may work at the same time. Weights that others build on,
-and those of the plain residual network, stay there; what else a run wrote goes when its line is kept.
+last checkpoint in ``--runs``. Two of these commands may work at the same time. Weights that others build on
+stay there; what else a run wrote goes when its line is kept.
 
 All runs of a question have to come from the same training code, or their random draws are not the same and
 nothing is paired: the rows say which it was (``source``), and ``summarise.py`` refuses to mix. While

@@ -63,14 +63,15 @@ def priors(rows: dict[str, Any], loss: str) -> tuple[Runs, list[Contrast]]:
 
 
 def resizers(rows: dict[str, Any], backbone: str) -> tuple[Runs, list[Contrast]]:
-    """A backbone's seven arms: five pairs of resizers, two spatial transformers, one sampling."""
-    names = [*FRONTS, *(f"{front} | STN" for front in TURNED), "neural, exact size"]
+    """A backbone's arms: five pairs of resizers, two spatial transformers; with vit, one sampling."""
+    exact = ["neural, exact size"] if backbone == "vit" else []
+    names = [*FRONTS, *(f"{front} | STN" for front in TURNED), *exact]
     runs = runs_of(rows, [f"resizers | {backbone} | {name}" for name in names])
     runs = dict(zip(names, runs.values(), strict=True))
     found = [minus(front, "bilinear", 3) for front in FRONTS if front != "bilinear"]
     found += [minus("neural", rule, 3) for rule in ("bicubic", "antialiased")]
     found += [minus(f"{front} | STN", front, 2) for front in TURNED]
-    return runs, [*found, minus("neural, exact size", "neural", 1)]
+    return runs, found + [minus(name, "neural", 1) for name in exact]
 
 
 def gains(rows: dict[str, Any]) -> tuple[Runs, list[Contrast]]:
@@ -142,8 +143,6 @@ def main() -> None:
     for b in BACKBONES:
         plans[f"resizers_{b}"] = (f"{b} behind four resizers", lambda b=b: resizers(rows, b))
     plans["gains"] = ("The learned resizer's gain by backbone", lambda: gains(rows))
-    base = "baseline | residual"
-    plans["baseline"] = ("The plain residual network", lambda: (runs_of(rows, [base]), []))
     for name, (what, plan) in plans.items():
         try:
             runs, contrasts = plan()

@@ -1,0 +1,67 @@
+"""The kept checkpoints, measured: which recipe and seed made each of them, and what it answers on FER+.
+
+    FERLIB_DATA=/path/to/FERPlus python book/records/checkpoints.py
+
+Writes ``book/results/checkpoint_<name>.json`` for every file of ``book/checkpoints``: scores on FER+'s
+validation split (which also chose the epoch, so they are slightly kind), as it is and with a mean over face
+and mirror image, SHA-256, and the command that trains it again. FER+'s test split is left to the reader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ferlib.commands.networks import Network
+from ferlib.data import FERPlus
+from ferlib.data.faces import KeptFaces
+from ferlib.evaluation import measured, predict, scores
+
+FOLDER = Path(__file__).parents[1] / "checkpoints"
+
+
+class WithMirror(nn.Module):
+    """A network asked twice: the mean of its probabilities for a face and for its mirror image, as logits."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        both = [self.network(view).softmax(1) for view in (image, image.flip(-1))]
+        return torch.stack(both).mean(0).clamp_min(1e-12).log()
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    valid = KeptFaces(FERPlus(os.environ["FERLIB_DATA"], "valid"))
+    for path in sorted(FOLDER.glob("*.safetensors")):
+        network = Network.find(str(path))
+        recipe, made = network.recipe, network.stored["record"]
+        model = network.build(len(valid.classes))
+        logits, labels = predict(model, valid, **network.inputs())
+        record = measured(logits, labels, valid, split="valid")
+        twice, _ = predict(WithMirror(model), valid, **network.inputs())
+        for name, number in scores(labels, twice, list(valid.classes), bins=15, resamples=1000).items():
+            record.numbers[f"with its mirror image | {name}"] = number
+        record.name = f"checkpoint_{path.stem}"
+        record.what = f"{path.name}, a kept checkpoint, on FER+ validation faces"
+        record.settings |= {"recipe": network.stored["recipe"], "seed": recipe.seed, **network.inputs()}
+        record.extra |= {
+            "file": f"book/checkpoints/{path.name}",
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+            "parameters": sum(p.numel() for p in model.parameters()),
+            "chosen epoch": made["epoch"],
+            "make it again": f"ferlib train --recipe {recipe.name} --seed {recipe.seed} --data FERPlus",
+        }
+        record.command = "FERLIB_DATA=/path/to/FERPlus python book/records/checkpoints.py"
+        print(record.save(), record.numbers["accuracy"].percent())
+
+
+if __name__ == "__main__":
+    main()
