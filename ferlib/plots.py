@@ -127,20 +127,18 @@ def matrix(
         width = max(3.0, 0.62 * array.shape[1] + 1.6) if fmt else 4.2
         height = max(2.4, 0.45 * array.shape[0] + 1.2) if fmt else 3.6
         _, ax = plt.subplots(figsize=(width, height))
-    image = ax.imshow(array, cmap=cmap, vmin=vmin, vmax=vmax, aspect="auto" if fmt else "equal")
+    from seaborn import heatmap  # here, for it brings pandas, and most figures have no matrix
+
+    heatmap(
+        array, ax=ax, cmap=cmap, vmin=vmin, vmax=vmax, square=not fmt, cbar=False, annot=bool(fmt),
+        fmt=fmt or "", annot_kws={"fontsize": 8.5}, xticklabels=list(columns) or "auto",
+        yticklabels=list(rows) or "auto",
+    )  # fmt: skip
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
     if len(columns):
-        ax.set_xticks(range(len(columns)), columns, rotation=40, ha="right", rotation_mode="anchor")
-    if len(rows):
-        ax.set_yticks(range(len(rows)), rows)
-    ax.tick_params(length=0)
-    for side in ax.spines.values():
-        side.set_visible(False)
-    if fmt:
-        for (i, j), value in np.ndenumerate(array):
-            r, g, b, _ = image.cmap(image.norm(value))
-            ink = INK if 0.299 * r + 0.587 * g + 0.114 * b > 0.5 else "white"
-            ax.text(j, i, format(value, fmt), ha="center", va="center", color=ink, fontsize=8.5)
+        ax.set_xticks(ax.get_xticks(), columns, rotation=40, ha="right", rotation_mode="anchor")
+    ax.tick_params(length=0, axis="both")
+    ax.tick_params(axis="y", labelrotation=0)
     return ax.figure
 
 

@@ -27,7 +27,7 @@ from ferlib.home import settle
 settle()  # FERLIB_HOME may stand for some of the SETTINGS below
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "_build" / ".jupyter_cache"
-PACKAGES = ("torch", "torchvision", "timm", "numpy", "matplotlib", "scikit-learn", "grad-cam")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "matplotlib", "seaborn", "scikit-learn", "grad-cam")
 SETTINGS = ("FERLIB_DATA", "FERLIB_PROFILE", "FERLIB_WEIGHTS")
 # No kernel stands behind a page: ferlib.widgets chooses the static form of its figures when this is set.
 STATIC = {"FERLIB_STATIC": "1"}
