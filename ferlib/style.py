@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+from ferlib.dark import dark_twin
 
 __all__ = ["EMOTION_COLOURS", "KEY", "QUERY", "VALUE", "use_style"]
 
@@ -29,7 +33,8 @@ def use_style() -> None:
     """Use the book's figure style, and show a returned Figure once, at twice the resolution.
 
     Shape: nothing in, nothing out. In a notebook an open figure would be shown a second time at the end of
-    its cell, so open figures are closed after each cell. Used by the set-up cell of every chapter.
+    its cell, so open figures are closed after each cell. While the book is built (``FERLIB_STATIC=1``) each
+    figure is also drawn for dark pages. Used by the set-up cell of every chapter.
     """
     plt.style.use(_STYLE)
     try:
@@ -50,6 +55,8 @@ def use_style() -> None:
         if getattr(hook, "__name__", "") == "flush_figures":
             shell.events.unregister("post_execute", hook)
     shell.events.register("post_execute", _close_all)
+    if os.environ.get("FERLIB_STATIC") == "1":
+        shell.display_formatter.mimebundle_formatter.for_type(Figure, dark_twin)
 
 
 def _close_all() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from book.builder import __main__ as builder
-from book.builder import api, handouts, mathjax, notebooks, paper
+from book.builder import api, dark, handouts, mathjax, notebooks, paper
+from ferlib.dark import GROUND
 from tests.links import broken
 from tests.page_visit import visit
 from tests.reader import Reader
@@ -105,6 +109,56 @@ def test_interactive_figures_live_without_a_kernel(html: Path, browser, name: st
         assert reader.overflow() <= 1
         assert reader.outside == [] and reader.errors == []
         assert "AnyModel" not in page_file.read_text(encoding="utf-8"), "the figure is in the page twice"
+
+
+GROUND_RGB = tuple(round(255 * part) for part in to_rgb(GROUND))
+
+
+@pytest.mark.parametrize("name", [path.stem for path in notebooks.chapters()])
+def test_every_figure_of_a_chapter_has_a_dark_twin(html: Path, name: str) -> None:
+    figures = dark.FIGURE.findall((html / "notebooks" / f"{name}.html").read_text(encoding="utf-8"))
+    assert figures
+    for _, digest in figures:
+        with Image.open(html / "_images" / f"{digest}.webp") as light:
+            size = light.size
+        with Image.open(html / "_images" / f"{digest}{dark.ENDING}") as twin:
+            assert twin.size == size
+            assert twin.convert("RGBA").getpixel((0, 0)) == (*GROUND_RGB, 255)
+
+
+# Loads the twins as the page does, and says which are not shown exactly upon their figures.
+TWINS_ASTRAY = """async () => {
+    const astray = [];
+    for (const twin of document.querySelectorAll('.in-the-dark')) {
+        const picture = new Image(), figure = twin.previousElementSibling;
+        picture.src = getComputedStyle(twin).backgroundImage.slice(5, -2);
+        await picture.decode();
+        const [a, b] = [twin, figure].map((e) => e.getBoundingClientRect());
+        const apart = Math.max(...['x', 'y', 'width', 'height'].map((k) => Math.abs(a[k] - b[k])));
+        if (apart > 1 || !twin.checkVisibility() || picture.naturalWidth !== figure.naturalWidth)
+            astray.push(figure.alt);
+    }
+    return astray;
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 380])
+def test_figures_take_the_colours_of_the_theme(html: Path, browser, width: int) -> None:
+    with Reader(browser, html / "notebooks" / "04_batch_attention.html", width=width) as reader:
+        page, twins = reader.page, reader.page.locator(".in-the-dark")
+        assert twins.count() == page.locator(".cell_output img[src*='_images/']").count() >= 5
+        assert not twins.first.is_visible() and not any(dark.ENDING in url for url in reader.inside)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function("document.documentElement.dataset.theme === 'dark'")
+        assert page.evaluate(TWINS_ASTRAY) == []
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert ground == "rgb({}, {}, {})".format(*GROUND_RGB), "figures have another ground than pages"
+        for n in range(twins.count()):
+            with Image.open(io.BytesIO(twins.nth(n).screenshot())) as seen:
+                assert seen.convert("RGB").getpixel((2, 2)) == GROUND_RGB
+        page.emulate_media(media="print")
+        assert not twins.first.is_visible(), "a dark figure would be printed"
+        assert reader.errors == []
 
 
 def test_every_inner_link_leads_somewhere(html: Path) -> None:

@@ -3,7 +3,8 @@
 * A cached output never hides a change of the library, also when `jupyter-book build .` is called by hand.
 * Interactive figures are the ones that need no kernel.
 * MathJax is served by the book itself where it has been brought in.
-* Pictures that cells drew are served light, and what the theme leaves out for screen readers is put in.
+* Pictures that cells drew are served light, each figure in the colours of the reader's theme.
+* What the theme leaves out for screen readers is put in.
 * The page "Try it" has its model, its detector and its samples.
 * The pages on the library, the results and the build itself are made from what is there.
 """
@@ -19,7 +20,7 @@ from sphinx.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from book.builder import accessible, api, expected, mathjax, notebooks, pages, pictures, try_it
+from book.builder import accessible, api, dark, expected, mathjax, notebooks, pages, pictures, try_it
 
 
 def _use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -39,6 +40,7 @@ def _make_try_it(app: Sphinx) -> None:
 def _finish(app: Sphinx, error: Exception | None) -> None:
     if error is None and app.builder.format == "html":
         pictures.lighten(Path(app.outdir))
+        dark.dress(Path(app.outdir))
         accessible.mend_pages(Path(app.outdir))
 
 

@@ -15,21 +15,29 @@ from PIL import Image
 
 from book.builder.notebooks import CACHE
 
-KEPT = CACHE / "pictures"
 WITHOUT_LOSS = 100_000  # bytes up to which a picture stays as it is to the last bit
 QUALITY = 92
+HEAVY = 250_000  # bytes above which a sheet of a hundred faces, four dots to a pixel, can spare some more
+QUALITY_OF_HEAVY = 84
+KEPT = CACHE / f"pictures_{QUALITY}_{QUALITY_OF_HEAVY}"
 NAMES = re.compile(r"(?<=_images/)([0-9a-f]{64})\.png")
 
 
 def coded(path: Path) -> bytes:
     """A PNG file as WebP: without loss where that is small, else nearly so; transparency is kept."""
     with Image.open(path) as picture:
-        exact, near = io.BytesIO(), io.BytesIO()
-        picture.save(exact, "WEBP", lossless=True)
-        if exact.tell() <= WITHOUT_LOSS:
-            return exact.getvalue()
-        picture.save(near, "WEBP", quality=QUALITY)
-        return min(exact.getvalue(), near.getvalue(), key=len)
+        exact = webp(picture, lossless=True)
+        if len(exact) <= WITHOUT_LOSS:
+            return exact
+        near = min(exact, webp(picture, quality=QUALITY), key=len)
+        return near if len(near) <= HEAVY else webp(picture, quality=QUALITY_OF_HEAVY)
+
+
+def webp(picture: Image.Image, **how) -> bytes:
+    """A picture as the bytes of a WebP file; ``how`` goes to Pillow."""
+    data = io.BytesIO()
+    picture.save(data, "WEBP", **how)
+    return data.getvalue()
 
 
 def lighten(pages: Path) -> int:

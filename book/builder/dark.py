@@ -1,0 +1,92 @@
+"""Figures of the chapters in the colours of the reader's theme, without storing a face twice.
+
+While the chapters run, each figure is drawn for light pages and for dark ones (``ferlib.dark``). On the page
+the dark twin lies upon the light figure as the ground of an empty element that only the dark theme shows: one
+picture for a screen reader, one number, one caption, and nothing more to load for who reads in the light. The
+twin has holes where both are equal, in faces above all, and the light figure shows through. A figure without
+a twin stands in a light panel.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import nbformat
+import numpy as np
+from PIL import Image
+
+from book.builder import notebooks
+from book.builder.pictures import KEPT, webp
+from ferlib.dark import TWIN
+
+ENDING = "_dark.webp"
+FIGURE = re.compile(r'<img [^>]*?src="([^"]*_images/)([0-9a-f]{64})\.webp"[^>]*>')
+DRESSED = """<span class="two-themes">{img}<span class="in-the-dark" \
+style="background-image: url({address})"></span></span>"""
+
+
+def drawn() -> Iterator[tuple[bytes, bytes]]:
+    """The figures of the executed chapters, each as two PNG files: for light pages, for dark ones."""
+    cache = notebooks.open_cache()
+    for path in notebooks.chapters():
+        try:
+            record = cache.match_cache_notebook(nbformat.read(path, as_version=4))
+        except KeyError:
+            continue
+        for cell in cache.get_cache_bundle(record.pk).nb.cells:
+            for output in cell.get("outputs", ()):
+                data = output.get("data", {})
+                if TWIN in data and "image/png" in data:
+                    yield b64decode(data["image/png"]), b64decode(data[TWIN])
+
+
+def coat(light: bytes, dark: bytes) -> bytes:
+    """What lies upon a figure in the dark: its dark twin, with holes where the light one is the same.
+
+    Shape: two PNG files in, a WebP file without loss out. Raises ``ValueError`` where their sizes differ.
+    """
+    below, above = (np.array(Image.open(io.BytesIO(png)).convert("RGBA")) for png in (light, dark))
+    if below.shape != above.shape:
+        raise ValueError(f"a figure and its dark twin differ in size: {below.shape} and {above.shape}")
+    same = (below[..., 3] == 255) & (below == above).all(-1)
+    above[same] = 0
+    return webp(Image.fromarray(above), lossless=True, quality=100)
+
+
+def dressed(text: str, twins: set[str]) -> str:
+    """One page on which each figure whose digest is among ``twins`` has its dark twin."""
+
+    def both(found: re.Match) -> str:
+        folder, digest = found.groups()
+        if digest not in twins:
+            return found[0]
+        return DRESSED.format(img=found[0], address=folder + digest + ENDING)
+
+    return FIGURE.sub(both, text)
+
+
+def dress(pages: Path) -> int:
+    """Give the cells' figures of the built pages in a folder their dark twins; return how many there are."""
+    images, twins = pages / "_images", set()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    for light, dark in drawn():
+        digest = sha256(light).hexdigest()  # MyST-NB names the light figure so
+        if not (images / f"{digest}.webp").exists():
+            continue
+        kept = KEPT / f"{digest[:32]}_{sha256(dark).hexdigest()[:32]}{ENDING}"
+        if not kept.exists():
+            part = kept.with_suffix(".part")
+            part.write_bytes(coat(light, dark))
+            part.replace(kept)
+        (images / f"{digest}{ENDING}").write_bytes(kept.read_bytes())
+        twins.add(digest)
+    for page in pages.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        if (new := dressed(text, twins)) != text:
+            page.write_text(new, encoding="utf-8")
+    return len(twins)

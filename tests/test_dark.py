@@ -1,0 +1,177 @@
+"""Figures for dark pages: what is exchanged, what stays, and that everything is put back."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from base64 import b64decode
+from hashlib import sha256
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from book.builder import dark as pages
+from ferlib import plots
+from ferlib.dark import GROUND, TWIN, contrast, dark_colour, dark_twin, in_the_dark
+from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE
+
+FACE = np.linspace(0, 1, 48 * 48).reshape(1, 48, 48)
+
+
+def png(fig, **how) -> bytes:
+    data = io.BytesIO()
+    fig.savefig(data, dpi=100, **how)
+    return data.getvalue()
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.array(Image.open(io.BytesIO(data)).convert("RGBA"))
+
+
+@pytest.fixture
+def figure():
+    """A face with its name and a mark on it beside bars with numbers in them, under the book's style."""
+    with plt.style.context("default"):
+        plots.use_style()
+        fig, (left, right) = plt.subplots(1, 2, figsize=(5, 2.4))
+        plots.show_face(left, FACE, "fear")
+        left.text(24, 24, "on it", color=INK)
+        left.axhline(15.5, color="white")
+        right.barh([0, 1, 2], [3, 2, 1], color=[QUERY, "#7F7F7F", "none"], edgecolor="#555555")
+        right.text(1, 0, "3", color="white")
+        right.text(1, 1, "2", color="white")
+        right.axvline(1.5, color=INK)
+        right.set_xlabel("votes")
+        yield fig
+        plt.close(fig)
+
+
+@pytest.mark.parametrize("grey", [INK, "#555555", "#888888", "#d3d3d3", "white"])
+def test_a_grey_stands_out_from_the_dark_as_it_did_from_white(grey: str) -> None:
+    there = min(contrast(grey, "white"), 12)
+    assert contrast(dark_colour(grey)[:3], GROUND) == pytest.approx(there, rel=0.02)
+
+
+@pytest.mark.parametrize("colour", [*EMOTION_COLOURS.values(), QUERY, KEY, VALUE, "#2f4f7f", "#7a2f5a"])
+def test_shapes_are_seen_and_words_are_read(colour: str) -> None:
+    assert contrast(dark_colour(colour)[:3], GROUND) >= 2.99
+    assert contrast(dark_colour(colour, text=True)[:3], GROUND) >= 4.49
+    assert contrast(dark_colour("#9a9a9a", text=True)[:3], GROUND) >= 4.49, "too faint to be read"
+
+
+def test_the_palette_stays_itself() -> None:
+    kept = [colour for name, colour in EMOTION_COLOURS.items() if name != "neutral"]  # which is a grey
+    assert [to_hex(dark_colour(colour)) for colour in kept] == [colour.lower() for colour in kept]
+    assert dark_colour((0, 0, 0, 0.25))[3] == 0.25
+    with pytest.raises(ValueError):
+        dark_colour("no colour")
+
+
+def test_contrast_is_that_of_the_guidelines() -> None:
+    assert contrast("black", "white") == pytest.approx(21)
+    assert contrast("#767676", "white") == pytest.approx(4.54, abs=0.01)  # the lightest grey for text there
+
+
+def test_ink_is_light_and_what_lies_upon_a_picture_or_a_colour_stays(figure) -> None:
+    left, right = figure.axes
+    on_blue, on_grey = right.texts
+    with in_the_dark(figure):
+        for text in (left.title, right.xaxis.label, *right.get_xticklabels()):
+            assert contrast(text.get_color()[:3], GROUND) >= 4.5
+        assert contrast(right.spines["left"].get_edgecolor()[:3], GROUND) > 9
+        assert left.texts[0].get_color() == INK and left.lines[0].get_color() == "white"
+        assert on_blue.get_color() == "white", "a label was chosen for its bar"
+        assert contrast(on_grey.get_color()[:3], right.patches[1].get_facecolor()[:3]) > 3
+        assert to_hex(right.patches[0].get_facecolor()) == QUERY.lower()
+        assert right.patches[2].get_facecolor()[3] == 0, "an empty bar was filled"
+        assert to_hex(figure.get_facecolor()) == GROUND
+
+
+def test_an_ink_line_across_a_bar_has_a_dark_rim(figure) -> None:
+    (line,) = figure.axes[1].lines
+    with in_the_dark(figure):
+        assert contrast(line.get_color()[:3], GROUND) > 9
+        assert line.get_path_effects()
+    assert line.get_color() == INK and not line.get_path_effects()
+
+
+def test_everything_is_put_back_also_after_an_error(figure) -> None:
+    before = png(figure)
+    with in_the_dark(figure):
+        assert png(figure) != before
+    assert png(figure) == before
+    with pytest.raises(RuntimeError), in_the_dark(figure):
+        raise RuntimeError
+    assert png(figure) == before
+
+
+def test_a_twin_keeps_size_and_picture_and_wears_them_through_its_holes(figure) -> None:
+    light = png(figure, transparent=True)
+    with in_the_dark(figure):
+        dark = png(figure, transparent=False, facecolor=GROUND)
+    coat = pixels(pages.coat(light, dark))
+    below, wanted = pixels(light), pixels(dark)
+    assert (wanted[..., 3] == 255).all() and to_hex(wanted[0, 0, :3] / 255) == GROUND
+    together = np.where(coat[..., 3:] == 0, below, coat)
+    assert (together == wanted).all(), "coat and light figure do not make the dark one"
+    box = figure.axes[0].images[0].get_window_extent()
+    assert (coat[..., 3] == 0).sum() > 0.95 * box.width * box.height, "the face is stored a second time"
+    with pytest.raises(ValueError, match="differ in size"):
+        pages.coat(light, png(figure, pad_inches=1))
+
+
+def test_figures_of_the_library_are_read_in_the_dark() -> None:
+    names = list(EMOTION_COLOURS)
+    figures = [
+        plots.confusion(np.eye(8) * 40 + 3, names),
+        plots.bars(range(1, 9), names, errors=np.ones(8), colours=list(EMOTION_COLOURS.values())),
+        plots.curves(range(3), {name: [n, n, n] for n, name in enumerate(names)}),
+        plots.votes(range(8), names, title="votes"),
+    ]
+    for fig in figures:
+        data, _ = dark_twin(fig)
+        picture = pixels(b64decode(data[TWIN]))
+        assert to_hex(picture[0, 0, :3] / 255) == GROUND
+        with in_the_dark(fig):
+            words = [t for ax in fig.axes for t in (*ax.get_xticklabels(), *ax.get_yticklabels(), ax.title)]
+            words += [t for ax in fig.axes if not ax.images for t in ax.texts]
+            assert all(contrast(t.get_color()[:3], GROUND) >= 4.49 for t in words)
+        plt.close(fig)
+
+
+def test_a_page_shows_one_picture_with_two_looks() -> None:
+    there, lost = (sha256(word).hexdigest() for word in (b"there", b"lost"))
+    page = "".join(f'<a><img alt="A face" src="../_images/{name}.webp" style="width: 9px" /></a>'
+                   for name in (there, lost))  # fmt: skip
+    found = pages.dressed(page, {there})
+    assert found.count("<img") == found.count("A face") == 2, "a picture is announced twice"
+    assert re.findall(r"url\(([^)]+)\)", found) == [f"../_images/{there}_dark.webp"]
+    assert found.endswith(page[len(page) // 2 :]), "a figure without a twin has changed"
+
+
+CELL = """
+from IPython.terminal.interactiveshell import TerminalInteractiveShell
+shell = TerminalInteractiveShell.instance()
+from ferlib.style import use_style
+use_style()
+import matplotlib.pyplot as plt
+fig, ax = plt.subplots(figsize=(1, 1))
+data, _ = shell.display_formatter.format(fig)
+print(*sorted(data))
+"""
+
+
+@pytest.mark.parametrize("built", [True, False])
+def test_only_the_build_draws_a_figure_twice(built: bool) -> None:
+    settings = {name: value for name, value in os.environ.items() if name != "FERLIB_STATIC"}
+    settings |= {"FERLIB_STATIC": "1"} if built else {}
+    found = subprocess.run([sys.executable, "-c", CELL], env=settings, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    kinds = found.stdout.splitlines()[-1].split()
+    assert "text/plain" in kinds and (TWIN in kinds) is built
