@@ -21,7 +21,7 @@ PDF = ROOT / "_build" / "book.pdf"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PAGE = {"format": "A4", "print_background": True, "scale": 0.8,
         "margin": {"top": "16mm", "bottom": "16mm", "left": "14mm", "right": "14mm"}}  # fmt: skip
-# Equations are set and explorers drawn; what is folded stays folded.
+# Equations are set and explorers drawn; what is folded (set-up, solutions) is left out by book.css.
 READY = """async () => {
     if (window.MathJax && MathJax.startup) await MathJax.startup.promise;
     const until = Date.now() + 20000;
