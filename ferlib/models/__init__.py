@@ -5,6 +5,7 @@ from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
 from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dic import DIC
 from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
+from ferlib.models.ensemble import Ensemble
 from ferlib.models.inference import for_inference
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.load_report import LoadReport
@@ -48,6 +49,7 @@ __all__ = [
     "CheckpointError",
     "DlibFaceBranch",
     "DlibFaceNet",
+    "Ensemble",
     "FixedResizer",
     "IResNet50",
     "LoadReport",

@@ -1,0 +1,56 @@
+"""Networks that answer as one: the mean of their probabilities, for a face and its mirror image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ferlib.models import Ensemble, PocketNet
+from ferlib.training import Recipe, build_model, checkpoints
+
+TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
+
+
+def members(count: int) -> list[PocketNet]:
+    found = []
+    for seed in range(count):
+        torch.manual_seed(seed)
+        found.append(PocketNet(5, **TINY).eval())
+    return found
+
+
+def test_it_answers_with_the_mean_over_members_and_views():
+    apart = members(2)
+    together = Ensemble(5, count=2, member_options=TINY).take([m.state_dict() for m in apart]).eval()
+    images = torch.randn(3, 3, 16, 16)
+    mean = sum(m(view).softmax(1) for m in apart for view in (images, images.flip(-1))) / 4
+    torch.testing.assert_close(together(images).softmax(1), mean)
+    torch.testing.assert_close(together(images), together(images.flip(-1)))  # left and right are one
+
+
+def test_one_member_without_mirror_is_that_member():
+    (alone,) = members(1)
+    wrapped = Ensemble(5, count=1, member_options=TINY, mirror=False).take([alone.state_dict()]).eval()
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(wrapped(images), alone(images).log_softmax(1))
+
+
+def test_a_recipe_builds_it_and_its_checkpoint_says_so(tmp_path):
+    options = {"member": "PocketNet", "count": 2, "member_options": TINY}
+    recipe = Recipe(name="together", model="Ensemble", model_options=options)
+    model = build_model(recipe, num_classes=5)
+    model.take([m.state_dict() for m in members(2)])
+    path = checkpoints.save(tmp_path / "e.safetensors", model, {"recipe": vars(recipe)})
+    again = build_model(Recipe(**checkpoints.load(path)["recipe"]), num_classes=5)
+    checkpoints.load(path, again)
+    images = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(again.eval()(images), model.eval()(images))
+
+
+def test_what_cannot_be_is_said():
+    with pytest.raises(ValueError, match="no 'Nobody'"):
+        Ensemble(member="Nobody")
+    with pytest.raises(ValueError, match="at least one member, not 0"):
+        Ensemble(count=0)
+    with pytest.raises(ValueError, match="1 sets of weights for 2 members"):
+        Ensemble(5, count=2, member_options=TINY).take([{}])
