@@ -2,8 +2,9 @@
 
 A figure of this book is dark ink on nothing. On a dark page its greys are exchanged: each stands out from the
 dark ground as much as it did from white. Colours keep their hue and are mixed with white only where the
-ground would swallow them. Pictures, heat maps and what is drawn upon them stay as they are. An ink line that
-crosses a coloured shape is light now, as many colours are: it gets a thin dark rim.
+ground would swallow them. Pictures, heat maps and what is drawn upon them stay as they are, but a map whose
+middle is white gets a dark middle. An ink line that crosses a coloured shape is light now, as many colours
+are: it gets a thin dark rim.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import Collection, LineCollection, QuadMesh
-from matplotlib.colors import to_rgb, to_rgba, to_rgba_array
+from matplotlib.colors import Colormap, ListedColormap, to_rgb, to_rgba, to_rgba_array
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -34,6 +35,7 @@ GROUND = "#121212"
 TWIN = "image/x-dark-png"
 FOR_TEXT, FOR_SHAPES = 4.5, 3.0  # the least contrasts of WCAG 2.1, criteria 1.4.3 and 1.4.11
 MOST = 12.0  # the contrast of the page's own text: ink that stands out further glares
+MOST_OF_MAPS = 6.0  # the same for the ends of a map that has a white middle
 GREY = 16 / 255  # a colour whose parts differ by no more is a grey
 COVERS = 0.5  # what is drawn at least so opaque is a ground for the text on it
 STANDS_OUT = 2.0  # the contrast from which a shape takes away from the light line that crosses it
@@ -61,16 +63,17 @@ def _is_grey(rgb: RGB) -> bool:
 
 
 @cache
-def _lifted(rgb: RGB, least: float) -> RGB:
-    """A colour with as much white in it as it needs to stand out from the ground by ``least``."""
+def _lifted(rgb: RGB, least: float, towards: str | RGB = "white") -> RGB:
+    """A colour with as much of a lighter one in it as it needs to stand out from the ground by ``least``."""
     low, high = 0.0, 1.0
     if contrast(rgb, GROUND) >= least:
         return rgb
+    start, end = np.array(rgb), np.array(to_rgb(towards))
     while high - low > 1e-3:
         half = (low + high) / 2
-        enough = contrast(tuple(part + half * (1 - part) for part in rgb), GROUND) >= least
+        enough = contrast(tuple(start + half * (end - start)), GROUND) >= least
         low, high = (low, half) if enough else (half, high)
-    return tuple(part + high * (1 - part) for part in rgb)
+    return tuple(float(part) for part in start + high * (end - start))
 
 
 def dark_colour(colour: str | tuple, *, text: bool = False) -> tuple[float, float, float, float]:
@@ -87,6 +90,28 @@ def dark_colour(colour: str | tuple, *, text: bool = False) -> tuple[float, floa
     return *_lifted(tuple(rgb), FOR_TEXT if text else FOR_SHAPES), opacity
 
 
+def _in_its_hue(rgb: RGB) -> RGB:
+    """A colour of a map with a white middle: as far from the ground as it was from white, in its own hue."""
+    far = min(contrast(rgb, "white"), MOST_OF_MAPS)
+    if _is_grey(rgb):
+        return _lifted(to_rgb(GROUND), far)
+    pure = tuple(float(part) for part in (np.array(rgb) - min(rgb)) / (max(rgb) - min(rgb)))
+    return _lifted(pure, far) if contrast(pure, GROUND) < far else _lifted(to_rgb(GROUND), far, pure)
+
+
+def _has_white_middle(mesh: QuadMesh) -> bool:
+    if mesh.get_array() is None:
+        return False
+    low, middle, high = (contrast(tuple(mesh.cmap(place)[:3]), "white") for place in (0.0, 0.5, 1.0))
+    return middle < 1.3 and min(low, high) >= FOR_SHAPES
+
+
+def _dark_map(cmap: Colormap) -> Colormap:
+    return ListedColormap(
+        [_in_its_hue(tuple(map(float, rgb))) for rgb in cmap(np.linspace(0, 1, 256))[:, :3]]
+    )
+
+
 @contextmanager
 def in_the_dark(fig: Figure) -> Iterator[Figure]:
     """While inside, a figure has the colours for dark pages; afterwards it is as it was.
@@ -101,14 +126,19 @@ def in_the_dark(fig: Figure) -> Iterator[Figure]:
     texts = [artist for artist in artists if isinstance(artist, Text)]
     artists += [part for text in texts for part in (text.get_bbox_patch(), _arrow(text)) if part is not None]
     grounds: dict[Axes, list[Bbox]] = {}
-    changed = [(a, _shape_under(a)) for a in artists if not _upon_a_picture(a, grounds)]
-    changed = [(artist, shape) for artist, shape in changed if shape is None or _is_grey(shape[:3])]
-    rimmed = [artist for artist, _ in changed if _crosses_a_shape(artist)]
-    before = [(artist, vars(artist).copy()) for artist in (fig.patch, *(artist for artist, _ in changed))]
+    changed = [artist for artist in artists if not _upon_a_picture(artist, grounds)]
+    words = {text: _fills_under(text) for text in changed if isinstance(text, Text) and text.get_text()}
+    rimmed = [artist for artist in changed if _crosses_a_shape(artist)]
+    before = [(artist, vars(artist).copy()) for artist in (fig.patch, *changed)]
+    maps = [(mesh, mesh.cmap) for mesh in fig.findobj(QuadMesh) if _has_white_middle(mesh)]
     try:
+        for mesh, cmap in maps:
+            mesh.set_cmap(_dark_map(cmap))
         fig.patch.set(facecolor=GROUND, alpha=1)
-        for artist, shape in changed:
-            _exchange(artist, shape)
+        for artist in changed:
+            _exchange(artist)
+        for text, fills in words.items():
+            text.set_color(_ink(text.get_color(), fills))
         for line in rimmed:
             width = float(np.max(line.get_linewidth())) + 2 * RIM
             line.set_path_effects([withStroke(linewidth=width, foreground=GROUND)])
@@ -116,6 +146,8 @@ def in_the_dark(fig: Figure) -> Iterator[Figure]:
     finally:
         for artist, state in before:
             vars(artist).update(state)
+        for mesh, cmap in maps:
+            mesh.set_cmap(cmap)
         fig.stale = True
 
 
@@ -134,12 +166,16 @@ def _middle(artist: Artist) -> np.ndarray | None:
     return middle if np.isfinite(middle).all() else None
 
 
+def _meshes(ax: Axes | None) -> list[QuadMesh]:
+    return [] if ax is None else [shape for shape in ax.collections if isinstance(shape, QuadMesh)]
+
+
 def _upon_a_picture(artist: Artist, grounds: dict[Axes, list[Bbox]]) -> bool:
     ax = artist.axes
     if ax is None or artist is ax.patch or isinstance(artist, Spine):
         return False
     if ax not in grounds:
-        meshes = [c for c in ax.collections if isinstance(c, QuadMesh)]
+        meshes = [mesh for mesh in _meshes(ax) if not _has_white_middle(mesh)]
         grounds[ax] = [picture.get_window_extent() for picture in (*ax.images, *meshes)]
     middle = _middle(artist) if grounds[ax] and artist.get_visible() else None
     return middle is not None and any(box.contains(*middle) for box in grounds[ax])
@@ -149,12 +185,29 @@ def _covering(ax: Axes | None) -> list[Patch]:
     return [] if ax is None else [shape for shape in ax.patches if shape.get_facecolor()[3] >= COVERS]
 
 
-def _shape_under(artist: Artist) -> RGB | None:
-    """The colour of the shape in whose middle a text stands; None for the figure's own ground."""
-    shapes = _covering(artist.axes) if isinstance(artist, Text) and artist.get_text() else []
-    middle = _middle(artist) if shapes else None
-    under = [s for s in shapes if middle is not None and s.contains_point(middle)]
-    return max(under, key=Artist.get_zorder).get_facecolor()[:3] if under else None
+def _fills_under(text: Text) -> tuple[RGB, RGB] | None:
+    """What lies under the middle of a text, on a light page and on a dark one; None for the page itself."""
+    shapes = _covering(text.axes)
+    meshes = [mesh for mesh in _meshes(text.axes) if _has_white_middle(mesh)]
+    middle = _middle(text) if shapes or meshes else None
+    if middle is None:
+        return None
+    under = [shape for shape in shapes if shape.contains_point(middle)]
+    if under:
+        shape = max(under, key=Artist.get_zorder)
+        return shape.get_facecolor()[:3], _fill(shape)
+    for mesh in meshes:
+        edges = mesh.get_coordinates()
+        place = text.axes.transData.inverted().transform(middle)
+        column, row = (
+            np.searchsorted(edges[0, :, 0], place[0]) - 1,
+            np.searchsorted(edges[:, 0, 1], place[1]) - 1,
+        )
+        values = mesh.get_array().reshape(edges.shape[0] - 1, edges.shape[1] - 1)
+        if 0 <= row < values.shape[0] and 0 <= column < values.shape[1]:
+            light = tuple(mesh.cmap(mesh.norm(values[row, column]))[:3])
+            return light, _in_its_hue(light)
+    return None
 
 
 def _fill(shape: Patch) -> RGB:
@@ -174,11 +227,11 @@ def _crosses_a_shape(artist: Artist) -> bool:
     return bool(boxes) and artist.get_window_extent().count_overlaps(boxes) > 0
 
 
-def _exchange(artist: Artist, shape: RGB | None) -> None:
-    """Give one artist, which may stand on a grey shape, the colours for dark pages."""
+def _exchange(artist: Artist) -> None:
+    """Give one artist that is no text the colours for dark pages."""
     if isinstance(artist, Text):
-        artist.set_color(_ink(artist.get_color(), shape))
-    elif isinstance(artist, Line2D):
+        return
+    if isinstance(artist, Line2D):
         fill, edge = artist.get_markerfacecolor(), artist.get_markeredgecolor()
         _give(artist.get_color(), artist.set_color)
         _give(fill, artist.set_markerfacecolor)
@@ -189,11 +242,15 @@ def _exchange(artist: Artist, shape: RGB | None) -> None:
         _give(edge, artist.set_edgecolor)
 
 
-def _ink(colour: str | tuple, shape: RGB | None) -> tuple:
-    """The colour of a text: on a grey shape the ground's, where that is the one that can be read there."""
+def _ink(colour: str | tuple, fills: tuple[RGB, RGB] | None) -> str | tuple:
+    """The colour of a text: upon a shape its own, as long as it can be read there as well as before."""
     ink = dark_colour(colour, text=True)
-    fill = GROUND if shape is None else dark_colour(shape)[:3]
-    return to_rgba(GROUND) if contrast(fill, GROUND) > contrast(fill, ink[:3]) else ink
+    if fills is None:
+        return ink
+    light, dark = fills
+    if contrast(to_rgb(colour), dark) >= min(contrast(to_rgb(colour), light), FOR_TEXT):
+        return colour
+    return max((ink, to_rgba(GROUND)), key=lambda one: contrast(one[:3], dark))
 
 
 def _give(colours: str | tuple | np.ndarray, setter: Callable[[Any], object]) -> None:

@@ -13,7 +13,8 @@ from hashlib import sha256
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from book.builder import dark as pages
@@ -83,11 +84,11 @@ def test_ink_is_light_and_what_lies_upon_a_picture_or_a_colour_stays(figure) -> 
     on_blue, on_grey = right.texts
     with in_the_dark(figure):
         for text in (left.title, right.xaxis.label, *right.get_xticklabels()):
-            assert contrast(text.get_color()[:3], GROUND) >= 4.5
+            assert contrast(to_rgb(text.get_color()), GROUND) >= 4.49
         assert contrast(right.spines["left"].get_edgecolor()[:3], GROUND) > 9
         assert left.texts[0].get_color() == INK and left.lines[0].get_color() == "white"
         assert on_blue.get_color() == "white", "a label was chosen for its bar"
-        assert contrast(on_grey.get_color()[:3], right.patches[1].get_facecolor()[:3]) > 3
+        assert contrast(to_rgb(on_grey.get_color()), right.patches[1].get_facecolor()[:3]) > 3.9
         assert to_hex(right.patches[0].get_facecolor()) == QUERY.lower()
         assert right.patches[2].get_facecolor()[3] == 0, "an empty bar was filled"
         assert to_hex(figure.get_facecolor()) == GROUND
@@ -140,9 +141,31 @@ def test_figures_of_the_library_are_read_in_the_dark() -> None:
         assert to_hex(picture[0, 0, :3] / 255) == GROUND
         with in_the_dark(fig):
             words = [t for ax in fig.axes for t in (*ax.get_xticklabels(), *ax.get_yticklabels(), ax.title)]
-            words += [t for ax in fig.axes if not ax.images for t in ax.texts]
-            assert all(contrast(t.get_color()[:3], GROUND) >= 4.49 for t in words)
+            words += [t for ax in fig.axes if not mesh(ax) for t in ax.texts]
+            assert all(contrast(to_rgb(t.get_color()), GROUND) >= 4.49 for t in words if t.get_text())
         plt.close(fig)
+
+
+def mesh(ax) -> QuadMesh | None:
+    return next((shape for shape in ax.collections if isinstance(shape, QuadMesh)), None)
+
+
+def test_a_map_with_a_white_middle_gets_a_dark_one_and_keeps_its_hues() -> None:
+    fig = plots.matrix([[-2, -1, 0, 1, 2]], cmap="RdBu_r", vmin=-2, vmax=2, fmt="+.0f")
+    (ax,) = fig.axes
+    before = png(fig)
+    with in_the_dark(fig):
+        cells = [mesh(ax).cmap(mesh(ax).norm(value))[:3] for value in range(-2, 3)]
+        far = [contrast(cell, GROUND) for cell in cells]
+        assert far[2] < 1.2 < far[1] < far[0] and far[2] < far[3] < far[4], "farther from zero is lighter"
+        assert all(cell[2] > cell[0] for cell in cells[:2]) and all(c[0] > c[2] for c in cells[3:])
+        for text, cell in zip(ax.texts, cells, strict=True):
+            assert contrast(to_rgb(text.get_color()), cell) >= 4
+    assert png(fig) == before
+    sure = plots.confusion(np.eye(2), ["a", "b"])
+    with in_the_dark(sure):
+        assert mesh(sure.axes[0]).cmap.name == "viridis", "a map without a white middle has changed"
+    plt.close("all")
 
 
 def test_a_page_shows_one_picture_with_two_looks() -> None:
