@@ -24,7 +24,7 @@ PYTHON = os.environ.get("FERLIB_COLAB_PYTHON") or sys.executable
 # 3.12, torch 2.11); each with all that it needs.
 BARE = ("torch", "torchvision", "numpy", "ipykernel")
 COLAB = (*BARE, "timm", "safetensors", "pillow", "pyyaml", "tqdm", "scikit-learn", "scipy", "scikit-image",
-         "matplotlib", "ipywidgets", "anywidget", "opencv-python-headless", "pandas", "protobuf",
+         "matplotlib", "seaborn", "ipywidgets", "anywidget", "opencv-python-headless", "pandas", "protobuf",
          "flatbuffers", "fsspec[http]")  # fmt: skip
 # Colab's is 3.29, which empties the file of a lock that another process holds: pip brings a newer one.
 OLDER = {"filelock"}
