@@ -48,7 +48,7 @@ def points(key: str) -> Number:
         number = held["numbers"][key]
         value, low, high = number["value"], number["low"], number["high"]
         sign = "+" if value > 0 else ""
-        shown = held["extra"].get("shown", {}).get(key, not low <= 0 <= high)
+        shown = held.get("extra", {}).get("shown", {}).get(key, not low <= 0 <= high)
         verdict = "" if shown else ": no difference shown"
         return f"{sign}{_signed(value)} points ({_signed(low)} to {_signed(high)}){verdict}"
 
