@@ -20,7 +20,7 @@ A small network that reads one of eight expressions in a frontal face, made for 
 `ferlib predict`, and the page "Try it" of the book. All numbers below come from the record
 `book/results/pocket_ferplus.json`, which `book/records/pocket.py` makes together with this file.
 
-| | |
+| part | what it is |
 | --- | --- |
 | network | {network}: learned resizer, residual stages, evidence maps; {parameters:,} parameters |
 | file | `pocket_ferplus.onnx`, {bytes:,} bytes, weights in half precision, computes in single precision |
@@ -43,7 +43,7 @@ of the people are not recorded, so fairness across groups could not be measured 
 
 FER+ validation, {faces:,} faces, 95 % intervals (bootstrap over faces):
 
-| | |
+| measure | value |
 | --- | --- |
 | accuracy | {accuracy} |
 | mean class accuracy | {mean} |
@@ -64,8 +64,8 @@ On changed faces, accuracy on {suite:,} of them ({clean} untouched):
 | --- | --- | --- | --- |
 {changes}
 
-Half precision moved no probability by more than {moved:.4f}; torch and onnxruntime differ by at most
-{parity:.6f}.
+Keeping the weights in half precision changed no probability by more than {moved:.4f}. The file's answers
+differ from those of the PyTorch network by at most {parity:.6f}.
 
 <!-- use -->
 ## What it is for
