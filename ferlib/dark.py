@@ -31,8 +31,8 @@ __all__ = ["GROUND", "TWIN", "contrast", "dark_colour", "dark_twin", "in_the_dar
 
 #: The ground of the book's dark pages.
 GROUND = "#121212"
-#: The MIME type under which a cell's output also holds its figure for dark pages, a PNG in base64.
-TWIN = "image/x-dark-png"
+#: The name in the metadata of a cell's output that holds its figure for dark pages, a PNG in base64.
+TWIN = "dark_png"
 FOR_TEXT, FOR_SHAPES = 4.5, 3.0  # the least contrasts of WCAG 2.1, criteria 1.4.3 and 1.4.11
 MOST = 12.0  # the contrast of the page's own text: ink that stands out further glares
 MOST_OF_MAPS = 6.0  # the same for the ends of a map that has a white middle
@@ -261,13 +261,14 @@ def _give(colours: str | tuple | np.ndarray, setter: Callable[[Any], object]) ->
         setter(dark[0] if len(dark) == 1 else dark)
 
 
-def dark_twin(fig: Figure) -> tuple[dict[str, str], dict]:
-    """A figure for dark pages as IPython shows things: at twice the resolution, as large as the light one.
+def dark_twin(fig: Figure) -> tuple[dict, dict[str, str]]:
+    """A figure for dark pages, as IPython draws things: at twice the resolution, as large as the light one.
 
-    Shape: a Figure in, ``({TWIN: PNG in base64}, {})`` out, ``({}, {})`` for a figure without axes.
+    It is metadata of the output and no output of its own, which Jupyter and MyST-NB would try to show.
+    Shape: a Figure in, ``({}, {TWIN: PNG in base64})`` out, ``({}, {})`` for a figure without axes.
     """
     from IPython.core.pylabtools import print_figure
 
     with in_the_dark(fig):
         data = print_figure(fig, fmt="retina", base64=True)
-    return ({TWIN: data}, {}) if data else ({}, {})
+    return {}, {TWIN: data} if data else {}

@@ -136,7 +136,7 @@ def test_figures_of_the_library_are_read_in_the_dark() -> None:
         plots.votes(range(8), names, title="votes"),
     ]
     for fig in figures:
-        data, _ = dark_twin(fig)
+        _, data = dark_twin(fig)
         picture = pixels(b64decode(data[TWIN]))
         assert to_hex(picture[0, 0, :3] / 255) == GROUND
         with in_the_dark(fig):
@@ -185,8 +185,8 @@ from ferlib.style import use_style
 use_style()
 import matplotlib.pyplot as plt
 fig, ax = plt.subplots(figsize=(1, 1))
-data, _ = shell.display_formatter.format(fig)
-print(*sorted(data))
+data, metadata = shell.display_formatter.format(fig)
+print(*sorted(data), "and", *sorted(metadata))
 """
 
 

@@ -40,9 +40,9 @@ def drawn() -> Iterator[tuple[bytes, bytes]]:
             continue
         for cell in cache.get_cache_bundle(record.pk).nb.cells:
             for output in cell.get("outputs", ()):
-                data = output.get("data", {})
-                if TWIN in data and "image/png" in data:
-                    yield b64decode(data["image/png"]), b64decode(data[TWIN])
+                light, dark = output.get("data", {}).get("image/png"), output.get("metadata", {}).get(TWIN)
+                if light and dark:
+                    yield b64decode(light), b64decode(dark)
 
 
 def coat(light: bytes, dark: bytes) -> bytes:
