@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,20 +19,18 @@ import pytest
 from book.builder.notebooks import chapters
 from tests.wheel import ROOT
 
-CELLS = (
-    """import numpy as np
-from ferlib.data.labels import EMOTIONS_FERPLUS
-from ferlib.widgets import BatchAttentionExplorer
+CHAPTER = "03_f_pdls"
+EXPLORER = "LossExplorer("
 
-draw = np.random.default_rng(0)
-faces = draw.integers(0, 256, (6, 48, 48), dtype=np.uint8)
-query, key = draw.normal(size=(2, 6, 8, 49))
-figure = BatchAttentionExplorer(
-    faces, query, key, draw.normal(size=(6, 8)), [0, 1, 2, 3, 4, 5], EMOTIONS_FERPLUS, start=[2, 0, 5]
-)
-figure""",
-    'print("the kernel has class", figure.cls, "of", sorted(figure.members))',
-)
+
+def first_part() -> nbformat.NotebookNode:
+    """A chapter's cells up to and with its explorer, and one that asks the kernel what was moved."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{CHAPTER}.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    (last,) = [n for n, cell in enumerate(cells) if EXPLORER in cell.source]
+    ask = nbformat.v4.new_code_cell('print("the kernel has gamma", _.gamma)')
+    notebook.cells = [*cells[: last + 1], ask]
+    return notebook
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +38,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab as `make lab` starts it, in a copy of the chapters; the address of its first page."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    small = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in CELLS])
-    small.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(small, folder / "notebooks" / "small.ipynb")
+    nbformat.write(first_part(), folder / "notebooks" / "part.ipynb")
     ask = ["make", "--no-print-directory", "-n", "lab"]  # `make test` may be what runs this
     told = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     program, *arguments = shlex.split(told.strip().splitlines()[-1])
@@ -79,24 +76,29 @@ def _address(server: subprocess.Popen[bytes], folder: Path) -> str:
 
 
 def test_the_chapters_open_and_a_figure_talks_with_its_kernel(lab: str, browser) -> None:
+    """The slider moves, the curve follows in the browser, and the kernel has heard of it."""
+    from playwright.sync_api import expect
+
     page = browser.new_page(viewport={"width": 1400, "height": 1000})
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(600_000)  # every cell before the figure runs first
     page.goto(f"{lab}lab?token=key")
-    page.goto(f"{lab}lab/tree/notebooks/small.ipynb")
+    page.goto(f"{lab}lab/tree/notebooks/part.ipynb")
     for path in chapters():
         page.locator(".jp-DirListing-itemText", has_text=path.name).wait_for()
-    page.locator(".jp-CodeCell .cm-content").nth(1).wait_for()
+    page.locator(".jp-CodeCell .cm-content").first.wait_for()
+    page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()  # before, it would ask which kernel to run in
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    figure = page.locator(".jp-OutputArea-output .fer-batch")
+    asks = page.locator(".jp-CodeCell").last
+    asks.get_by_text("the kernel has gamma 2.0").wait_for()
+    figure = page.locator(".jp-OutputArea-output .fer-loss")
     figure.wait_for()
     assert page.locator(".jp-OutputArea-output .fer-host").count() == 0, "it is the form without a kernel"
-    said = page.locator(".jp-CodeCell").nth(1).locator(".jp-OutputArea-output")
-    said.filter(has_text="the kernel has class 2 of [0, 2, 5]").wait_for()
-    # anger is class 4 of FER+
-    figure.get_by_role("radio", name="anger", exact=True).check()
-    figure.get_by_role("button", name="everyone").click()
-    page.locator(".jp-CodeCell .cm-content").nth(1).click()
+    curve = figure.locator("path.fer-line")
+    before = curve.get_attribute("d")
+    figure.get_by_label(re.compile("^γ")).fill("4.5")
+    expect(curve).not_to_have_attribute("d", before, timeout=60_000)
+    asks.locator(".cm-content").click()
     page.keyboard.press("Control+Enter")
-    said.filter(has_text="the kernel has class 4 of [0, 1, 2, 3, 4, 5]").wait_for()
+    asks.get_by_text("the kernel has gamma 4.5").wait_for()
     page.close()
