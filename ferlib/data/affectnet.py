@@ -154,9 +154,8 @@ class AffectNet(SourceDataset):
     Parameters
     ----------
     root: the folder.
-    split: ``"train"``, ``"valid"`` or ``"test"``. The test set was never published and papers report on
-    the validation
-        set: where no test folder is there, "test" reads the validation set.
+    split: ``"train"``, ``"valid"`` or ``"test"``. The test set was never published, papers report on the
+        validation set; where no test folder is there, "test" reads that one, too.
     classes: 7 or 8; 7 leaves contempt (the last class) out.
     size: side in pixels to resize to; default: as stored (224), and pictures of another size are refused.
 
