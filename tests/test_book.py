@@ -209,6 +209,12 @@ def test_chapters_open_in_colab_at_the_address_of_the_configuration(html: Path) 
         assert f"colab.research.google.com/github/{owner}/blob/main/notebooks/{path.name}" in text
 
 
+def test_tables_are_tables(html: Path) -> None:
+    raw = [path.name for path in sorted(html.rglob("*.html")) if "_static" not in path.parts
+           and re.search(r"<p>\s*\|[^<]*\|", path.read_text(encoding="utf-8"))]  # fmt: skip
+    assert raw == [], "tables that are shown as they are typed"
+
+
 def test_the_three_voices_are_heard(html: Path) -> None:
     text = "".join(p.read_text(encoding="utf-8") for p in (html / "notebooks").glob("*.html"))
     for voice in ("paper", "released-code", "measured"):
