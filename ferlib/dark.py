@@ -162,8 +162,7 @@ def _arrow(text: Text) -> Patch | None:
 def _middle(artist: Artist) -> np.ndarray | None:
     """The middle of what an artist covers, in pixels; None where it covers nothing."""
     box = artist.get_window_extent()
-    middle = np.array([box.x0 + box.x1, box.y0 + box.y1]) / 2
-    return middle if np.isfinite(middle).all() else None
+    return box.corners().mean(0) if np.isfinite(box.extents).all() else None
 
 
 def _meshes(ax: Axes | None) -> list[QuadMesh]:

@@ -17,9 +17,9 @@ from book.builder.notebooks import CACHE
 
 WITHOUT_LOSS = 100_000  # bytes up to which a picture stays as it is to the last bit
 QUALITY = 92
-HEAVY = 250_000  # bytes above which a sheet of a hundred faces, four dots to a pixel, can spare some more
-QUALITY_OF_HEAVY = 84
-KEPT = CACHE / f"pictures_{QUALITY}_{QUALITY_OF_HEAVY}"
+HEAVY = 130_000  # bytes above which a sheet of a hundred faces, four dots to a pixel, can spare some more
+QUALITY_OF_HEAVY = 76
+KEPT = CACHE / f"pictures_{QUALITY}_{HEAVY}_{QUALITY_OF_HEAVY}"
 NAMES = re.compile(r"(?<=_images/)([0-9a-f]{64})\.png")
 
 
