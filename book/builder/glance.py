@@ -85,6 +85,10 @@ ROWS = (
         "study_losses_0", points("F-PDLS - cross-entropy | accuracy")),
     Row("the study, a small transformer, three seeds: learned resizer minus bilinear, 96 to 56 pixels",
         "study_resizers_vit_upright", points("neural - bilinear | accuracy")),
+    Row("the study, two fifths of the labels wrong: what they cost F-PDLS minus what they cost cross-entropy",
+        "study_noise", points("change of F-PDLS - change of cross-entropy | accuracy")),
+    Row("the study, three seeds: accuracy told in the released way minus accuracy told honestly, same runs",
+        "study_protocol_residual_small", points("residual-small | released - honest")),
 )  # fmt: skip
 
 
