@@ -19,16 +19,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PEOPLE = 12
 
 
-def sheet(size: int, seed: int, gap: int = 3, label: int = 84) -> Image.Image:
+def sheet(size: int, seed: int, gap: int = 3, label: int = 130) -> Image.Image:
     """The sheet as an RGBA picture with a transparent ground."""
     step = size + gap
     picture = Image.new("RGBA", (label + PEOPLE * step, 8 * step), (255, 255, 255, 0))
     draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(14)
+    font = ImageFont.load_default(22)
     for row, name in enumerate(EMOTIONS_FERPLUS):
         faces = SyntheticFaces(PEOPLE, size, seed, channels=3, expression=name)
         images = faces.batch(torch.arange(PEOPLE))["image"].permute(0, 2, 3, 1).numpy()
-        draw.text((label - 8, row * step + size / 2), name, fill=(110, 110, 110, 255), font=font, anchor="rm")
+        draw.text((label - 10, row * step + size / 2), name, fill=(122, 122, 122, 255), font=font, anchor="rm")
         for column, image in enumerate(images):
             picture.paste(Image.fromarray(image), (label + column * step, row * step))
     return picture
