@@ -28,7 +28,8 @@ def sheet(size: int, seed: int, gap: int = 3, label: int = 130) -> Image.Image:
     for row, name in enumerate(EMOTIONS_FERPLUS):
         faces = SyntheticFaces(PEOPLE, size, seed, channels=3, expression=name)
         images = faces.batch(torch.arange(PEOPLE))["image"].permute(0, 2, 3, 1).numpy()
-        draw.text((label - 10, row * step + size / 2), name, fill=(122, 122, 122, 255), font=font, anchor="rm")
+        place = (label - 10, row * step + size / 2)
+        draw.text(place, name, fill=(122, 122, 122, 255), font=font, anchor="rm")
         for column, image in enumerate(images):
             picture.paste(Image.fromarray(image), (label + column * step, row * step))
     return picture
