@@ -14,26 +14,14 @@ import os
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import measured, predict, scores
+from ferlib.models import Ensemble
 
 FOLDER = Path(__file__).parents[1] / "checkpoints"
-
-
-class WithMirror(nn.Module):
-    """A network asked twice: the mean of its probabilities for a face and for its mirror image, as logits."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        both = [self.network(view).softmax(1) for view in (image, image.flip(-1))]
-        return torch.stack(both).mean(0).clamp_min(1e-12).log()
 
 
 def main() -> None:
@@ -45,7 +33,8 @@ def main() -> None:
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, **network.inputs())
         record = measured(logits, labels, valid, split="valid")
-        twice, _ = predict(WithMirror(model), valid, **network.inputs())
+        both = Ensemble(len(valid.classes), member=recipe.model, count=1, member_options=recipe.model_options)
+        twice, _ = predict(both.take([model.state_dict()]), valid, **network.inputs())
         for name, number in scores(labels, twice, list(valid.classes), bins=15, resamples=1000).items():
             record.numbers[f"with its mirror image | {name}"] = number
         record.name = f"checkpoint_{path.stem}"
