@@ -13,6 +13,7 @@ import io
 import re
 from base64 import b64decode
 from collections.abc import Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from book.builder import notebooks
-from book.builder.pictures import KEPT, webp
+from book.builder.pictures import kept, webp
 from ferlib.dark import TWIN
 
 ENDING = "_dark.webp"
@@ -73,17 +74,12 @@ def dressed(text: str, twins: set[str]) -> str:
 def dress(pages: Path) -> int:
     """Give the cells' figures of the built pages in a folder their dark twins; return how many there are."""
     images, twins = pages / "_images", set()
-    KEPT.mkdir(parents=True, exist_ok=True)
     for light, dark in drawn():
         digest = sha256(light).hexdigest()  # MyST-NB names the light figure so
         if not (images / f"{digest}.webp").exists():
             continue
-        kept = KEPT / f"{digest[:32]}_{sha256(dark).hexdigest()[:32]}{ENDING}"
-        if not kept.exists():
-            part = kept.with_suffix(".part")
-            part.write_bytes(coat(light, dark))
-            part.replace(kept)
-        (images / f"{digest}{ENDING}").write_bytes(kept.read_bytes())
+        name = f"{digest[:32]}_{sha256(dark).hexdigest()[:32]}{ENDING}"
+        (images / f"{digest}{ENDING}").write_bytes(kept(name, partial(coat, light, dark)))
         twins.add(digest)
     for page in pages.rglob("*.html"):
         text = page.read_text(encoding="utf-8")

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PIL import Image
@@ -40,20 +42,26 @@ def webp(picture: Image.Image, **how) -> bytes:
     return data.getvalue()
 
 
+def kept(name: str, make: Callable[[], bytes]) -> bytes:
+    """The bytes of a coded picture, made where the cache does not have them yet."""
+    path = KEPT / name
+    if not path.exists():
+        KEPT.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_bytes(make())
+        part.replace(path)
+    return path.read_bytes()
+
+
 def lighten(pages: Path) -> int:
     """Code each picture of the built pages in a folder and name the new files in them; return bytes saved."""
-    KEPT.mkdir(parents=True, exist_ok=True)
     saved = 0
     for path in sorted((pages / "_images").glob("*.png")):
         if not re.fullmatch("[0-9a-f]{64}", path.stem):  # an author's file, not a cell's
             continue
-        kept = KEPT / f"{path.stem}.webp"
-        if not kept.exists():
-            part = kept.with_suffix(".part")
-            part.write_bytes(coded(path))
-            part.replace(kept)
-        path.with_suffix(".webp").write_bytes(kept.read_bytes())
-        saved += path.stat().st_size - kept.stat().st_size
+        data = kept(f"{path.stem}.webp", partial(coded, path))
+        path.with_suffix(".webp").write_bytes(data)
+        saved += path.stat().st_size - len(data)
         path.unlink()
     for page in pages.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
