@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -69,3 +70,11 @@ class Reader:
 
     def __exit__(self, *_: object) -> None:
         self.context.close()
+
+
+def says(place, text: str | re.Pattern[str]) -> str:
+    """The text of a place in the page, once ``text`` is part of it: figures follow a frame later."""
+    from playwright.sync_api import expect
+
+    expect(place).to_contain_text(text)
+    return place.text_content()

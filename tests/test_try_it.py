@@ -18,7 +18,7 @@ from PIL import Image
 from book.builder import notebooks, onnx_web
 from ferlib.data import SyntheticFaces
 from ferlib.pictures import Box, FaceReader, find_faces, frame, to_grey
-from tests.reader import FLAGS, Reader, chromium_path
+from tests.reader import FLAGS, Reader, chromium_path, says
 
 HTML = notebooks.ROOT / "_build" / "html"
 PAGE = HTML / "book" / "try_it.html"
@@ -113,14 +113,14 @@ def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tol
     assert abs(found["left"] - wanted.left) < 4 and abs(found["side"] - wanted.side) < 6
     there = read(picture, Box(found["left"], found["top"], found["side"]))
     np.testing.assert_allclose(answered(page.page), there, atol=tolerance)
-    assert "found" in page.page.locator(".fer-status").inner_text()
+    says(page.page.locator(".fer-status"), "found")
 
 
 def test_a_phones_picture_stands_upright(page, pictures):
     upload(page.page, pictures / "face.jpg")
     upright = answered(page.page)
     upload(page.page, pictures / "phone.jpg")
-    assert "One face was found" in page.page.locator(".fer-status").inner_text()
+    says(page.page.locator(".fer-status"), "One face was found")
     assert abs(answered(page.page) - upright).max() < 0.2  # two JPEG files, so two squares
 
 
@@ -133,10 +133,10 @@ def test_twenty_million_pixels_are_read(page, pictures):
 
 def test_no_face_and_no_picture_are_told(page, pictures):
     upload(page.page, pictures / "wall.png")
-    assert "No frontal face was found" in page.page.locator(".fer-status").inner_text()
+    says(page.page.locator(".fer-status"), "No frontal face was found")
     assert json.loads(page.page.locator("#fer-try").get_attribute("data-found")) == []
     upload(page.page, pictures / "text.jpg", "refused")
-    assert "text.jpg is not a picture" in page.page.locator(".fer-status").inner_text()
+    says(page.page.locator(".fer-status"), "text.jpg is not a picture")
 
 
 def test_the_square_is_dragged_and_moved_by_keys(page, pictures, portrait):
@@ -254,7 +254,7 @@ def test_the_camera_is_read_and_let_go(browser, portrait, tmp_path):
         assert 0.1 < box.left < 0.5 and 0.3 < box.side < 0.8  # on the face, not in the middle of nothing
         assert answered(page).sum() == pytest.approx(1, abs=1e-4)
         page.get_by_role("button", name="Stop the camera").click()
-        assert "camera is off" in page.locator(".fer-status").inner_text()
+        says(page.locator(".fer-status"), "camera is off")
         assert reader.outside == [] and reader.errors == []
 
 
@@ -262,7 +262,7 @@ def test_without_a_camera_the_page_says_so(browser):
     with Reader(browser, PAGE) as reader:
         reader.page.get_by_role("button", name="Use the camera").click()
         settled(reader.page, "refused")
-        assert "camera" in reader.page.locator(".fer-status").inner_text()
+        says(reader.page.locator(".fer-status"), "camera")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from tests.explorers import (
     settle,
     slide,
 )  # fmt: skip
+from tests.reader import says
 
 FACES = ("hard", "twin", "friend")
 KEPT = attention_explorer()
@@ -177,7 +178,7 @@ def test_pointer_and_controls_show_the_maps_that_python_holds(browser, file: Pat
         page.get_by_role("radio", name="all patches").check()
         view.agrees("right", "levels", "hard", query="all", level="28")
         page.get_by_role("radio", name="friend").check()
-        assert "reads surprise" in left.text_content()
+        says(left, "reads surprise")
         view.agrees("right", "levels", "friend", query="all", level="28")
         right.get_by_label("right map").select_option("windows")
         view.hover("right", 0.3, 0.6)
@@ -200,14 +201,13 @@ def test_arrow_keys_move_the_patch_and_a_screen_reader_is_told(browser, file: Pa
         for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowLeft"):  # stops at the upper edge
             page.keyboard.press(key)
         view.agrees("left", "ViT", "hard", query=(2.5 / 7, 0.01))
-        page.wait_for_timeout(400)
-        said = page.locator("[role=status]").text_content()
         peak = KEPT.shown("ViT", "hard", query=(2.5 / 7, 0.01))
         row, column = divmod(int(peak.argmax()), 7)
         expected = (
             f"hard. ViT: The patch in row 1, column 3 gives most to row {row + 1}, column {column + 1}: "
             f"{peak.max():.3f}."
         )
+        said = says(page.locator("[role=status]"), expected)
         assert said.startswith(expected), said
         assert re.search(r"levels: The patch in row 1, column 3 .* Pointing \d\.\d\d, energy", said)
         clean(reader)

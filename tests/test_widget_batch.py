@@ -13,6 +13,7 @@ from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.models import class_batch_attention
 from ferlib.widgets import BatchAttentionExplorer
 from tests.explorers import batch, batch_explorer, canvas, clean, opened, page_with, settle, values
+from tests.reader import says
 
 
 @pytest.fixture(scope="module")
@@ -87,11 +88,10 @@ def test_batch_follows_the_keyboard(browser, file: Path) -> None:
         page.get_by_role("application").focus()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowDown")
-        page.wait_for_timeout(400)
         query, key, value = (batch()[name][[0, 2, 5, 6]] for name in ("query", "key", "value"))
         want = class_batch_attention(query, key, value, return_weights=True)[1][2]
-        said = page.locator("[role=status]").text_content()
-        assert said == f"Surprise 1 gives {want[1, 1]:.2f} of its attention to itself."
+        expected = f"Surprise 1 gives {want[1, 1]:.2f} of its attention to itself."
+        assert says(page.locator("[role=status]"), expected) == expected
 
 
 def test_pointing_at_a_cell_shows_the_two_faces(browser, file: Path) -> None:
@@ -104,7 +104,7 @@ def test_pointing_at_a_cell_shows_the_two_faces(browser, file: Path) -> None:
         for n, face in ((1, 2), (2, 5)):  # of faces 0, 2 and 5
             pixels = canvas(page, f".fer-pair canvas:nth-child({n})")[..., 0]
             assert (pixels == batch()["faces"][face].numpy()).all()
-        assert page.locator(".fer-pair p").text_content().startswith("Surprise 1 gives 0.")
+        says(page.locator(".fer-pair p"), re.compile(r"^Surprise 1 gives 0\."))
         clean(reader)
 
 

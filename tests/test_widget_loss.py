@@ -12,6 +12,7 @@ from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.losses import FERPLUS_PRIOR, CompensatedFocalPDLSLoss, FocalPDLSLoss, LabelSmoothingLoss, PDLSLoss
 from ferlib.widgets import LossExplorer
 from tests.explorers import FACE, clean, loss_explorer, opened, page_with, settle, slide, values
+from tests.reader import says
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,7 @@ def test_losses_follow_the_keyboard(browser, file: Path) -> None:
         assert after[6] > before[6]
         page.get_by_role("radio", name="F-PDLS").focus()
         page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(400)
-        assert "The focal loss" in page.locator("[role=status]").text_content()
+        says(page.locator("[role=status]"), "The focal loss")
         assert page.get_by_role("slider", name="α").is_disabled(), "the usual focal loss has no alpha"
 
 

@@ -14,6 +14,7 @@ from ferlib.training import SAM
 from ferlib.widgets import SAMExplorer
 from ferlib.widgets.sam import METHODS, surface_loss
 from tests.explorers import CHECK, clean, opened, settle, slide
+from tests.reader import says
 
 SURFACES = {
     "a crack and a valley": [(-0.9, 0.0, 1.15, 0.06), (0.9, 0.0, 1.0, 1.6)],
@@ -131,8 +132,7 @@ def test_by_keyboard_and_button(browser, page: Path) -> None:
         view.get_by_role("button", name="back to the start").click()
         for _ in range(3):
             view.get_by_role("button", name="one step").press("Enter")
-        view.wait_for_timeout(400)
-        said = view.locator("[role=status]").text_content()
+        said = says(view.locator("[role=status]"), "After 3 steps SAM stands at")
         assert said.startswith("After 3 steps SAM stands at") and "gradient descent" not in said
         before = shown(view, ".fer-near.fer-sam")[0]
         view.get_by_role("application", name="starting point").press("Shift+ArrowDown")
