@@ -2,6 +2,7 @@
 
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
+from ferlib.models.compact import CompactEncoder, btn_compact
 from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dic import DIC
 from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
@@ -47,6 +48,7 @@ __all__ = [
     "BatchTransformer",
     "BatchTransformerNetwork",
     "CheckpointError",
+    "CompactEncoder",
     "DlibFaceBranch",
     "DlibFaceNet",
     "Ensemble",
@@ -66,6 +68,7 @@ __all__ = [
     "SpatialTransformer",
     "architectures",
     "bilinear",
+    "btn_compact",
     "btn_small",
     "class_batch_attention",
     "classification_head",
