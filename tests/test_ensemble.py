@@ -11,6 +11,10 @@ from ferlib.training import Recipe, build_model, checkpoints
 TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
 
 
+def of(count: int) -> list[dict]:
+    return [{"model": "PocketNet", "model_options": TINY}] * count
+
+
 def members(count: int) -> list[PocketNet]:
     found = []
     for seed in range(count):
@@ -21,7 +25,7 @@ def members(count: int) -> list[PocketNet]:
 
 def test_it_answers_with_the_mean_over_members_and_views():
     apart = members(2)
-    together = Ensemble(5, count=2, member_options=TINY).take([m.state_dict() for m in apart]).eval()
+    together = Ensemble(5, members=of(2)).take([m.state_dict() for m in apart]).eval()
     images = torch.randn(3, 3, 16, 16)
     mean = sum(m(view).softmax(1) for m in apart for view in (images, images.flip(-1))) / 4
     torch.testing.assert_close(together(images).softmax(1), mean)
@@ -30,14 +34,13 @@ def test_it_answers_with_the_mean_over_members_and_views():
 
 def test_one_member_without_mirror_is_that_member():
     (alone,) = members(1)
-    wrapped = Ensemble(5, count=1, member_options=TINY, mirror=False).take([alone.state_dict()]).eval()
+    wrapped = Ensemble(5, members=of(1), mirror=False).take([alone.state_dict()]).eval()
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(wrapped(images), alone(images).log_softmax(1))
 
 
 def test_a_recipe_builds_it_and_its_checkpoint_says_so(tmp_path):
-    options = {"member": "PocketNet", "count": 2, "member_options": TINY}
-    recipe = Recipe(name="together", model="Ensemble", model_options=options)
+    recipe = Recipe(name="together", model="Ensemble", model_options={"members": of(2)})
     model = build_model(recipe, num_classes=5)
     model.take([m.state_dict() for m in members(2)])
     path = checkpoints.save(tmp_path / "e.safetensors", model, {"recipe": vars(recipe)})
@@ -47,10 +50,19 @@ def test_a_recipe_builds_it_and_its_checkpoint_says_so(tmp_path):
     torch.testing.assert_close(again.eval()(images), model.eval()(images))
 
 
+def test_members_may_be_of_different_kinds():
+    torch.manual_seed(0)
+    other = {"model": "btn_small", "model_options": {"in_size": 16, "dim": 8, "depth": 1, "inference": "vit"}}
+    mixed = Ensemble(5, members=[*of(1), other]).eval()
+    images = torch.randn(2, 3, 16, 16)
+    said = [member(view).softmax(1) for member in mixed.members for view in (images, images.flip(-1))]
+    torch.testing.assert_close(mixed(images).softmax(1), sum(said) / 4)
+
+
 def test_what_cannot_be_is_said():
     with pytest.raises(ValueError, match="no 'Nobody'"):
-        Ensemble(member="Nobody")
+        Ensemble(members=[{"model": "Nobody"}])
     with pytest.raises(ValueError, match="at least one member, not 0"):
-        Ensemble(count=0)
+        Ensemble(members=[])
     with pytest.raises(ValueError, match="1 sets of weights for 2 members"):
-        Ensemble(5, count=2, member_options=TINY).take([{}])
+        Ensemble(5, members=of(2)).take([{}])

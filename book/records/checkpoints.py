@@ -33,7 +33,9 @@ def main() -> None:
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, **network.inputs())
         record = measured(logits, labels, valid, split="valid")
-        both = Ensemble(len(valid.classes), member=recipe.model, count=1, member_options=recipe.model_options)
+        both = Ensemble(
+            len(valid.classes), members=[{"model": recipe.model, "model_options": recipe.model_options}]
+        )
         twice, _ = predict(both.take([model.state_dict()]), valid, **network.inputs())
         for name, number in scores(labels, twice, list(valid.classes), bins=15, resamples=1000).items():
             record.numbers[f"with its mirror image | {name}"] = number

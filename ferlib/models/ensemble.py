@@ -22,33 +22,22 @@ class Ensemble(nn.Module):
     Parameters
     ----------
     num_classes: how many expressions, K.
-    member: name in ``ferlib.models`` of the networks.
-    count: how many, M.
-    member_options: what each is made with.
+    members: what each of the M networks is, as a recipe says it: ``model``, its name in ``ferlib.models``,
+        and ``model_options``, which may be left out.
     mirror: whether each is also asked with the mirror image.
 
-    Shape: images as the members take them, (B, 3, S, S) -> logits (B, K). Raises ``ValueError`` for an
+    Shape: images as all members take them, (B, 3, S, S) -> logits (B, K). Raises ``ValueError`` for an
     unknown member or no member. Source: Hansen and Salamon 1990, Neural Network Ensembles. Chapter 9.
     """
 
     def __init__(
-        self,
-        num_classes: int = 8,
-        *,
-        member: str = "PocketNet",
-        count: int = 3,
-        member_options: Mapping[str, Any] | None = None,
-        mirror: bool = True,
+        self, num_classes: int = 8, *, members: Sequence[Mapping[str, Any]], mirror: bool = True
     ) -> None:
         super().__init__()
-        maker = getattr(ferlib.models, member, None)
-        if maker is None:
-            raise ValueError(f"ferlib.models has no {member!r} for an ensemble to be made of")
-        if count < 1:
-            raise ValueError(f"an ensemble has at least one member, not {count}")
+        if not members:
+            raise ValueError("an ensemble has at least one member, not 0")
         self.num_classes, self.mirror = num_classes, mirror
-        options = dict(member_options or {})
-        self.members = nn.ModuleList(maker(num_classes=num_classes, **options) for _ in range(count))
+        self.members = nn.ModuleList(_member(num_classes, **member) for member in members)
 
     def take(self, weights: Sequence[Mapping[str, Tensor]]) -> Ensemble:
         """Give each member its weights. Shape: M state dictionaries. Raises ``ValueError`` for another M."""
@@ -62,3 +51,10 @@ class Ensemble(nn.Module):
         views = (image, image.flip(-1)) if self.mirror else (image,)
         said = [member(view).softmax(1) for member in self.members for view in views]
         return torch.stack(said).mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def _member(num_classes: int, model: str, model_options: Mapping[str, Any] | None = None) -> nn.Module:
+    maker = getattr(ferlib.models, model, None)
+    if maker is None:
+        raise ValueError(f"ferlib.models has no {model!r} for an ensemble to be made of")
+    return maker(num_classes=num_classes, **(model_options or {}))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from ferlib.training.files import replacing
 __all__ = ["CheckpointError", "check", "from_official", "load", "peek", "save"]
 
 
-def save(path: str | Path, model: nn.Module, state: dict[str, Any] | None = None) -> Path:
+def save(
+    path: str | Path, model: nn.Module | Mapping[str, Tensor], state: dict[str, Any] | None = None
+) -> Path:
     """Write a model, and anything else a run needs, to one safetensors file.
 
     The file is written beside its place and moved there at the end: a full disk or a kill in between leaves
@@ -35,7 +37,7 @@ def save(path: str | Path, model: nn.Module, state: dict[str, Any] | None = None
     Parameters
     ----------
     path: file to write, by convention ``*.safetensors``; missing folders are made.
-    model: its ``state_dict`` is stored under the model's own names.
+    model: its ``state_dict`` is stored under the model's own names; or such a dictionary itself.
     state: nested dictionaries, lists, tuples, tensors, numbers, strings, None, such as an optimiser's
         ``state_dict()``.
 
@@ -43,7 +45,8 @@ def save(path: str | Path, model: nn.Module, state: dict[str, Any] | None = None
     written or the state holds something that is neither tensor nor JSON. Chapter 6.
     """
     path = Path(path)
-    tensors = {name: _plain(tensor) for name, tensor in model.state_dict().items()}
+    named = model.state_dict() if isinstance(model, nn.Module) else model
+    tensors = {name: _plain(tensor) for name, tensor in named.items()}
     if clash := next((name for name in tensors if name.startswith("state/")), None):
         raise CheckpointError(
             f"{path.name}: the model has a tensor called {clash!r}; 'state/' is kept for the run"

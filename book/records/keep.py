@@ -1,0 +1,68 @@
+"""Keep what runs have learned, as one small file of ``book/checkpoints``.
+
+    python book/records/keep.py pocket_ferplus runs/pocket-ferplus/best.safetensors
+    python book/records/keep.py --half pocket_ferplus_three runs/pocket-*/last.safetensors
+    python book/records/keep.py --half --brought encoder.landmarks mobilefacenet btn_compact_ferplus \\
+        runs/btn-compact-ferplus/last.safetensors
+
+Several files become one ``Ensemble``, asked with each face and its mirror image. ``--half`` stores 16 bits a
+number. ``--brought`` leaves out a part that others trained and names the pretrained file that readers bring;
+in an ensemble it applies to each member that has the part. ``checkpoints.py`` then measures what was kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ferlib.training import Recipe, checkpoints, recipe_from
+
+FOLDER = Path(__file__).parents[1] / "checkpoints"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Keep what runs have learned, as one small file.")
+    parser.add_argument("name", help="of the file in book/checkpoints")
+    parser.add_argument("runs", nargs="+", metavar="FILE", help="checkpoints that `ferlib train` wrote")
+    parser.add_argument("--half", action="store_true", help="16 bits a number")
+    parser.add_argument("--brought", nargs=2, action="append", default=[], metavar=("PART", "KIND"))
+    given = parser.parse_args()
+    path = keep(FOLDER / f"{given.name}.safetensors", given.runs, given.half, dict(given.brought))
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def keep(path: Path, runs: list[str], half: bool = False, brought: dict[str, str] | None = None) -> Path:
+    """Write the network of one run, or the ensemble of several, without what only a run needs."""
+    stored = [checkpoints.load(run) for run in runs]
+    recipes = [recipe_from(one["recipe"], run) for one, run in zip(stored, runs, strict=True)]
+    tensors: dict[str, Tensor] = {}
+    parts: dict[str, str] = {}
+    for number, one in enumerate(stored):
+        start = f"members.{number}." if len(runs) > 1 else ""
+        for name, tensor in one["model"].items():
+            if part := next((p for p in brought or {} if name.startswith(f"{p}.")), None):
+                parts[start + part] = (brought or {})[part]
+            else:
+                tensors[start + name] = tensor.half() if half and tensor.dtype == torch.float32 else tensor
+    recipe = recipes[0] if len(runs) == 1 else together(path.stem, recipes)
+    made = [{"recipe": r.name, "seed": r.seed, "epoch": s["record"]["epoch"]}
+            for r, s in zip(recipes, stored, strict=True)]  # fmt: skip
+    state: dict[str, Any] = {"recipe": vars(recipe), "record": stored[0]["record"], "made of": made}
+    return checkpoints.save(path, tensors, state | {"brought": parts} if parts else state)
+
+
+def together(name: str, recipes: list[Recipe]) -> Recipe:
+    """The ensemble of networks with these recipes; all take pictures of one size."""
+    sizes = {(recipe.image_size, recipe.interpolation) for recipe in recipes}
+    if len(sizes) > 1:
+        raise SystemExit(f"members take pictures of different sizes: {sizes}")
+    members = [{"model": recipe.model, "model_options": dict(recipe.model_options)} for recipe in recipes]
+    return recipes[0].but(name=name, model="Ensemble", model_options={"members": members})
+
+
+if __name__ == "__main__":
+    main()
