@@ -87,7 +87,7 @@ ROWS = (
         "study_resizers_vit_upright", points("neural - bilinear | accuracy")),
     Row("the study, two fifths of the labels wrong: what they cost F-PDLS minus what they cost cross-entropy",
         "study_noise", points("change of F-PDLS - change of cross-entropy | accuracy")),
-    Row("the study, a small residual network, three seeds: accuracy told in the released way minus told honestly",
+    Row("the study, a small residual network, three seeds: accuracy in the released way minus the honest",
         "study_protocol_residual_small", points("residual-small | released - honest")),
     Row("the same, a small transformer", "study_protocol_vit",
         points("vit behind the neural resizer | released - honest")),
