@@ -70,6 +70,23 @@ def test_a_change_of_the_library_makes_a_cached_run_stale(tmp_path: Path, monkey
     assert cache.list_cache_records() == []
 
 
+@pytest.mark.parametrize(
+    ("code", "stale"), [("'study_cost'", True), ("f'study_{6 * 7}'", True), ("'ferplus'; 'cost'", False)]
+)
+def test_a_changed_result_makes_those_chapters_stale_that_name_it(code, stale, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(notebooks, "CACHE", tmp_path / "_build" / "cache")
+    monkeypatch.setattr(notebooks, "ROOT", tmp_path)
+    record = tmp_path / "book" / "results" / "study_cost.json"
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    path = tmp_path / "01_tiny.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)]), path)
+    before = notebooks.key_of(path, common="library")
+    assert notebooks.key_of(path, common="library") == before
+    record.write_text('{"hours": 2}')
+    assert (notebooks.key_of(path, common="library") != before) == stale
+
+
 def test_a_failing_cell_is_never_cached(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(notebooks, "CACHE", tmp_path / "cache")
     path = tmp_path / "01_fails.ipynb"

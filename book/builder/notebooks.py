@@ -1,13 +1,14 @@
 """Execute the chapters into the cache that Jupyter Book reads, and never let a stale output live there.
 
 Jupyter Book's cache knows a notebook by its code cells alone. Here each cached record also carries a key made
-of everything else its outputs depend on: the library, the recorded results, the data the reader brought, the
-versions of the main packages, and the chapters it says it comes after. A record whose key differs is thrown
-away before anyone can read it.
+of everything else its outputs depend on: the library, the results whose names (or their beginnings) stand in
+its code, the data the reader brought, the versions of the main packages, and the chapters it says it comes
+after. A record whose key differs is thrown away before anyone can read it.
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.metadata
 import os
@@ -47,10 +48,10 @@ def open_cache() -> JupyterCacheAbstract:
 
 
 def _common_key() -> str:
-    """A digest of what every chapter depends on besides its own cells."""
+    """A digest of what every chapter depends on besides its own cells and the results they name."""
     digest = hashlib.sha256()
     sources = [p for p in (ROOT / "ferlib").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    for path in sorted(sources) + sorted((ROOT / "book" / "results").glob("*.json")):
+    for path in sorted(sources):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())
     digest.update(sys.version.encode())
@@ -66,16 +67,39 @@ def _common_key() -> str:
     return digest.hexdigest()
 
 
+def named_results(code: str) -> list[Path]:
+    """The recorded results that a chapter may read: their names begin with a text that stands in its code.
+
+    ``"study_"`` names all records of the study, as does ``f"study_{question}"``; texts of less than four
+    letters name nothing.
+    """
+    constants = (node.value for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Constant))
+    starts = tuple(text for text in constants if isinstance(text, str) and len(text) > 3)
+    return [
+        path for path in sorted((ROOT / "book" / "results").glob("*.json")) if path.stem.startswith(starts)
+    ]
+
+
 def key_of(path: Path, common: str | None = None) -> str:
-    """The key of one chapter: the common digest, and the code of the chapters it comes after."""
+    """The key of one chapter: the common digest, the code of the chapters it comes after, and the results
+    that are named in these and in its own.
+    """
     digest = hashlib.sha256((common or _common_key()).encode())
-    after = nbformat.read(path, as_version=4).metadata.get("ferlib", {}).get("after", [])
-    for name in after:
-        earlier = nbformat.read(path.with_name(f"{name}.ipynb"), as_version=4)
-        for cell in earlier.cells:
-            if cell.cell_type == "code":
-                digest.update(cell.source.encode())
+    notebook = nbformat.read(path, as_version=4)
+    after = notebook.metadata.get("ferlib", {}).get("after", [])
+    earlier = [nbformat.read(path.with_name(f"{name}.ipynb"), as_version=4) for name in after]
+    for one in earlier:
+        digest.update(code_of(one).encode())
+    results = {result for one in (notebook, *earlier) for result in named_results(code_of(one))}
+    for result in sorted(results):
+        digest.update(result.name.encode())
+        digest.update(result.read_bytes())
     return digest.hexdigest()
+
+
+def code_of(notebook: nbformat.NotebookNode) -> str:
+    """A notebook's code cells as one program."""
+    return "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
 
 
 def fresh_record(path: Path, cache: JupyterCacheAbstract, common: str | None = None) -> NbCacheRecord | None:
