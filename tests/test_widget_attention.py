@@ -255,6 +255,7 @@ def test_with_a_kernel_python_chooses_and_hears_what_is_chosen(browser, file: Pa
         saved = page.evaluate("saved.at(-1)")
         assert saved["asks"] == "patch" and np.allclose(saved["query"], [1.5 / 7, 6.5 / 7])
         view.side("right").get_by_role("radio", name="14", exact=True).check()
+        settle(page)
         assert page.evaluate("saved.at(-1).right_view")["level"] == 1
         page.evaluate("stop()")
         clean(reader)

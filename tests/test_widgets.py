@@ -166,6 +166,7 @@ def test_the_live_module_and_python_keep_each_other_in_step(browser, page_of) ->
         settle(page)
         assert page.get_by_role("slider", name="α").input_value() == "0.25"
         slide(page, "γ", 3)  # as the reader does
+        settle(page)
         assert page.evaluate("saved.at(-1).gamma") == 3
         page.evaluate("stop()")
         clean(reader)
