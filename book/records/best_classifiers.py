@@ -1,0 +1,147 @@
+"""The best classifiers: which candidate one half of validation prefers, and its score on the other half.
+
+    FERLIB_DATA=/path/to/FERPlus FERLIB_WEIGHTS=/path/to/weights python book/records/best_classifiers.py \\
+        --alone runs/pocket runs/fixed-1 runs/fixed-2 --branches runs/btn-compact-ferplus
+
+Takes folders of finished runs, each with its weights after the last epoch: no epoch is chosen. ``--alone``
+learned from FER+'s training faces and nothing else; ``--branches`` began with both pretrained branches.
+Candidates are each network, each asked with the face and its mirror image, and the mean of several. The first
+half decides, the second was not looked at to decide, and all of validation is told beside it. FER+'s test
+faces are left to the reader. Writes ``book/results/best_classifiers.json``; ``keep.py`` keeps what won.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ferlib.commands.networks import Network
+from ferlib.data import FERPlus
+from ferlib.data.base import FaceDataset
+from ferlib.data.faces import KeptFaces
+from ferlib.evaluation import ResultRecord, about, compare, predict, scores
+from ferlib.models import Ensemble
+from ferlib.training import versions
+
+sys.path.insert(0, str(Path(__file__).with_name("study")))
+from faces import halves
+
+ALONE, BRANCHES = "from these faces alone", "with two pretrained branches"
+ANSWERS = {"vit": "own answer", "bt": "with the batch"}
+METRICS = ("accuracy", "mean class accuracy", "expected calibration error")
+Said = dict[str, Tensor]  # candidate -> what it says, logarithms of probabilities (N, K)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to ask one network or several. Shape: ``said`` logarithms of probabilities (N, K)."""
+
+    network: str
+    answer: str
+    mirrored: bool
+    said: Tensor
+
+    @property
+    def name(self) -> str:
+        return ", ".join(filter(None, (self.network, self.answer, "mirrored" if self.mirrored else "")))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Which candidate one half of validation prefers.")
+    parser.add_argument("--alone", nargs="+", required=True, metavar="RUN", help="folders of finished runs")
+    parser.add_argument("--branches", nargs="+", default=[], metavar="RUN")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    valid = KeptFaces(FERPlus(os.environ["FERLIB_DATA"], "valid"))
+    alone = answers_of(given.alone, valid)
+    kinds = {ALONE: alone + together(alone)}
+    if given.branches:
+        branches = answers_of(given.branches, valid)
+        kinds[BRANCHES] = branches + together(branches, alone)
+    record = judge({kind: {c.name: c.said for c in those} for kind, those in kinds.items()}, valid)
+    record.extra["members"] = [member(run) for run in (*given.alone, *given.branches)]
+    print(record.save())
+    for kind, name in record.extra["chosen"].items():
+        found = [record.numbers[f"{name} | {part} | accuracy"].percent() for part in ("second half", "all")]
+        print(f"{kind}: {name}: {found[0]}; all of validation {found[1]}")
+
+
+def answers_of(runs: list[str], valid: FaceDataset) -> list[Candidate]:
+    """What each run's network says of all faces, as they are and with their mirror images."""
+    found = []
+    for run in runs:
+        network = Network.find(str(Path(run) / "last.safetensors"))
+        recipe, plain = network.recipe, network.build(len(valid.classes))
+        for output, words in (ANSWERS if hasattr(plain, "inference") else {"": ""}).items():
+            options = dict(recipe.model_options) | ({"inference": output} if output else {})
+            member = {"model": recipe.model, "model_options": options}
+            for mirrored in (False, True):
+                model = Ensemble(len(valid.classes), members=[member], mirror=mirrored)
+                said = predict(model.take([plain.state_dict()]), valid, shuffle=0, **network.inputs())[0]
+                found.append(Candidate(f"{recipe.name} of seed {recipe.seed}", words, mirrored, said))
+                print(found[-1].name, flush=True)
+    return found
+
+
+def together(own: list[Candidate], others: Sequence[Candidate] = ()) -> list[Candidate]:
+    """For each answer that the networks give: the mean of all of them, and of others, with mirror images."""
+    more = []
+    company = [c.said for c in others if c.mirrored]
+    for answer in dict.fromkeys(c.answer for c in own):
+        said = [c.said for c in own if c.mirrored and c.answer == answer]
+        words = f"mean of {len(said)}" + (f" and the {len(company)} from nothing" if company else "")
+        if len(said + company) > 1:
+            more.append(Candidate(words, answer, True, torch.stack(said + company).exp().mean(0).log()))
+    return more
+
+
+def judge(kinds: dict[str, Said], valid: FaceDataset) -> ResultRecord:
+    """Scores of all candidates on both halves, and of each kind the one that the first half prefers."""
+    labels, classes = torch.as_tensor(valid.labels), list(valid.classes)
+    first, second = halves(valid)
+    parts = {"first half": first, "second half": second, "all": torch.arange(len(labels))}
+    numbers, chosen = {}, {}
+    for kind, said in kinds.items():
+        for name, logits in said.items():
+            for part, rows in parts.items():
+                found = scores(labels[rows], logits[rows], classes, resamples=1000)
+                numbers |= {f"{name} | {part} | {metric}": found[metric] for metric in METRICS}
+        chosen[kind] = max(said, key=lambda name: numbers[f"{name} | first half | accuracy"].value)
+        simplest = next(iter(said))
+        for part in ("second half", "all"):
+            rows = parts[part]
+            pair = (said[n][rows] for n in (chosen[kind], simplest))
+            found = compare(labels[rows], *pair, classes, resamples=1000).difference
+            numbers[f"{chosen[kind]} - {simplest} | {part} | accuracy"] = found
+    return ResultRecord(
+        name="best_classifiers",
+        what="candidates for the best classifier: one half of validation chooses, the other judges",
+        numbers=numbers, data=about(valid, "valid"), classes=classes,
+        settings={"resamples": 1000, "batches": "64 faces, shuffled, seed 0"},
+        extra={"chosen": chosen, "candidates": {kind: list(said) for kind, said in kinds.items()},
+               "faces": {part: len(rows) for part, rows in parts.items()}},
+        versions=versions(),
+        command="python book/records/best_classifiers.py --alone RUN RUN RUN --branches RUN",
+    )  # fmt: skip
+
+
+def member(run: str) -> dict[str, Any]:
+    """Which run it is and what it took, from the run's folder."""
+    recipe = Network.find(str(Path(run) / "last.safetensors")).recipe
+    lines = (Path(run) / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    epochs = [json.loads(line) for line in lines]
+    hours = sum(epoch["seconds"] for epoch in epochs) / 3600
+    return {"recipe": recipe.name, "seed": recipe.seed, "epochs": len(epochs), "hours on one core": hours}
+
+
+if __name__ == "__main__":
+    main()
