@@ -12,6 +12,7 @@ import torch
 
 import ferlib.models
 from ferlib.cli import main
+from ferlib.commands.networks import Networks
 from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation import ResultRecord
 from ferlib.models import btn_small
@@ -75,6 +76,34 @@ def test_two_networks_and_two_outputs_of_one(run, capsys):
     itself = str(run / "a" / "best.safetensors")
     assert evaluate(run, "--against", itself, "--against-output", "bt", "--record", str(path)) == 0
     assert ResultRecord.load(path).numbers["difference | accuracy"].value == 0
+
+
+def test_several_files_answer_as_one(run):
+    pair = [str(run / name / "best.safetensors") for name in ("a", "b")]
+    assert main(["evaluate", "--checkpoint", *pair, *COMMON, "--output", "vit"]) == 1  # b has one output only
+    assert main(["evaluate", "--checkpoint", *pair, *COMMON]) == 0
+    found = record(run, "best-and-best-valid-scores")
+    assert [kept["name"] for kept in found.settings["recipe"]] == ["a", "b"]
+    twice = ("--checkpoint", pair[0], pair[0], "--record", str(run / "twice.json"))
+    assert evaluate(run, *twice) == 0  # the same one twice
+    assert evaluate(run, "--record", str(run / "once.json")) == 0
+    twice, once = (ResultRecord.load(run / f"{name}.json") for name in ("twice", "once"))
+    assert twice.numbers["accuracy"] == once.numbers["accuracy"]
+    networks = Networks.find(pair)
+    images = torch.rand(4, 3, 48, 48)
+    said = [network.build(8)(images) for network in networks.members]
+    said = [getattr(answer, "bt", answer).softmax(1) for answer in said]
+    with torch.no_grad():
+        torch.testing.assert_close(networks.build(8)(images).exp(), sum(said) / 2)
+
+
+def test_files_that_take_pictures_of_different_sizes_are_not_asked_together(run, capsys):
+    stored = checkpoints.load(run / "b" / "best.safetensors")
+    recipe = stored["recipe"] | {"image_size": 40}
+    checkpoints.save(run / "c.safetensors", stored["model"], {"recipe": recipe})
+    paths = [str(run / "a" / "best.safetensors"), str(run / "c.safetensors")]
+    assert main(["evaluate", "--checkpoint", *paths, *COMMON]) == 1
+    assert "expected one size" in capsys.readouterr().err
 
 
 def test_the_robustness_suite(run, capsys):

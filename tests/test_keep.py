@@ -18,10 +18,9 @@ from keep import keep
 
 TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
 POCKET = Recipe(name="tiny", model="PocketNet", model_options=TINY, image_size=16)
-COMPACT = Recipe(
-    name="two branches", model="btn_compact", image_size=16,
-    model_options={"dim": 8, "depth": 1, "heads": 2, "face_size": 70, "inference": "vit"},
-)  # fmt: skip
+BRANCHES = Recipe(
+    name="two branches", model="TwoBranchNet", image_size=16, model_options={"hidden": 8, "face_size": 70}
+)
 
 
 def a_run(path: Path, recipe: Recipe, seed: int, **parts: Path):
@@ -63,7 +62,7 @@ def test_a_part_that_others_trained_is_brought_by_the_reader(tmp_path, images, m
     (tmp_path / "weights").mkdir()
     published = tmp_path / "weights" / "mobilefacenet.safetensors"
     save_file(MobileFaceNet().state_dict(), published)
-    model = a_run(tmp_path / "last.safetensors", COMPACT, seed=0, landmarks=published)
+    model = a_run(tmp_path / "last.safetensors", BRANCHES, seed=0, landmarks=published)
     brought = {"encoder.landmarks": "mobilefacenet"}
     kept = keep(tmp_path / "kept.safetensors", [str(tmp_path / "last.safetensors")], brought=brought)
     assert not [name for name in load_file(kept) if name.startswith("encoder.landmarks.")]

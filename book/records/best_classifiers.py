@@ -1,7 +1,7 @@
 """The best classifiers: which candidate one half of validation prefers, and its score on the other half.
 
     FERLIB_DATA=/path/to/FERPlus FERLIB_WEIGHTS=/path/to/weights python book/records/best_classifiers.py \\
-        --alone runs/pocket runs/fixed-1 runs/fixed-2 --branches runs/btn-compact-ferplus
+        --alone runs/pocket runs/fixed-1 runs/fixed-2 --branches runs/two-branches
 
 Takes folders of finished runs, each with its weights after the last epoch: no epoch is chosen. ``--alone``
 learned from FER+'s training faces and nothing else; ``--branches`` began with both pretrained branches.

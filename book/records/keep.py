@@ -2,8 +2,8 @@
 
     python book/records/keep.py pocket_ferplus runs/pocket-ferplus/best.safetensors
     python book/records/keep.py --half pocket_ferplus_three runs/pocket-*/last.safetensors
-    python book/records/keep.py --half --brought encoder.landmarks mobilefacenet btn_compact_ferplus \\
-        runs/btn-compact-ferplus/last.safetensors
+    python book/records/keep.py --half --brought encoder.landmarks mobilefacenet two_branches_ferplus \\
+        runs/two-branches-ferplus/last.safetensors
 
 Several files become one ``Ensemble``, asked with each face and its mirror image. ``--half`` stores 16 bits a
 number. ``--brought`` leaves out a part that others trained and names the pretrained file that readers bring;

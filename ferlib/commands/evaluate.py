@@ -2,6 +2,7 @@
 
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --against runs/b/best.safetensors
+  ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors runs/b/best.safetensors
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --suite robustness
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --suite batch
   ferlib evaluate --data ~/RAF-DB --checkpoint RAFDB92.54.pth --recipe btn-rafdb
@@ -30,7 +31,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ferlib.commands.faces import add_face_arguments, choose_faces
-from ferlib.commands.networks import Network
+from ferlib.commands.networks import Asked, Network, Networks
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.evaluation import (
     ALTERATIONS,
@@ -54,7 +55,8 @@ COMPARED = ("accuracy", "mean class accuracy", "macro F1")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib evaluate``. Shape: parser in, nothing out."""
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="FILE", help="best or last of a run, or an official file")
+    add("--checkpoint", required=True, nargs="+", metavar="FILE",
+        help="best or last of a run, or an official file; of several, the mean of their answers")  # fmt: skip
     add_face_arguments(parser)
     add("--recipe", metavar="NAME", help=f"which network an official file is of: {', '.join(bundled())}")
     add("--mapping", metavar="FILE", help="JSON with places for names of an official file that are not known")
@@ -92,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
     if min(options.sizes) < 1:
         raise DataError(f"--sizes {min(options.sizes)}: expected at least one face in a batch")
     try:
-        network = Network.find(options.checkpoint, options.recipe, options.mapping)
+        network = Networks.find(options.checkpoint, options.recipe, options.mapping)
         other = None
         if options.against:
             other = Network.find(options.against, options.against_recipe or options.recipe)
@@ -108,7 +110,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _measure(
-    options: argparse.Namespace, network: Network, other: Network | None, faces: FaceDataset, split: str
+    options: argparse.Namespace,
+    network: Asked,
+    other: Network | None,
+    faces: FaceDataset,
+    split: str,
 ) -> ResultRecord:
     device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
     model = network.build(len(faces.classes), options.output).to(device)
@@ -178,7 +184,7 @@ def _text(record: ResultRecord, split: str, suite: str | None) -> str:
     return text
 
 
-def _faces(options: argparse.Namespace, network: Network) -> tuple[FaceDataset, str]:
+def _faces(options: argparse.Namespace, network: Asked) -> tuple[FaceDataset, str]:
     faces = choose_faces(options.data, options.dataset, network.recipe.data, options.length)
     if options.split:
         return faces.open(options.split), options.split
@@ -209,9 +215,10 @@ def _place(options: argparse.Namespace, split: str) -> Path:
         if not (folder.is_dir() and os.access(folder, os.W_OK)):  # before the measuring, not after it
             raise DataError(f"--record {place}: {folder} is no folder that can be written to")
         return place
-    checkpoint = Path(options.checkpoint)
+    checkpoint = Path(options.checkpoint[0])
     what = options.suite or (f"against-{Path(options.against).stem}" if options.against else "scores")
-    folder, name = checkpoint.parent / "evaluations", f"{checkpoint.stem}-{split}-{what}"
+    stem = "-and-".join(Path(one).stem for one in options.checkpoint)
+    folder, name = checkpoint.parent / "evaluations", f"{stem}-{split}-{what}"
     place, number = folder / f"{name}.json", 1
     while place.exists():
         number += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ferlib.commands.faces import check_classes
@@ -15,6 +16,7 @@ from ferlib.models import ResizedTransformer, from_official
 from ferlib.models.official_files import read_official
 from ferlib.models.pretrained import architecture_of, load_pretrained
 from ferlib.training import Recipe, build_model, bundled, checkpoints, load_recipe, recipe_from
+from ferlib.training.tally import logits_of
 
 
 @dataclass
@@ -94,3 +96,61 @@ class Network:
         if network is None:
             raise DataError(f"{self.path}: no official weights are known for a {type(model).__name__}")
         model.load_state_dict(from_official(read_official(str(self.path)), network, mapping=mapping))
+
+
+@dataclass
+class Networks:
+    """Several files that are asked together: the mean of the probabilities that each of them gives.
+
+    Shape: M networks that take pictures of one size. It answers to what a :class:`Network` answers to.
+    """
+
+    members: list[Network]
+
+    @classmethod
+    def find(
+        cls, paths: list[str], recipe: str | None = None, mapping: str | None = None
+    ) -> Network | Networks:
+        """The network of one file, or what several files are together. Raises as :meth:`Network.find`, and
+        ``DataError`` where two of them take pictures of different sizes.
+        """
+        found = [Network.find(path, recipe, mapping) for path in paths]
+        for other in found[1:]:
+            if other.inputs() != found[0].inputs():
+                raise DataError(
+                    f"{other.path} takes pictures as {other.inputs()}, {found[0].path} as "
+                    f"{found[0].inputs()}: expected one size for files that are asked together"
+                )
+        return found[0] if len(found) == 1 else cls(found)
+
+    @property
+    def recipe(self) -> Recipe:
+        return self.members[0].recipe
+
+    def build(self, classes: int, output: str | None = None) -> nn.Module:
+        """Their mean, in evaluation mode. Raises as :meth:`Network.build`."""
+        return Together([member.build(classes, output) for member in self.members]).eval()
+
+    def facts(self) -> dict[str, Any]:
+        """What a record says of them: a list for each word."""
+        every = [member.facts() for member in self.members]
+        return {name: [facts[name] for facts in every] for name in every[0]}
+
+    def inputs(self) -> dict[str, Any]:
+        """How their faces are resized."""
+        return self.members[0].inputs()
+
+
+class Together(nn.Module):
+    """Logarithms of the mean of several networks' probabilities. Shape: images -> (B, K)."""
+
+    def __init__(self, networks: list[nn.Module]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, images: Tensor) -> Tensor:
+        said = torch.stack([logits_of(network(images)).softmax(1) for network in self.networks])
+        return said.mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+Asked = Network | Networks  # what a command measures

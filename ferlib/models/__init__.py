@@ -2,7 +2,6 @@
 
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
-from ferlib.models.compact import CompactEncoder, btn_compact
 from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dic import DIC
 from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
@@ -38,6 +37,7 @@ from ferlib.models.resizer import (
 )
 from ferlib.models.small import btn_small
 from ferlib.models.spatial_transformer import SpatialTransformer, warp
+from ferlib.models.two_branches import BranchFeatures, TwoBranchNet
 from ferlib.models.vt_nr import vt_nr_small
 
 __all__ = [
@@ -47,8 +47,8 @@ __all__ = [
     "BTNOutput",
     "BatchTransformer",
     "BatchTransformerNetwork",
+    "BranchFeatures",
     "CheckpointError",
-    "CompactEncoder",
     "DlibFaceBranch",
     "DlibFaceNet",
     "Ensemble",
@@ -66,9 +66,9 @@ __all__ = [
     "ResidualBlock",
     "ResizedTransformer",
     "SpatialTransformer",
+    "TwoBranchNet",
     "architectures",
     "bilinear",
-    "btn_compact",
     "btn_small",
     "class_batch_attention",
     "classification_head",
