@@ -46,6 +46,13 @@ def test_one_run_is_kept_as_it_is(tmp_path, images):
     torch.testing.assert_close(network.build(5)(images), model(images), rtol=0, atol=0)
 
 
+def test_one_run_is_asked_with_its_mirror_image(tmp_path, images):
+    model = a_run(tmp_path / "last.safetensors", POCKET, seed=4)
+    kept = keep(tmp_path / "kept.safetensors", [str(tmp_path / "last.safetensors")], mirror=True)
+    said = (model(images).softmax(1) + model(images.flip(-1)).softmax(1)) / 2
+    torch.testing.assert_close(Network.find(str(kept)).build(5)(images).exp(), said)
+
+
 def test_several_answer_as_one_in_half_the_bytes(tmp_path, images):
     apart = [a_run(tmp_path / f"{seed}.safetensors", POCKET, seed) for seed in range(3)]
     runs = [str(tmp_path / f"{seed}.safetensors") for seed in range(3)]

@@ -5,7 +5,7 @@
 
 Takes folders of finished runs, each with its weights after the last epoch: no epoch is chosen. ``--alone``
 learned from FER+'s training faces and nothing else; ``--branches`` began with both pretrained branches.
-Candidates are each network, each asked with the face and its mirror image, and the mean of several. The first
+Candidates are each network, each asked with the face and its mirror image, and means of several. The first
 half decides, the second was not looked at to decide, and all of validation is told beside it. FER+'s test
 faces are left to the reader. Writes ``book/results/best_classifiers.json``; ``keep.py`` keeps what won.
 """
@@ -16,8 +16,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +31,12 @@ from ferlib.models import Ensemble
 from ferlib.training import versions
 
 sys.path.insert(0, str(Path(__file__).with_name("study")))
-from faces import halves
+import faces as study_faces
 
 ALONE, BRANCHES = "from these faces alone", "with two pretrained branches"
-ANSWERS = {"vit": "own answer", "bt": "with the batch"}
+MIRRORED = ", mirrored"
 METRICS = ("accuracy", "mean class accuracy", "expected calibration error")
 Said = dict[str, Tensor]  # candidate -> what it says, logarithms of probabilities (N, K)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One way to ask one network or several. Shape: ``said`` logarithms of probabilities (N, K)."""
-
-    network: str
-    answer: str
-    mirrored: bool
-    said: Tensor
-
-    @property
-    def name(self) -> str:
-        return ", ".join(filter(None, (self.network, self.answer, "mirrored" if self.mirrored else "")))
 
 
 def main() -> None:
@@ -63,11 +47,12 @@ def main() -> None:
     torch.set_num_threads(1)
     valid = KeptFaces(FERPlus(os.environ["FERLIB_DATA"], "valid"))
     alone = answers_of(given.alone, valid)
-    kinds = {ALONE: alone + together(alone)}
+    alone |= mean_of(alone)
+    kinds = {ALONE: alone}
     if given.branches:
         branches = answers_of(given.branches, valid)
-        kinds[BRANCHES] = branches + together(branches, alone)
-    record = judge({kind: {c.name: c.said for c in those} for kind, those in kinds.items()}, valid)
+        kinds[BRANCHES] = branches | beside(branches, [*alone.items()][-1])
+    record = judge(kinds, valid)
     record.extra["members"] = [member(run) for run in (*given.alone, *given.branches)]
     print(record.save())
     for kind, name in record.extra["chosen"].items():
@@ -75,39 +60,41 @@ def main() -> None:
         print(f"{kind}: {name}: {found[0]}; all of validation {found[1]}")
 
 
-def answers_of(runs: list[str], valid: FaceDataset) -> list[Candidate]:
-    """What each run's network says of all faces, as they are and with their mirror images."""
-    found = []
+def answers_of(runs: list[str], valid: FaceDataset) -> Said:
+    """What each run's network says of all faces: as they are, and with their mirror images."""
+    said: Said = {}
     for run in runs:
         network = Network.find(str(Path(run) / "last.safetensors"))
         recipe, plain = network.recipe, network.build(len(valid.classes))
-        for output, words in (ANSWERS if hasattr(plain, "inference") else {"": ""}).items():
-            options = dict(recipe.model_options) | ({"inference": output} if output else {})
-            member = {"model": recipe.model, "model_options": options}
-            for mirrored in (False, True):
-                model = Ensemble(len(valid.classes), members=[member], mirror=mirrored)
-                said = predict(model.take([plain.state_dict()]), valid, shuffle=0, **network.inputs())[0]
-                found.append(Candidate(f"{recipe.name} of seed {recipe.seed}", words, mirrored, said))
-                print(found[-1].name, flush=True)
-    return found
+        member = {"model": recipe.model, "model_options": dict(recipe.model_options)}
+        for mirror, words in ((False, ""), (True, MIRRORED)):
+            model = Ensemble(len(valid.classes), members=[member], mirror=mirror).take([plain.state_dict()])
+            name = f"{recipe.name.removesuffix('-ferplus')}, seed {recipe.seed}{words}"
+            said[name] = predict(model, valid, **network.inputs())[0]
+            print(name, flush=True)
+    return said
 
 
-def together(own: list[Candidate], others: Sequence[Candidate] = ()) -> list[Candidate]:
-    """For each answer that the networks give: the mean of all of them, and of others, with mirror images."""
-    more = []
-    company = [c.said for c in others if c.mirrored]
-    for answer in dict.fromkeys(c.answer for c in own):
-        said = [c.said for c in own if c.mirrored and c.answer == answer]
-        words = f"mean of {len(said)}" + (f" and the {len(company)} from nothing" if company else "")
-        if len(said + company) > 1:
-            more.append(Candidate(words, answer, True, torch.stack(said + company).exp().mean(0).log()))
-    return more
+def mean_of(said: Said) -> Said:
+    """The mean of all networks that are asked with mirror images, if there are several."""
+    twice = [logits for name, logits in said.items() if name.endswith(MIRRORED)]
+    name = f"mean of the {len(twice)}{MIRRORED}"
+    return {name: torch.stack(twice).exp().mean(0).log()} if len(twice) > 1 else {}
+
+
+def beside(said: Said, other: tuple[str, Tensor]) -> Said:
+    """Each network that is asked with mirror images, in equal parts with another answer."""
+    return {
+        f"{name.removesuffix(MIRRORED)}, and the {other[0]}": ((logits.exp() + other[1].exp()) / 2).log()
+        for name, logits in said.items()
+        if name.endswith(MIRRORED)
+    }
 
 
 def judge(kinds: dict[str, Said], valid: FaceDataset) -> ResultRecord:
     """Scores of all candidates on both halves, and of each kind the one that the first half prefers."""
     labels, classes = torch.as_tensor(valid.labels), list(valid.classes)
-    first, second = halves(valid)
+    first, second = study_faces.halves(valid)
     parts = {"first half": first, "second half": second, "all": torch.arange(len(labels))}
     numbers, chosen = {}, {}
     for kind, said in kinds.items():
@@ -126,7 +113,7 @@ def judge(kinds: dict[str, Said], valid: FaceDataset) -> ResultRecord:
         name="best_classifiers",
         what="candidates for the best classifier: one half of validation chooses, the other judges",
         numbers=numbers, data=about(valid, "valid"), classes=classes,
-        settings={"resamples": 1000, "batches": "64 faces, shuffled, seed 0"},
+        settings={"resamples": 1000},
         extra={"chosen": chosen, "candidates": {kind: list(said) for kind, said in kinds.items()},
                "faces": {part: len(rows) for part, rows in parts.items()}},
         versions=versions(),

@@ -1,0 +1,53 @@
+"""Which classifier is called the best: one half of the faces chooses, and the other half has no say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ferlib.data import EMOTIONS_FERPLUS
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "records"))
+import best_classifiers as best
+
+FACES = 400
+
+
+@pytest.fixture
+def faces():
+    labels = torch.arange(FACES) % 8
+    return best.study_faces.Held(torch.zeros(FACES, 1, 4, 4), labels, torch.eye(8)[labels], EMOTIONS_FERPLUS)
+
+
+def said(labels, wrong):
+    """Answers that are sure of the label, but of the next class where they are wrong."""
+    given = torch.where(wrong, (labels + 1) % 8, labels)
+    return (torch.eye(8)[given] * 0.9 + 0.0125).log()
+
+
+def test_the_first_half_chooses_and_the_second_tells(faces):
+    first, second = best.study_faces.halves(faces)
+    fair, lucky = torch.zeros(FACES, dtype=torch.bool), torch.zeros(FACES, dtype=torch.bool)
+    fair[first[:50]] = fair[second[:10]] = True
+    lucky[first[:20]] = lucky[second[:80]] = True
+    kinds = {"a kind": {"fair": said(faces.labels, fair), "lucky": said(faces.labels, lucky)}}
+    record = best.judge(kinds, faces)
+    assert record.extra["chosen"] == {"a kind": "lucky"}
+    found = {part: record.numbers[f"lucky | {part} | accuracy"].value for part in record.extra["faces"]}
+    assert found == pytest.approx({"first half": 0.9, "second half": 0.6, "all": 0.75})
+    assert record.numbers["lucky - fair | second half | accuracy"].value == pytest.approx(-0.35)
+
+
+def test_means_are_of_probabilities_and_of_those_with_mirror_images():
+    one, two = (torch.randn(5, 8).log_softmax(1) for _ in range(2))
+    alone = {"one": two, f"one{best.MIRRORED}": one, "two": one, f"two{best.MIRRORED}": two}
+    ((name, mean),) = best.mean_of(alone).items()
+    assert name == "mean of the 2, mirrored"
+    torch.testing.assert_close(mean.exp(), (one.exp() + two.exp()) / 2)
+    ((name, both),) = best.beside({f"three{best.MIRRORED}": one}, (name, mean)).items()
+    assert name == "three, and the mean of the 2, mirrored"
+    torch.testing.assert_close(both.exp(), 0.75 * one.exp() + 0.25 * two.exp())
+    assert best.mean_of({f"one{best.MIRRORED}": one}) == {}
