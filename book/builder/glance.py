@@ -60,6 +60,11 @@ def plain(key: str) -> Number:
     return lambda held: f"{100 * held['extra'][key]:.1f} %"
 
 
+def chosen(kind: str) -> Number:
+    """The best classifier of a kind, by the half of validation that chose nothing."""
+    return lambda held: share(f"{held['extra']['chosen'][kind]} | second half | accuracy")(held)
+
+
 class Row(NamedTuple):
     """One line of the table: what was measured, the record that holds it, how to print it."""
 
@@ -69,6 +74,10 @@ class Row(NamedTuple):
 
 
 ROWS = (
+    Row("the best classifier from FER+'s faces alone, on the half of FER+ validation that chose nothing",
+        "best_classifiers", chosen("from these faces alone")),
+    Row("the best classifier with two pretrained branches, on the same faces",
+        "best_classifiers", chosen("with two pretrained branches")),
     Row("the network of the page *Try it*, trained from nothing on FER+ on one CPU core, on FER+ validation",
         "pocket_ferplus", share("accuracy")),
     Row("the small network, trained from nothing on FER+ on two CPU cores, on FER+ validation",
@@ -91,6 +100,10 @@ ROWS = (
         "study_protocol_residual_small", points("residual-small | released - honest")),
     Row("the same, a small transformer", "study_protocol_vit",
         points("vit behind the neural resizer | released - honest")),
+    Row("second part, frozen pretrained branches, three seeds: MLA and batch transformer minus neither",
+        "study_btn_structure_pretrained", points("MLA + BT, bt - baseline | accuracy")),
+    Row("the same network with both, in test batches of 64 faces of one class: their answer minus its own",
+        "study_btn_company_bt_pretrained", points("bt, one class only 64 - own | accuracy")),
 )  # fmt: skip
 
 
