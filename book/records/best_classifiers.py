@@ -51,7 +51,7 @@ def main() -> None:
     kinds = {ALONE: alone}
     if given.branches:
         branches = answers_of(given.branches, valid)
-        kinds[BRANCHES] = branches | beside(branches, [*alone.items()][-1])
+        kinds[BRANCHES] = branches | beside(branches, [*alone.items()][-1], len(given.alone))
     record = judge(kinds, valid)
     record.extra["members"] = [member(run) for run in (*given.alone, *given.branches)]
     print(record.save())
@@ -82,13 +82,19 @@ def mean_of(said: Said) -> Said:
     return {name: torch.stack(twice).exp().mean(0).log()} if len(twice) > 1 else {}
 
 
-def beside(said: Said, other: tuple[str, Tensor]) -> Said:
-    """Each network that is asked with mirror images, in equal parts with another answer."""
-    return {
-        f"{name.removesuffix(MIRRORED)}, and the {other[0]}": ((logits.exp() + other[1].exp()) / 2).log()
-        for name, logits in said.items()
-        if name.endswith(MIRRORED)
-    }
+def beside(said: Said, other: tuple[str, Tensor], members: int) -> Said:
+    """Each network that is asked with mirror images, with others: their mean is one voice, or each is one."""
+    found: Said = {}
+    for name, logits in said.items():
+        if name.endswith(MIRRORED):
+            own = name.removesuffix(MIRRORED)
+            for voices, words in (
+                (1, f"{own}, and the {other[0]}"),
+                (members, f"{own}, and each of the {members}"),
+            ):
+                mean = (logits.exp() + voices * other[1].exp()) / (1 + voices)
+                found[words.removesuffix(MIRRORED) + MIRRORED] = mean.log()
+    return found
 
 
 def judge(kinds: dict[str, Said], valid: FaceDataset) -> ResultRecord:
