@@ -88,10 +88,8 @@ def beside(said: Said, other: tuple[str, Tensor], members: int) -> Said:
     for name, logits in said.items():
         if name.endswith(MIRRORED):
             own = name.removesuffix(MIRRORED)
-            for voices, words in (
-                (1, f"{own}, and the {other[0]}"),
-                (members, f"{own}, and each of the {members}"),
-            ):
+            ways = {f"{own}, and the {other[0]}": 1, f"{own}, and each of the {members}": members}
+            for words, voices in ways.items():
                 mean = (logits.exp() + voices * other[1].exp()) / (1 + voices)
                 found[words.removesuffix(MIRRORED) + MIRRORED] = mean.log()
     return found
