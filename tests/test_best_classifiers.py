@@ -47,9 +47,9 @@ def test_means_are_of_probabilities_and_of_those_with_mirror_images():
     ((name, mean),) = best.mean_of(alone).items()
     assert name == "mean of the 2, mirrored"
     torch.testing.assert_close(mean.exp(), (one.exp() + two.exp()) / 2)
-    found = best.beside({f"three{best.MIRRORED}": one, "three": two}, (name, mean), 2)
-    assert [*found] == ["three, and the mean of the 2, mirrored", "three, and each of the 2, mirrored"]
-    halves, each = found.values()
+    found = best.beside({f"three{best.MIRRORED}": one, "three": two}, mean)
+    assert [*found] == ["three, and the best above", "three, and the best above, three times"]
+    halves, quarter = found.values()
     torch.testing.assert_close(halves.exp(), 0.75 * one.exp() + 0.25 * two.exp())
-    torch.testing.assert_close(each.exp(), (2 * one.exp() + two.exp()) / 3)
+    torch.testing.assert_close(quarter.exp(), 0.625 * one.exp() + 0.375 * two.exp())
     assert best.mean_of({f"one{best.MIRRORED}": one}) == {}
