@@ -184,8 +184,8 @@ def plans(rows: Rows) -> dict[str, tuple[str, str, Callable[[], Asked]]]:
     plan("scale_encoding", "Another scale, other encodings", "pretrained", against, "choices", first)
     plan("reconstructions", "Other reconstructions of MLA", "pretrained", against, "choices", rest)
     drawn = [name for name in RELEASED if name.endswith("drawn faces")]
-    rest = [name for name in RELEASED if name not in drawn]
-    plan("released", "What the released code does", "pretrained", against, "released", rest)
+    others = [name for name in RELEASED if name not in drawn]
+    plan("released", "What the released code does", "pretrained", against, "released", others)
     plan("drift", "Batch norms that drifted on drawn faces", "pretrained", against, "released", drawn)
     return found
 
