@@ -28,6 +28,7 @@ from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import ResultRecord, about, compare, predict, scores
 from ferlib.models import Ensemble
+from ferlib.models.ensemble import mean_answer
 from ferlib.training import versions
 
 sys.path.insert(0, str(Path(__file__).with_name("study")))
@@ -79,7 +80,7 @@ def mean_of(said: Said) -> Said:
     """The mean of all networks that are asked with mirror images, if there are several."""
     twice = [logits for name, logits in said.items() if name.endswith(MIRRORED)]
     name = f"mean of the {len(twice)}{MIRRORED}"
-    return {name: torch.stack(twice).exp().mean(0).log()} if len(twice) > 1 else {}
+    return {name: mean_answer(twice)} if len(twice) > 1 else {}
 
 
 def beside(said: Said, best: Tensor) -> Said:
@@ -88,8 +89,8 @@ def beside(said: Said, best: Tensor) -> Said:
     for name, logits in said.items():
         if name.endswith(MIRRORED):
             for voices, words in ((1, ""), (3, ", three times")):
-                mean = (logits.exp() + voices * best.exp()) / (1 + voices)
-                found[f"{name.removesuffix(MIRRORED)}, and the best above{words}"] = mean.log()
+                own = name.removesuffix(MIRRORED)
+                found[f"{own}, and the best above{words}"] = mean_answer([logits, *[best] * voices])
     return found
 
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ferlib.commands.faces import check_classes
 from ferlib.data.base import DataError
 from ferlib.models import ResizedTransformer, from_official
+from ferlib.models.ensemble import mean_answer
 from ferlib.models.official_files import read_official
 from ferlib.models.pretrained import architecture_of, load_pretrained
 from ferlib.training import Recipe, build_model, bundled, checkpoints, load_recipe, recipe_from
@@ -149,8 +149,7 @@ class Together(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor:
-        said = torch.stack([logits_of(network(images)).softmax(1) for network in self.networks])
-        return said.mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return mean_answer([logits_of(network(images)) for network in self.networks])
 
 
 Asked = Network | Networks  # what a command measures

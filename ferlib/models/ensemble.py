@@ -49,8 +49,13 @@ class Ensemble(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         views = (image, image.flip(-1)) if self.mirror else (image,)
-        said = [member(view).softmax(1) for member in self.members for view in views]
-        return torch.stack(said).mean(0).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return mean_answer([member(view) for member in self.members for view in views])
+
+
+def mean_answer(said: Sequence[Tensor]) -> Tensor:
+    """Logarithms of the mean of several answers' probabilities. Shape: N times logits (B, K) -> (B, K)."""
+    mean = torch.stack([logits.softmax(1) for logits in said]).mean(0)
+    return mean.clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
 def _member(num_classes: int, model: str, model_options: Mapping[str, Any] | None = None) -> nn.Module:
