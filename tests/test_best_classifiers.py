@@ -43,13 +43,15 @@ def test_the_first_half_chooses_and_the_second_tells(faces):
 
 def test_means_are_of_probabilities_and_of_those_with_mirror_images():
     one, two = (torch.randn(5, 8).log_softmax(1) for _ in range(2))
-    alone = {"one": two, f"one{best.MIRRORED}": one, "two": one, f"two{best.MIRRORED}": two}
+    alone = {"a, seed 0": two, "a, seed 0, mirrored": one, "a, seed 1": one, "a, seed 1, mirrored": two}
     ((name, mean),) = best.mean_of(alone).items()
-    assert name == "mean of the 2, mirrored"
+    assert name == "mean of 2 of a, mirrored"
     torch.testing.assert_close(mean.exp(), (one.exp() + two.exp()) / 2)
     found = best.beside({f"three{best.MIRRORED}": one, "three": two}, mean)
     assert [*found] == ["three, and the best above", "three, and the best above, three times"]
     halves, quarter = found.values()
     torch.testing.assert_close(halves.exp(), 0.75 * one.exp() + 0.25 * two.exp())
     torch.testing.assert_close(quarter.exp(), 0.625 * one.exp() + 0.375 * two.exp())
-    assert best.mean_of({f"one{best.MIRRORED}": one}) == {}
+    assert best.mean_of({"a, seed 0, mirrored": one}) == {}
+    several = best.mean_of(alone | {"b, seed 0, mirrored": one})
+    assert [*several] == ["mean of 2 of a, mirrored", "mean of 3 in all, mirrored"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import nbformat
@@ -38,6 +39,14 @@ def test_source_is_clean(path: Path) -> None:
     assert any("assert" in "".join(c["source"]) for c in code), "a chapter checks what it says"
     too_long = {c["id"]: len("".join(c["source"]).splitlines()) for c in code}
     assert max(too_long.values()) <= 30, f"cells of more than 30 lines: {too_long}"
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_text_can_be_read_where_nobody_knows_myst(path: Path) -> None:
+    """Colab shows a fenced directive as a block of code, and a link without words not at all."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+    assert not re.findall(r"^`{3,}\{.*|^~{3,}\{.*|\[\]\([^)]*\)", text, re.MULTILINE)
 
 
 def test_the_eight_chapters_are_here_and_in_the_table_of_contents() -> None:

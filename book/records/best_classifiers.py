@@ -1,7 +1,7 @@
 """The best classifiers: which candidate one half of validation prefers, and its score on the other half.
 
     FERLIB_DATA=/path/to/FERPlus FERLIB_WEIGHTS=/path/to/weights python book/records/best_classifiers.py \\
-        --alone runs/pocket runs/fixed-1 runs/fixed-2 --branches runs/two-branches
+        --alone runs/pocket-0 runs/pocket-1 runs/pocket-2 --branches runs/two-branches
 
 Takes folders of finished runs, each with its weights after the last epoch: no epoch is chosen. ``--alone``
 learned from FER+'s training faces and nothing else; ``--branches`` began with both pretrained branches.
@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import ResultRecord, about, compare, predict, scores
-from ferlib.models import Ensemble
 from ferlib.models.ensemble import mean_answer
 from ferlib.training import versions
 
@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).with_name("study")))
 import faces as study_faces
 
 ALONE, BRANCHES = "from these faces alone", "with two pretrained branches"
-MIRRORED = ", mirrored"
+SEED, MIRRORED = ", seed ", ", mirrored"  # in the names of candidates
 METRICS = ("accuracy", "mean class accuracy", "expected calibration error")
 Said = dict[str, Tensor]  # candidate -> what it says, logarithms of probabilities (N, K)
 
@@ -66,21 +66,26 @@ def answers_of(runs: list[str], valid: FaceDataset) -> Said:
     said: Said = {}
     for run in runs:
         network = Network.find(str(Path(run) / "last.safetensors"))
-        recipe, plain = network.recipe, network.build(len(valid.classes))
-        member = {"model": recipe.model, "model_options": dict(recipe.model_options)}
-        for mirror, words in ((False, ""), (True, MIRRORED)):
-            model = Ensemble(len(valid.classes), members=[member], mirror=mirror).take([plain.state_dict()])
-            name = f"{recipe.name.removesuffix('-ferplus')}, seed {recipe.seed}{words}"
-            said[name] = predict(model, valid, **network.inputs())[0]
-            print(name, flush=True)
+        model = network.build(len(valid.classes))
+        mirror = nn.Sequential(RandomHorizontalFlip(p=1.0), model)  # turns every face of a batch round
+        plain, turned = (predict(asked, valid, **network.inputs())[0] for asked in (model, mirror))
+        name = f"{network.recipe.name.removesuffix('-ferplus')}{SEED}{network.recipe.seed}"
+        said |= {name: plain, name + MIRRORED: mean_answer([plain, turned])}
+        print(name, flush=True)
     return said
 
 
 def mean_of(said: Said) -> Said:
-    """The mean of all networks that are asked with mirror images, if there are several."""
-    twice = [logits for name, logits in said.items() if name.endswith(MIRRORED)]
-    name = f"mean of the {len(twice)}{MIRRORED}"
-    return {name: mean_answer(twice)} if len(twice) > 1 else {}
+    """The means of networks that are asked with mirror images: those of each recipe, and all."""
+    twice = {name: logits for name, logits in said.items() if name.endswith(MIRRORED)}
+    recipes = {name.split(SEED)[0]: None for name in twice}
+    groups = {f"of {recipe}": [n for n in twice if n.split(SEED)[0] == recipe] for recipe in recipes}
+    groups["in all"] = list(twice) if len(recipes) > 1 else []
+    return {
+        f"mean of {len(names)} {words}{MIRRORED}": mean_answer([twice[name] for name in names])
+        for words, names in groups.items()
+        if len(names) > 1
+    }
 
 
 def beside(said: Said, best: Tensor) -> Said:
