@@ -29,13 +29,7 @@ def test_it_is_the_file_that_was_measured_and_says_how_it_was_made(path):
     record = ResultRecord.load(f"checkpoint_{path.stem}")
     assert record.extra["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     network = Network.find(str(path))
-    made = network.stored.get("made of") or [
-        {
-            "recipe": network.recipe.name,
-            "seed": network.recipe.seed,
-            "epoch": network.stored["record"]["epoch"],
-        }
-    ]
+    made = network.stored["made of"]
     assert record.extra["made of"] == made
     bundled = [load_recipe(one["recipe"]).but(seed=one["seed"]) for one in made]
     if network.recipe.model == "Ensemble":  # each of its members is what a bundled recipe makes

@@ -30,7 +30,7 @@ def main() -> None:
     valid = KeptFaces(FERPlus(os.environ["FERLIB_DATA"], "valid"))
     for path in sorted(FOLDER.glob("*.safetensors")):
         network = Network.find(str(path))
-        recipe, epoch = network.recipe, network.stored["record"]["epoch"]
+        recipe, made = network.recipe, network.stored["made of"]
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, shuffle=0, **network.inputs())
         record = measured(logits, labels, valid, split="valid")
@@ -40,7 +40,6 @@ def main() -> None:
             twice, _ = predict(both, valid, shuffle=0, **network.inputs())
             for name, number in scores(labels, twice, list(valid.classes), bins=15, resamples=1000).items():
                 record.numbers[f"with its mirror image | {name}"] = number
-        made = network.stored.get("made of") or [{"recipe": recipe.name, "seed": recipe.seed, "epoch": epoch}]
         record.name = f"checkpoint_{path.stem}"
         record.what = f"{path.name}, a kept checkpoint, on FER+ validation faces"
         record.settings |= {"recipe": network.stored["recipe"], "seed": recipe.seed, **network.inputs()}

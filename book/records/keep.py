@@ -1,6 +1,6 @@
 """Keep what runs have learned, as one small file of ``book/checkpoints``.
 
-    python book/records/keep.py pocket_ferplus runs/pocket-ferplus/best.safetensors
+    python book/records/keep.py --half pocket_ferplus runs/pocket-ferplus/best.safetensors
     python book/records/keep.py --half pocket_ferplus_three runs/pocket-*/last.safetensors
     python book/records/keep.py --half --mirror --brought encoder.landmarks mobilefacenet \\
         two_branches_ferplus runs/two-branches-ferplus/last.safetensors

@@ -84,6 +84,15 @@ def structure(rows: Rows, family: str) -> Asked:
     ])  # fmt: skip
 
 
+def pair(rows: Rows, family: str) -> Asked:
+    """Both parts against none, where the parts alone are not asked."""
+    some, arm = Answers(rows), f"structure | {family} | "
+    base = some.add("baseline", f"{arm}baseline", OWN)
+    answer, own = some.both(WHOLE, arm + WHOLE)
+    some.add(cba := f"{WHOLE}, {CBA}", arm + WHOLE, CBA)
+    return some.runs, pairs([(answer, base), (own, base), (answer, own), (cba, own)])
+
+
 def lambdas(rows: Rows) -> Asked:
     """Three weights of the image's own loss."""
     some, found = Answers(rows), []
@@ -165,6 +174,8 @@ def plans(rows: Rows) -> dict[str, tuple[str, str, Callable[[], Asked]]]:
         arm = f"structure | {family} | "
         plan("structure", "POSTER V2's structure, with MLA, the batch transformer, both", family, structure,
              family)  # fmt: skip
+        if family == "small":
+            plan("pair", "POSTER V2's structure, with both parts and without", family, pair, family)
         for answer in (BT, CBA):
             plan(f"company_{answer}", f"The answer {answer} in other company", family, company, arm + WHOLE,
                  answer)  # fmt: skip
