@@ -102,7 +102,9 @@ ROWS = (
         points("vit behind the neural resizer | released - honest")),
     Row("second part, frozen pretrained branches, three seeds: MLA and batch transformer minus neither",
         "study_btn_structure_pretrained", points("MLA + BT, bt - baseline | accuracy")),
-    Row("the same network with both, in test batches of 64 faces of one class: their answer minus its own",
+    Row("the same from nothing, in an eighth of the light", "study_btn_hard_darkness_small",
+        points("MLA + BT | darkness 3, bt - baseline | darkness 3 | accuracy")),
+    Row("frozen branches, both parts, in test batches of 64 faces of one class: their answer minus its own",
         "study_btn_company_bt_pretrained", points("bt, one class only 64 - own | accuracy")),
 )  # fmt: skip
 
