@@ -78,13 +78,15 @@ def answers_of(runs: list[str], valid: FaceDataset) -> Said:
 def mean_of(said: Said) -> Said:
     """The means of networks that are asked with mirror images: those of each recipe, and all."""
     twice = {name: logits for name, logits in said.items() if name.endswith(MIRRORED)}
-    recipes = {name.split(SEED)[0]: None for name in twice}
-    groups = {f"of {recipe}": [n for n in twice if n.split(SEED)[0] == recipe] for recipe in recipes}
-    groups["in all"] = list(twice) if len(recipes) > 1 else []
+    groups: dict[str, list[Tensor]] = {}
+    for name, logits in twice.items():
+        groups.setdefault(f"of {name.split(SEED)[0]}", []).append(logits)
+    if len(groups) > 1:
+        groups["in all"] = list(twice.values())
     return {
-        f"mean of {len(names)} {words}{MIRRORED}": mean_answer([twice[name] for name in names])
-        for words, names in groups.items()
-        if len(names) > 1
+        f"mean of {len(several)} {words}{MIRRORED}": mean_answer(several)
+        for words, several in groups.items()
+        if len(several) > 1
     }
 
 

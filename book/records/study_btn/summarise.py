@@ -174,8 +174,6 @@ def plans(rows: Rows) -> dict[str, tuple[str, str, Callable[[], Asked]]]:
         arm = f"structure | {family} | "
         plan("structure", "POSTER V2's structure, with MLA, the batch transformer, both", family, structure,
              family)  # fmt: skip
-        if family == "small":
-            plan("pair", "POSTER V2's structure, with both parts and without", family, pair, family)
         for answer in (BT, CBA):
             plan(f"company_{answer}", f"The answer {answer} in other company", family, company, arm + WHOLE,
                  answer)  # fmt: skip
@@ -185,6 +183,7 @@ def plans(rows: Rows) -> dict[str, tuple[str, str, Callable[[], Asked]]]:
         for share in (0.4, 0.2) if family == "pretrained" else (0.4,):
             told = f"{100 * share:.0f} % wrong labels"
             plan(f"noise_{100 * share:.0f}", told, family, noise, family, share)
+    plan("pair", "POSTER V2's structure, with both parts and without", "small", pair, "small")
     for kind in POSES:
         plan(kind.replace(" ", "_"), f"Drawn faces turned to the side: {kind}", "drawn", hard, kind,
              "pose | drawn | baseline", f"pose | drawn | {WHOLE}")  # fmt: skip
