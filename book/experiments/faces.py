@@ -1,0 +1,86 @@
+"""The faces of the experiments: every FER+ image outside the test split, with both data sets' labels.
+
+The training folder is what counts; the validation folder is for pilots (rates, epochs, projections).
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ferlib.data import FERPlus, majority_label
+from ferlib.data.ferplus import open_source
+
+FOLDERS = ("FER2013Valid", "FER2013Train")  # pilots first
+SPLITS = {"FER2013Valid": "valid", "FER2013Train": "train"}
+FER2013 = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+LABELS = ("ferplus", "fer2013")  # the two sets of labels: 8 classes by majority of votes, and 7 by one annotator
+
+
+@dataclass(frozen=True)
+class Faces:
+    """N images and what is known of them.
+
+    Attributes:
+        names: File names, (N,).
+        pilot: Whether an image lies in the validation folder, (N,).
+        images: Gray values, uint8 (N, 48, 48).
+        votes: Counts for the ten columns of FER+, float32 (N, 10).
+        ferplus: Majority label of eight classes, -1 where the rule gives none, (N,).
+        fer2013: Label of seven classes in the order of ``FER2013``, -1 where it is blank, (N,).
+    """
+
+    names: np.ndarray
+    pilot: np.ndarray
+    images: np.ndarray
+    votes: np.ndarray
+    ferplus: np.ndarray
+    fer2013: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def labels(self, which: str) -> np.ndarray:
+        """The labels of one data set, -1 where a face has none."""
+        return {"ferplus": self.ferplus, "fer2013": self.fer2013}[which]
+
+    def classes(self, which: str) -> int:
+        """How many classes a data set has."""
+        return {"ferplus": 8, "fer2013": 7}[which]
+
+    def shares(self) -> np.ndarray:
+        """The votes for the eight expressions as shares, float32 (N, 8); zeros where there is none."""
+        votes = self.votes[:, :8]
+        return votes / np.maximum(votes.sum(1, keepdims=True), 1e-9)
+
+
+def read(folder: Path, fer2013_labels: Path) -> Faces:
+    """Read Microsoft's folders and a list of FER2013's labels (columns: folder, name, fer2013).
+
+    Raises:
+        SystemExit: Where a face of the folders has no row in the list.
+    """
+    with fer2013_labels.open(newline="", encoding="utf-8") as file:
+        given = {(row["folder"], row["name"]): row["fer2013"] for row in csv.DictReader(file)}
+    parts: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(Faces)}
+    for name in FOLDERS:
+        source = open_source(folder, SPLITS[name])
+        files = [Path(path).name for path in source.names]
+        images = np.stack([np.asarray(source.read(i)).reshape(48, 48) for i in range(len(files))])
+        votes = np.asarray(source.votes, dtype=np.float32)
+        try:
+            blank_or_label = [given[name, file] for file in files]
+        except KeyError as missing:
+            raise SystemExit(f"{fer2013_labels} has no row for {missing}: is it made from other images?") from None
+        parts["names"].append(np.array(files))
+        parts["pilot"].append(np.full(len(files), name == FOLDERS[0]))
+        parts["images"].append(images.astype(np.uint8))
+        parts["votes"].append(votes)
+        parts["ferplus"].append(majority_label(torch.from_numpy(votes)).numpy())
+        parts["fer2013"].append(np.array([FER2013.index(label) if label else -1 for label in blank_or_label]))
+    return Faces(**{key: np.concatenate(found) for key, found in parts.items()})
