@@ -10,6 +10,7 @@ from ferlib.models.inference import for_inference
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.load_report import LoadReport
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
+from ferlib.models.mobilenet_faces import MobileNetFaces, MobileNetFacesBranch
 from ferlib.models.multi_level_attention import MultiLevelAttention
 from ferlib.models.official import (
     Architecture,
@@ -57,6 +58,8 @@ __all__ = [
     "LoadReport",
     "MobileFaceNet",
     "MobileFaceNetOutput",
+    "MobileNetFaces",
+    "MobileNetFacesBranch",
     "MultiLevelAttention",
     "NeuralResizer",
     "PartCost",

@@ -17,6 +17,7 @@ from ferlib.models import iresnet
 from ferlib.models.dlib_face import DlibFaceBranch, to_unit
 from ferlib.models.iresnet import IResNet50, resize_to
 from ferlib.models.mobilefacenet import MobileFaceNet
+from ferlib.models.mobilenet_faces import MobileNetFacesBranch
 from ferlib.models.official import Architecture, register
 from ferlib.models.token_transformer import TokenTransformer
 from ferlib.models.window_attention import LevelFusion
@@ -138,7 +139,9 @@ def make_face_backbone(
         return IResNet50(resize, recompute)
     if face_backbone == "dlib":
         return DlibFaceBranch()
-    raise ValueError(f"face_backbone is 'ir50', 'dlib' or a module, got {face_backbone!r}")
+    if face_backbone == "mobilenet-faces":
+        return MobileNetFacesBranch()
+    raise ValueError(f"face_backbone is 'ir50', 'mobilenet-faces' or a module, got {face_backbone!r}")
 
 
 class PosterV2(nn.Module):

