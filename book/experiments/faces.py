@@ -6,7 +6,7 @@ The training folder is what counts; the validation folder is for pilots (rates, 
 from __future__ import annotations
 
 import csv
-import os
+import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -84,3 +84,22 @@ def read(folder: Path, fer2013_labels: Path) -> Faces:
         parts["ferplus"].append(majority_label(torch.from_numpy(votes)).numpy())
         parts["fer2013"].append(np.array([FER2013.index(label) if label else -1 for label in blank_or_label]))
     return Faces(**{key: np.concatenate(found) for key, found in parts.items()})
+
+
+def save(faces: Faces, store: Path) -> None:
+    """Keep the faces as one file."""
+    with tempfile.NamedTemporaryFile(dir=store, suffix=".npz", delete=False) as file:
+        np.savez(file, **{field.name: getattr(faces, field.name) for field in fields(Faces)})
+    Path(file.name).rename(store / "faces.npz")
+
+
+def load(store: Path) -> Faces:
+    """The faces that ``save`` kept."""
+    with np.load(store / "faces.npz") as arrays:
+        return Faces(**{field.name: arrays[field.name] for field in fields(Faces)})
+
+
+def pilots(faces: Faces) -> np.ndarray:
+    """Indices of the validation folder's faces without those that have an identical copy in training."""
+    known = {image.tobytes() for image in faces.images[~faces.pilot]}
+    return np.array([i for i in np.flatnonzero(faces.pilot) if faces.images[i].tobytes() not in known])
