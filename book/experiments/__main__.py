@@ -1,39 +1,97 @@
-"""The command of the experiments: ``python -m book.experiments COMMAND --help``."""
+"""The command of the experiments: ``python -m book.experiments COMMAND --help``.
+
+python -m book.experiments maps --data FERPlus --labels fer2013_labels.csv --weights WEIGHTS
+python -m book.experiments run                      # everything that is missing, resumed where it was
+python -m book.experiments status
+python -m book.experiments collect                  # finished rows into the repository
+"""
 
 from __future__ import annotations
 
 import argparse
 import os
+import time
+from datetime import datetime
 from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from book.experiments import batch_attention, downsizing, faces, harness, losses, maps
 
 ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENTS: dict[str, ModuleType] = {module.NAME: module for module in (losses, batch_attention, downsizing)}
 
 
 def parser() -> argparse.ArgumentParser:
     """What is typed."""
-    found = argparse.ArgumentParser(prog="python -m book.experiments", description=__doc__)
+    found = argparse.ArgumentParser(
+        prog="python -m book.experiments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = found.add_subparsers(dest="command", required=True)
-    maps = commands.add_parser("maps", help="make the faces and the maps of the frozen networks, once")
-    maps.add_argument("--data", type=Path, required=True, help="FER+ in Microsoft's folders")
-    maps.add_argument("--labels", type=Path, required=True, help="FER2013's labels: folder, name, fer2013")
-    maps.add_argument("--weights", type=Path, required=True, help="folder of the two networks' weights")
+    made = commands.add_parser("maps", help="make the faces and the maps of the frozen networks, once")
+    made.add_argument("--data", type=Path, required=True, help="FER+ in Microsoft's folders")
+    made.add_argument("--labels", type=Path, required=True, help="FER2013's labels: folder, name, fer2013")
+    made.add_argument("--weights", type=Path, required=True, help="folder of the two networks' weights")
+    work = commands.add_parser(
+        "run", help="do the runs that are missing; several processes may do so at once"
+    )
+    work.add_argument("--only", default="", help="runs whose description holds this text")
+    work.add_argument("--until", type=datetime.fromisoformat, help="begin no run after this time (ISO 8601)")
+    commands.add_parser("status", help="what is done and how long the rest takes")
+    commands.add_parser("collect", help="bring finished rows into the repository")
     for command in commands.choices.values():
         command.add_argument(
-            "--store", type=Path, default=Path(os.environ.get("FERLIB_STORE", ROOT / "runs" / "experiments")),
+            "--store",
+            type=Path,
+            default=Path(os.environ.get("FERLIB_STORE", ROOT / "runs" / "experiments")),
             help="folder of faces, maps and unfinished runs (default: $FERLIB_STORE, or runs/experiments)",
         )
     return found
+
+
+def queue() -> list[harness.Run]:
+    """All runs of all experiments."""
+    return [run for module in EXPERIMENTS.values() for run in module.runs()]
+
+
+def make(given: argparse.Namespace) -> None:
+    """Faces, groups of twins, maps, projections, corrupted maps: each is made once, and resumed."""
+    found = faces.read(given.data, given.labels)
+    faces.save(found, given.store)
+    fit_on = np.flatnonzero(faces.without_twins(found, faces.groups(found)))
+    maps.make(found, given.weights, given.store, fit_on)
+    if not (given.store / "projected.npy").is_file():
+        maps.project(given.store, fit_on, losses.WIDTH)
+    batch_attention.make_corrupted(found, given.weights, given.store)
+
+
+def work(given: argparse.Namespace) -> None:
+    """Runs of one experiment after the other, in the order of their queues."""
+    found = faces.load(given.store)
+    groups = faces.groups(found)
+    until = given.until.timestamp() if given.until else None
+    for name, module in EXPERIMENTS.items():
+        runs = [run for run in module.runs() if given.only in str(run)]
+        if runs and (until is None or time.time() < until):
+            harness.seed_rows(given.store, name)
+            harness.work(runs, module.Trainer(found, groups, given.store), given.store, until=until)
 
 
 def main() -> None:
     given = parser().parse_args()
     given.store.mkdir(parents=True, exist_ok=True)
     if given.command == "maps":
-        from book.experiments import faces, maps
-
-        found = faces.read(given.data, given.labels)
-        faces.save(found, given.store)
-        maps.make(found, given.weights, given.store, faces.pilots(found))
+        make(given)
+    elif given.command == "run":
+        work(given)
+    elif given.command == "status":
+        print("\n".join(harness.status(queue(), given.store)))
+    else:
+        for name in EXPERIMENTS:
+            print(f"{name}: {harness.collect(given.store, name)} rows")
 
 
 if __name__ == "__main__":

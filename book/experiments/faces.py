@@ -6,20 +6,26 @@ The training folder is what counts; the validation folder is for pilots (rates, 
 from __future__ import annotations
 
 import csv
+import hashlib
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from ferlib.data import FERPlus, majority_label
+from ferlib.data import EMOTIONS_FERPLUS, majority_label
+from ferlib.data.base import FaceDataset
 from ferlib.data.ferplus import open_source
 
 FOLDERS = ("FER2013Valid", "FER2013Train")  # pilots first
 SPLITS = {"FER2013Valid": "valid", "FER2013Train": "train"}
 FER2013 = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
-LABELS = ("ferplus", "fer2013")  # the two sets of labels: 8 classes by majority of votes, and 7 by one annotator
+LABELS = (
+    "ferplus",
+    "fer2013",
+)  # the two sets of labels: 8 classes by majority of votes, and 7 by one annotator
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,9 @@ def read(folder: Path, fer2013_labels: Path) -> Faces:
         try:
             blank_or_label = [given[name, file] for file in files]
         except KeyError as missing:
-            raise SystemExit(f"{fer2013_labels} has no row for {missing}: is it made from other images?") from None
+            raise SystemExit(
+                f"{fer2013_labels} has no row for {missing}: is it made from other images?"
+            ) from None
         parts["names"].append(np.array(files))
         parts["pilot"].append(np.full(len(files), name == FOLDERS[0]))
         parts["images"].append(images.astype(np.uint8))
@@ -99,7 +107,53 @@ def load(store: Path) -> Faces:
         return Faces(**{field.name: arrays[field.name] for field in fields(Faces)})
 
 
-def pilots(faces: Faces) -> np.ndarray:
-    """Indices of the validation folder's faces without those that have an identical copy in training."""
-    known = {image.tobytes() for image in faces.images[~faces.pilot]}
-    return np.array([i for i in np.flatnonzero(faces.pilot) if faces.images[i].tobytes() not in known])
+def groups(faces: Faces) -> np.ndarray:
+    """The group of twins of each face, (N,): identical images have one number."""
+    return np.unique([hash_of(image) for image in faces.images], return_inverse=True)[1]
+
+
+def hash_of(image: np.ndarray) -> str:
+    """An image's pixels as a short text."""
+    return hashlib.sha256(image.tobytes()).hexdigest()
+
+
+def without_twins(faces: Faces, groups: np.ndarray) -> np.ndarray:
+    """Whether a pilot face has no twin in the training folder, (N,); False for training faces."""
+    return faces.pilot & ~np.isin(groups, groups[~faces.pilot])
+
+
+def grouped_folds(groups: np.ndarray, labels: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """The fold of each face, (N,): twins share one, classes are spread evenly, and each seed deals anew.
+
+    Args:
+        groups: The group of twins of each face, (N,).
+        labels: Labels by which folds are balanced, (N,); a group counts as its first face's class.
+        folds: How many folds.
+        seed: Of the order within a class.
+    """
+    _, first, member = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(first))
+    dealt = order[np.argsort(labels[first][order], kind="stable")]
+    fold = np.empty(len(first), dtype=int)
+    fold[dealt] = np.arange(len(first)) % folds
+    return fold[member]
+
+
+class ArrayFaces(FaceDataset):
+    """Faces in memory for the training loop: images uint8 (N, 1, 48, 48), labels (N,), votes (N, 8)."""
+
+    def __init__(self, images: torch.Tensor, labels: torch.Tensor, votes: torch.Tensor) -> None:
+        self.images, self.labels, self.votes, self.classes = images, labels, votes, EMOTIONS_FERPLUS
+
+    @classmethod
+    def of(cls, faces: Faces, rows: np.ndarray) -> ArrayFaces:
+        """Chosen faces with their FER+ labels."""
+        parts = faces.images[rows][:, None], faces.ferplus[rows], faces.votes[rows, :8]
+        return cls(*map(torch.from_numpy, parts))
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return {"image": self.images[index], "label": int(self.labels[index]), "votes": self.votes[index]}
+
+    def batch(self, indices: Any) -> dict[str, Any]:
+        rows = torch.as_tensor(indices)
+        return {"image": self.images[rows], "label": self.labels[rows], "votes": self.votes[rows]}

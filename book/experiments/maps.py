@@ -10,7 +10,6 @@ twice as fast as torch on one core. A stopped command goes on where it was.
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from dataclasses import dataclass
@@ -66,7 +65,11 @@ class Extractor:
         with tempfile.TemporaryDirectory() as folder:
             path = f"{folder}/backbones.onnx"
             torch.onnx.export(
-                Backbones(weights), shapes, path, dynamo=True, verbose=False,
+                Backbones(weights),
+                shapes,
+                path,
+                dynamo=True,
+                verbose=False,
                 dynamic_shapes=({0: batch}, {0: batch}),
             )
             self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -106,7 +109,10 @@ def fit_reductions(extract: Extractor, images: Tensor) -> dict[str, Reduction]:
         for name, level in extract(chunk).items():
             flat = level.transpose(0, 2, 3, 1).reshape(-1, level.shape[1]).astype(np.float64)
             first, second = moments.setdefault(name, [0.0, 0.0])
-            moments[name] = [first + flat.sum(0) / level[0, 0].size, second + flat.T @ flat / level[0, 0].size]
+            moments[name] = [
+                first + flat.sum(0) / level[0, 0].size,
+                second + flat.T @ flat / level[0, 0].size,
+            ]
         count += len(chunk)
     found = {}
     for name, (first, second) in moments.items():
@@ -114,7 +120,9 @@ def fit_reductions(extract: Extractor, images: Tensor) -> dict[str, Reduction]:
         values, vectors = np.linalg.eigh(second / count - np.outer(mean, mean))
         kept = LEVELS[name][0]
         scale = math.sqrt(kept / values[-kept:].sum())
-        found[name] = Reduction(mean.astype(np.float32), (scale * vectors[:, ::-1][:, :kept]).astype(np.float32))
+        found[name] = Reduction(
+            mean.astype(np.float32), (scale * vectors[:, ::-1][:, :kept]).astype(np.float32)
+        )
     return found
 
 
@@ -127,10 +135,14 @@ def flatten(levels: dict[str, np.ndarray], reductions: dict[str, Reduction]) -> 
 def split(rows: Tensor) -> dict[str, Tensor]:
     """One array (B, WIDTH) -> the levels, each (B, C, S, S)."""
     parts = rows.split([channels * side**2 for channels, side in LEVELS.values()], dim=1)
-    return {name: part.unflatten(1, (c, s, s)) for (name, (c, s)), part in zip(LEVELS.items(), parts, strict=True)}
+    return {
+        name: part.unflatten(1, (c, s, s)) for (name, (c, s)), part in zip(LEVELS.items(), parts, strict=True)
+    }
 
 
-def keep(extract: Extractor, reductions: dict[str, Reduction], images: Tensor, path: Path, mirror: bool) -> None:
+def keep(
+    extract: Extractor, reductions: dict[str, Reduction], images: Tensor, path: Path, mirror: bool
+) -> None:
     """Write the maps of faces, and of their mirror images, to one array (N, 1 or 2, WIDTH) on disk.
 
     A file ``.done`` beside it counts the faces that are finished.
@@ -159,7 +171,9 @@ def make(faces: Faces, weights: Path, store: Path, fit_on: np.ndarray) -> None:
     where = store / "reductions.npz"
     if not where.is_file():
         found = fit_reductions(extract, images[torch.from_numpy(fit_on)])
-        arrays = {f"{name}_{part}": getattr(r, part) for name, r in found.items() for part in ("mean", "matrix")}
+        arrays = {
+            f"{name}_{part}": getattr(r, part) for name, r in found.items() for part in ("mean", "matrix")
+        }
         with tempfile.NamedTemporaryFile(dir=store, suffix=".npz", delete=False) as file:
             np.savez(file, **arrays)
         Path(file.name).rename(where)
@@ -170,3 +184,24 @@ def reductions(store: Path) -> dict[str, Reduction]:
     """What ``make`` fitted."""
     with np.load(store / "reductions.npz") as arrays:
         return {name: Reduction(arrays[f"{name}_mean"], arrays[f"{name}_matrix"]) for name in LEVELS}
+
+
+def project(store: Path, fit_on: np.ndarray, width: int) -> None:
+    """Principal components of whole maps, fitted on the faces ``fit_on`` and their mirror images.
+
+    Writes ``projected.npy``, float16 (N, 2, width), with a mean variance of one.
+    """
+    kept = np.load(store / "maps.npy", mmap_mode="r")
+    sample = torch.from_numpy(kept[fit_on].reshape(-1, WIDTH)).float()
+    mean = sample.mean(0)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        _, values, vectors = torch.pca_lowrank(sample - mean, width, center=False, niter=2)
+    matrix = vectors * math.sqrt(width * (len(sample) - 1) / float((values**2).sum()))
+    path = store / "projected.part.npy"
+    array = np.lib.format.open_memmap(path, "w+", np.float16, (len(kept), 2, width))
+    for start in tqdm(range(0, len(kept), 256), desc="projected", unit="chunk"):
+        chunk = torch.from_numpy(kept[start : start + 256]).float()
+        array[start : start + 256] = ((chunk - mean) @ matrix).half().numpy()
+    array.flush()
+    path.rename(store / "projected.npy")
