@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "dark": 0, "home": 0, "style": 1, "data": 1, "models": 1, "losses": 1,
     "training": 2, "evaluation": 3, "explain": 4, "plots": 4, "drawing": 4,
-    "export": 4, "pictures": 5, "forest": 4,
+    "export": 4, "predict": 5, "forest": 4,
     "widgets": 5, "doctor": 5, "commands": 6, "cli": 7, "__main__": 8,
 }  # fmt: skip
 
