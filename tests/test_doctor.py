@@ -141,9 +141,9 @@ def test_weights_of_a_known_network_are_named(tmp_path: Path) -> None:
 def test_given_weights_are_what_they_are(shared: Path) -> None:
     findings = examine(weights=[shared / "weights"])
     found = {f.what: f for f in findings if f.section == "Weights"}
-    face, marks = found["face_recognition_dlib.safetensors"], found["mobilefacenet_landmarks68.safetensors"]
+    face, marks = found["mobilenet_faces.safetensors"], found["mobilefacenet_landmarks68.safetensors"]
     assert face.status == marks.status == "ok"
-    assert face.text.endswith(", dlib-face") and marks.text.endswith(", mobilefacenet")
+    assert face.text.endswith(", mobilenet-faces") and marks.text.endswith(", mobilefacenet")
     assert "a face branch that knows faces" in face.lines[0] and "the landmark branch" in marks.lines[0]
     assert "Weights" in render(findings)
 
