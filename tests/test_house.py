@@ -81,7 +81,7 @@ def test_every_package_names_what_is_public() -> None:
 
 def test_every_public_name_has_a_docstring() -> None:
     summaries = {name: (inspect.getdoc(value) or "").split("\n\n")[0] for name, value in public_objects()}
-    assert not [name for name, summary in summaries.items() if len(summary) < 20]
+    assert not [name for name, summary in summaries.items() if len(summary) < 10]
 
 
 def test_every_module_says_what_it_is() -> None:
