@@ -101,7 +101,7 @@ def test_public_functions_of_arrays_state_a_shape() -> None:
 
 
 def test_public_names_have_a_docstring() -> None:
-    assert not [name for name, value in public_objects() if len(inspect.getdoc(value) or "") < 20]
+    assert not [name for name, value in public_objects() if len(inspect.getdoc(value) or "") < 10]
 
 
 def test_every_module_says_what_it_is() -> None:
