@@ -14,7 +14,7 @@ from ferlib.data import EMOTIONS_AFFECTNET, EMOTIONS_FERPLUS, FERPlus, class_map
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import open_faces
 from ferlib.data.transforms import Augment, to_float
-from ferlib.losses import FERPLUS_PRIOR, reorder_prior
+from ferlib.losses import FERPLUS_PRIOR
 
 TILT = 30.0  # degrees either way
 
@@ -104,5 +104,7 @@ def prior(name: str) -> Tensor | None:
     if name == "label.csv":
         return confusion_prior(FERPlus(os.environ["FERLIB_DATA"], "train", labels="half").all_votes)
     if name == "another order":
-        return reorder_prior(FERPLUS_PRIOR, class_mapping(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET).tolist())
+        order = class_mapping(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET)
+        prior = FERPLUS_PRIOR[order][:, order]
+        return prior / prior.sum(1, keepdim=True)
     raise ValueError(f"no prior {name!r}")
