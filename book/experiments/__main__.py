@@ -40,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
     )
     work.add_argument("--only", default="", help="runs whose description holds this text")
     work.add_argument("--until", type=datetime.fromisoformat, help="begin no run after this time (ISO 8601)")
+    trial = commands.add_parser("pilot", help="runs on the pilot faces, by which rates and epochs were set")
+    trial.add_argument("--only", default="", help="runs whose description holds this text")
     commands.add_parser("status", help="what is done and how long the rest takes")
     commands.add_parser("collect", help="bring finished rows into the repository")
     for command in commands.choices.values():
@@ -68,16 +70,18 @@ def make(given: argparse.Namespace) -> None:
     batch_attention.make_corrupted(found, given.weights, given.store)
 
 
-def work(given: argparse.Namespace) -> None:
+def work(given: argparse.Namespace, pilot: bool = False) -> None:
     """Runs of one experiment after the other, in the order of their queues."""
     found = faces.load(given.store)
     groups = faces.groups(found)
-    until = given.until.timestamp() if given.until else None
+    until = given.until.timestamp() if not pilot and given.until else None
     for name, module in EXPERIMENTS.items():
-        runs = [run for run in module.runs() if given.only in str(run)]
+        every = module.pilots() if pilot else module.runs()
+        runs = [run for run in every if given.only in str(run)]
         if runs and (until is None or time.time() < until):
             harness.seed_rows(given.store, name)
-            harness.work(runs, module.Trainer(found, groups, given.store), given.store, until=until)
+            trainer = module.Trainer(found, groups, given.store, pilot)
+            harness.work(runs, trainer, given.store, until=until, pilot=pilot)
 
 
 def main() -> None:
@@ -87,6 +91,8 @@ def main() -> None:
         make(given)
     elif given.command == "run":
         work(given)
+    elif given.command == "pilot":
+        work(given, pilot=True)
     elif given.command == "status":
         print("\n".join(harness.status(queue(), given.store)))
     else:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from book.experiments import maps
-from book.experiments.faces import Faces, grouped_folds, without_twins
+from book.experiments.faces import LABELS, Faces, grouped_folds, without_twins
 from book.experiments.harness import Checkpoint, Row, Run, pack
 from book.experiments.measures import measure
 from ferlib.evaluation.alterations import alter
@@ -25,7 +25,7 @@ from ferlib.models import BatchTransformer, MultiLevelAttention
 from ferlib.models.token_transformer import TokenTransformer
 from ferlib.models.window_attention import LevelFusion
 
-NAME = "batch attention"
+NAME = "batch_attention"
 DIM, HEADS, DEPTH, GRID = 48, 2, 2, 7
 EPOCHS, BATCH, RATE, WEIGHT_DECAY, DROPOUT = 4, 64, 2e-3, 0.05, 0.1
 LAMBDA = 5.0
@@ -74,6 +74,18 @@ def runs() -> list[Run]:
     for arm in ("A", "D", "B"):
         queue += fold_runs(arm, "ferplus", 0)
     return queue + fold_runs("C", "fer2013", 0) + fold_runs("D", "fer2013", 0, weight=1.0)
+
+
+def pilots() -> list[Run]:
+    """Learning rates on the pilot faces for the arms of the primary contrast, and for the control."""
+    grid = [
+        Run(NAME, arm, f"rate {rate:g}", fold, 0, fold, {"arm": arm, "rate": rate, "epochs": 2 * EPOCHS})
+        for rate in (1e-3, 2e-3, 4e-3)
+        for arm in ("A", "D")
+        for fold in range(1)
+    ]
+    control = [Run(NAME, arm, "control", 0, 0, 0, {"arm": arm, "control": True}) for arm in ("A", "D")]
+    return control + grid
 
 
 class Scores(NamedTuple):
@@ -158,7 +170,7 @@ class Trainer:
         self.maps = np.load(store / "maps.npy", mmap_mode="r")
 
     def __call__(self, run: Run, checkpoint: Checkpoint) -> Row:
-        which = "ferplus" if run.condition == "ferplus" else "fer2013"
+        which = run.condition if run.condition in LABELS else "fer2013"
         labels = self.faces.labels(which)
         rows = np.flatnonzero(self.some & (labels >= 0))
         fold = grouped_folds(self.groups[rows], labels[rows], FOLDS, run.repeat)

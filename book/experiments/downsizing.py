@@ -54,6 +54,17 @@ def runs() -> list[Run]:
     return queue
 
 
+def pilots() -> list[Run]:
+    """Learning rates of the fine-tuning on the pilot faces."""
+    grid = [
+        Run(NAME, front, f"rate {rate:g}", 0, 0, 0, {"rate": rate, "epochs": 3 * EPOCHS})
+        for rate in (2e-4, 5e-4, 1e-3)
+        for front in ("antialiased", "learned")
+    ]
+    first = Run(NAME, "pretraining", "ferplus", 0, 0, 77, {"epochs": PRETRAINING_EPOCHS})
+    return [first, *grid]
+
+
 class LayersAfter(nn.Module):
     """The layers of the learned resizer behind the antialiased rule: as many, but they see 28 pixels."""
 

@@ -107,7 +107,7 @@ def add_rows(path: Path, new: Iterable[Row]) -> None:
     with filelock.FileLock(path.with_suffix(".lock")):
         rows = read_rows(path) | {place_of(row): row for row in new}
         lines = [json.dumps(row, ensure_ascii=False, separators=(",", ":")) for row in rows.values()]
-        write_text(path, "\n".join(lines) + "\n")
+        write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def pack(values: np.ndarray, most: int = 1) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def work(
 
 def rows_file(store: Path, experiment: str, pilot: bool = False) -> Path:
     """Where finished runs of an experiment are kept while they are made."""
-    return store / "rows" / f"{experiment}{'-pilot' if pilot else ''}.jsonl"
+    return store / "rows" / f"{experiment}{'_pilot' if pilot else ''}.jsonl"
 
 
 def seed_rows(store: Path, experiment: str) -> None:

@@ -70,6 +70,16 @@ def runs() -> list[Run]:
     return [*control, *twice, *mlp, *pocket]
 
 
+def pilots() -> list[Run]:
+    """The grid of learning rates on the pilot faces, three folds each."""
+    return [
+        Run(NAME, loss, f"rate {rate:g}", fold, 0, fold, {"rate": rate, "epochs": 3 * EPOCHS})
+        for rate in (1e-4, 3e-4, 1e-3, 3e-3)
+        for loss in LOSSES
+        for fold in range(3)
+    ]
+
+
 def mislabeled(labels: np.ndarray, shares: np.ndarray, noise: str, prior: np.ndarray, seed: int) -> tuple:
     """Labels and vote shares with a share of wrong ones, drawn uniformly or from the prior.
 
@@ -149,8 +159,9 @@ class Trainer:
             return self.pocket(run, checkpoint, held)
         votes = torch.from_numpy(self.faces.votes[self.rows][~held])
         prior = confusion_prior(votes)
+        noise = run.condition if run.condition in NOISES else "clean"
         labels, shares = mislabeled(
-            self.labels[~held], self.shares[~held], run.condition, prior.numpy(), run.seed % 500_000
+            self.labels[~held], self.shares[~held], noise, prior.numpy(), run.seed % 500_000
         )
         loss = run.arm.removesuffix(" again")
         targets = torch.from_numpy(shares if loss == "votes" else labels)
