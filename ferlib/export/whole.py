@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 
 LARGE = 256  # tensors of fewer numbers stay in full precision: they weigh nothing
 
