@@ -90,7 +90,7 @@ def test_files_that_follow_from_the_state_are_written_again(tmp_path):
 def test_a_fresh_start_does_not_destroy_a_run_of_another_recipe(tmp_path):
     run(tmp_path)
     kept = (tmp_path / "best.safetensors").read_bytes()
-    other = RECIPE.but(lr=2e-2)
+    other = RECIPE.replace(lr=2e-2)
     with pytest.raises(CheckpointError, match=r"another recipe \(lr 0\.01, this one 0\.02\).*overwrite"):
         run(tmp_path, other)
     (tmp_path / "last.state.safetensors").write_bytes(b"damaged")
@@ -100,7 +100,7 @@ def test_a_fresh_start_does_not_destroy_a_run_of_another_recipe(tmp_path):
     (tmp_path / "test.json").write_text("of the old run")
     run(tmp_path, other, overwrite=True)
     assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
-    run(tmp_path, other.but(name="renamed", save_minutes=1.0))  # the same numbers: it may start over
+    run(tmp_path, other.replace(name="renamed", save_minutes=1.0))  # the same numbers: it may start over
     assert (tmp_path / "best.safetensors").exists()
 
 

@@ -74,7 +74,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         )
     recipe = _overridden(recipe, options)
     if options.protocol:
-        recipe = recipe.under(options.protocol)
+        recipe = recipe.with_protocol(options.protocol)
     resume = None
     if options.resume:
         resume = state_file(out) if options.resume == "last" else _checkpoint(options.resume)
@@ -85,7 +85,7 @@ def _plan_from_checkpoint(options: argparse.Namespace) -> Plan:
     """``--resume CKPT`` alone: everything else is in the checkpoint and its folder."""
     path = _checkpoint(options.resume)
     state = checkpoints.peek(path)
-    if "optimiser" not in state or "recipe" not in state:
+    if "labels" not in state or "recipe" not in state:
         raise DataError(f"{path}: weights only; a run goes on from the {STATE} that it has written")
     recipe = _overridden(recipe_from(state["recipe"], path.name), options)
     if options.protocol not in (None, recipe.protocol):
@@ -105,14 +105,14 @@ def _checkpoint(given: str) -> Path:
     if path.suffix != ".safetensors" and path.is_file():
         raise DataError(
             f"{path}: a run goes on from a .safetensors checkpoint that `ferlib train` wrote; an official "
-            "file holds no state of our optimiser, but `ferlib evaluate --checkpoint` measures it"
+            "file holds no state of our optimizer, but `ferlib evaluate --checkpoint` measures it"
         )
     return path
 
 
 def _overridden(recipe: Recipe, options: argparse.Namespace) -> Recipe:
     given = {key: getattr(options, key) for key in OVERRIDES}
-    return recipe.but(**{key: value for key, value in given.items() if value is not None})
+    return recipe.replace(**{key: value for key, value in given.items() if value is not None})
 
 
 def _faces(options: argparse.Namespace, noted: dict[str, Any], recipe: Recipe) -> Faces:

@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
             history = fit(
                 model, criterion, train, judged, plan.recipe, run_dir=plan.out, device=device,
                 resume=plan.resume or False, overwrite=options.overwrite, workers=options.workers,
-                tensorboard=options.tensorboard, progress=None if options.quiet else "auto", judged_by=name,
+                tensorboard=options.tensorboard, progress=None if options.quiet else "auto", valid_name=name,
             )  # fmt: skip
             if is_leader():
                 _report(plan, history, len(judged), name)

@@ -68,7 +68,7 @@ def fit(
     workers: int = 0,
     tensorboard: bool = False,
     on_epoch: OnEpoch | None = None,
-    judged_by: str = "validation",
+    valid_name: str = "validation",
 ) -> list[dict[str, Any]]:
     r"""Train ``model`` as ``recipe`` describes and return the history, one record per epoch.
 
@@ -99,7 +99,7 @@ def fit(
         tensorboard: log steps and epochs for TensorBoard in ``run_dir``.
         on_epoch: called with the evaluated model and the epoch's record, which it may extend; under
             ``torchrun`` in the first process.
-        judged_by: what log and progress call ``valid``: "validation", or "test" in the released protocol.
+        valid_name: what log and progress call ``valid``: "validation", or "test" in the released protocol.
 
     Returns:
         Records ``{epoch, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds}`` (and
@@ -120,14 +120,14 @@ def fit(
     train_loader = Batches(train, recipe, fabric.device, shuffle=True, **place)
     valid_loader = Batches(valid, recipe, fabric.device, **place)
     leads = fabric.is_global_zero  # the first process writes
-    with RunFolder(run_dir, recipe, judged_by, writes=leads) as folder, Interrupt() as stop:
+    with RunFolder(run_dir, recipe, valid_name, writes=leads) as folder, Interrupt() as stop:
         log = folder.path if tensorboard else None
         watch = make_progress(progress, tensorboard=log) if leads else Progress()
         if resume:
             folder.resume(resume, state)
         else:
             folder.start(lambda: environment(fabric, train, valid), overwrite=overwrite)
-        watch.start(train_loader.count_steps, recipe.epochs, state.history, state.step, judged_by)
+        watch.start(train_loader.count_steps, recipe.epochs, state.history, state.step, valid_name)
         run = Run(fabric, network, folder, stop, watch)
         try:
             while state.epoch <= recipe.epochs:
@@ -166,7 +166,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
     model.train()
     clock = time.monotonic() - state.seconds
     for step, parts in loader.steps(epoch, state.step):
-        set_lr(state.optimiser, recipe.lr_at(epoch - 1 + step / count, 1 / count))
+        set_lr(state.optimizer, recipe.lr_at(epoch - 1 + step / count, 1 / count))
         weights = batch_weights(parts, run.fabric)
         seed = draw_seed(recipe.seed, "step", epoch, step, run.fabric.global_rank)
         try:
@@ -174,7 +174,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
                 outputs = accumulated_step(
                     model,
                     criterion,
-                    state.optimiser,
+                    state.optimizer,
                     [(part.images, part.target) for part in parts],
                     weights=weights,
                     network=run.network,
@@ -182,7 +182,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
                     precision=recipe.precision,
                 )
         except TrainingError as error:
-            names, lr = parts[error.batch].names, state.optimiser.param_groups[-1]["lr"]
+            names, lr = parts[error.batch].names, state.optimizer.param_groups[-1]["lr"]
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             raise TrainingError(
                 f"{error} (epoch {epoch}, step {step + 1} of {count}, learning rate {lr:.3g}; faces "
@@ -223,7 +223,7 @@ ELSEWHERE = "another process cannot read its faces; its message names them"
 def train_step(
     model: nn.Module,
     criterion: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     images: Tensor,
     target: Tensor,
     *,
@@ -242,13 +242,13 @@ def train_step(
         TrainingError: for a loss that is NaN or infinite, before any weight has moved.
     """
     one = [(images, target)]
-    return accumulated_step(model, criterion, optimiser, one, clip=clip, precision=precision)[0]
+    return accumulated_step(model, criterion, optimizer, one, clip=clip, precision=precision)[0]
 
 
 def accumulated_step(
     model: nn.Module,
     criterion: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batches: Sequence[tuple[Tensor, Tensor]],
     *,
     weights: Sequence[float] | None = None,
@@ -268,7 +268,7 @@ def accumulated_step(
     Args:
         model: whose gradients are clipped.
         criterion: ``(output, target) -> scalar``.
-        optimiser: called with a closure.
+        optimizer: called with a closure.
         batches: M pairs of images (B, 3, S, S) and a target (B,) or (B, K).
         weights: the :math:`\omega_m`.
         network: ``model``, or what stands before it where several processes share the batch.
@@ -288,7 +288,7 @@ def accumulated_step(
     frozen = [_frozen(model, images, precision) for images, _ in batches]
 
     def closure() -> Tensor:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         for m, (images, target) in enumerate(batches):
             waits = m < len(batches) - 1 and hasattr(network, "no_sync")  # processes share the last gradient
             with network.no_sync() if waits else nullcontext():
@@ -303,7 +303,7 @@ def accumulated_step(
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     return outputs[: len(batches)]
 
 

@@ -27,7 +27,7 @@ class Progress:
         epochs: int,
         history: list[dict[str, Any]],
         first: int = 0,
-        valid: str = "validation",
+        valid_name: str = "validation",
     ) -> None:
         """The run begins or goes on.
 
@@ -36,9 +36,9 @@ class Progress:
             epochs: epochs of the whole run.
             history: records of finished epochs.
             first: finished steps of the epoch under way.
-            valid: the name of the split that each epoch is validated on.
+            valid_name: the name of the split that each epoch is validated on.
         """
-        self.steps, self.epochs, self.history, self.valid = steps, epochs, list(history), valid
+        self.steps, self.epochs, self.history, self.valid_name = steps, epochs, list(history), valid_name
         self.done = steps * len(history) + first
 
     def step(self, epoch: int, step: int, loss: float) -> None:
@@ -54,7 +54,7 @@ class Progress:
     def _line(self, record: dict[str, Any]) -> str:
         measured = "; ".join(
             f"{name} loss {record[f'{split}_loss']:.3f}, accuracy {100 * record[f'{split}_accuracy']:5.1f} %"
-            for split, name in (("train", "training"), ("valid", self.valid))
+            for split, name in (("train", "training"), ("valid", self.valid_name))
         )
         return f"epoch {record['epoch']:3d} of {self.epochs}: {measured}; {record['seconds']:.0f} s"
 
@@ -112,7 +112,7 @@ class NotebookProgress(Progress):
         self.text.update({"text/plain": "\n".join((str(self.bar), *lines))}, raw=True)
 
     def _curves(self) -> dict[str, str]:
-        return {"image/svg+xml": curves_svg(self.history, self.epochs, self.valid)}
+        return {"image/svg+xml": curves_svg(self.history, self.epochs, self.valid_name)}
 
 
 class TensorBoardProgress(Progress):
@@ -155,7 +155,7 @@ class TensorBoardError(ValueError):
     """The package ``tensorboard`` is not installed."""
 
 
-def curves_svg(history: list[dict[str, Any]], epochs: int, valid: str) -> str:
+def curves_svg(history: list[dict[str, Any]], epochs: int, valid_name: str) -> str:
     """Loss and accuracy over the epochs, for training and validation, as SVG for light and dark pages."""
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     with rc_context({**dict.fromkeys(inked, INK), "svg.fonttype": "none"}):
@@ -165,7 +165,7 @@ def curves_svg(history: list[dict[str, Any]], epochs: int, valid: str) -> str:
         for ax, measure, unit, scale in zip(
             figure.subplots(1, 2), ("loss", "accuracy"), ("", ", %"), (1, 100), strict=True
         ):
-            for split, name, color in (("train", "training", TRAIN), ("valid", valid, VALID)):
+            for split, name, color in (("train", "training", TRAIN), ("valid", valid_name, VALID)):
                 values = [scale * record[f"{split}_{measure}"] for record in history]
                 ax.plot(times, values, ".-", color=color, label=name)
             ax.set(xlabel="epoch", ylabel=measure + unit, xlim=(0, epochs))

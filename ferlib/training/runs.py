@@ -36,7 +36,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ferlib.training import checkpoints
-from ferlib.training.build import build_average, build_optimiser
+from ferlib.training.build import build_average, build_optimizer
 from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.environment import now, start_facts, versions
 from ferlib.training.files import replacing, write_text
@@ -48,6 +48,7 @@ _FILES = (
     *(STATE, LAST, BEST, "metrics.jsonl", "log.txt", "curves.svg"),
     *("environment.json", "recipe.yaml", "test.json"),
 )
+FORMAT = 2  # of last.state; raised when what stands in it changes
 _FREE = ("name", "on_fault", "save_minutes")  # keys of a recipe that change no number
 
 
@@ -70,7 +71,7 @@ class RunState:
 
     def __init__(self, model: nn.Module, recipe: Recipe, labels: list[str]) -> None:
         self.model, self.recipe, self.labels = model, recipe, labels
-        self.optimiser = build_optimiser(recipe, model)
+        self.optimizer = build_optimizer(recipe, model)
         self.average = build_average(recipe, model)
         self.history: list[dict[str, Any]] = []
         self.faults: list[str] = []
@@ -124,15 +125,16 @@ class RunState:
     def pack(self) -> dict[str, Any]:
         """Everything but the network's weights, as ``checkpoints.save`` takes it."""
         packed = {
+            "format": FORMAT,
             "recipe": asdict(self.recipe),
             "labels": self.labels,
             "history": self.history,
             "step": self.step,
-            "tally": self.sums,
+            "sums": self.sums,
             "seconds": self.seconds,
             "left_out": self.left_out,
             "faults": self.faults,
-            "optimiser": self.optimiser.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
         }
         if self.average is not None:
             packed["average"] = self.average.state_dict()
@@ -153,15 +155,15 @@ class RunState:
         checkpoints.check(where, weights, self.model)
         try:
             _check_history(stored["history"], int(stored["step"]))
-            _check_groups(stored["optimiser"], self.optimiser.state_dict())
-            self.optimiser.load_state_dict(stored["optimiser"])
-            _check_moments(getattr(self.optimiser, "base", self.optimiser).state)
+            _check_groups(stored["optimizer"], self.optimizer.state_dict())
+            self.optimizer.load_state_dict(stored["optimizer"])
+            _check_moments(getattr(self.optimizer, "base", self.optimizer).state)
             if self.average is not None:
                 self.average.load_state_dict(stored["average"])
             self.history, self.faults = list(stored["history"]), list(stored["faults"])
             self.step, self.left_out = int(stored["step"]), int(stored["left_out"])
             self.seconds = float(stored["seconds"])
-            loss, correct, weight = map(float, stored["tally"])
+            loss, correct, weight = map(float, stored["sums"])
             self.sums = [loss, correct, weight]
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise CheckpointError(
@@ -206,10 +208,10 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str | Path | None, recipe: Recipe, judged_by: str = "validation", *, writes: bool = True
+        self, path: str | Path | None, recipe: Recipe, valid_name: str = "validation", *, writes: bool = True
     ) -> None:
         self.path = None if path is None else Path(path)
-        self.recipe, self.judged_by = recipe, judged_by
+        self.recipe, self.valid_name = recipe, valid_name
         self.writes = writes and path is not None
         self.saved = time.monotonic()
         self.facts: dict[str, Any] = {}
@@ -231,7 +233,7 @@ class RunFolder:
                 with suppress(CheckpointError):  # what counts is saved, or the error is on its way
                     self._write("environment.json", json.dumps(self.facts, indent=1) + "\n")
                     if self.history:
-                        curves = curves_svg(self.history, self.recipe.epochs, self.judged_by)
+                        curves = curves_svg(self.history, self.recipe.epochs, self.valid_name)
                         self._write("curves.svg", curves)
 
     def start(self, facts: Callable[[], dict[str, Any]], *, overwrite: bool = False) -> None:
@@ -257,8 +259,13 @@ class RunFolder:
             source = self.path
         file = state_file(source)
         stored = checkpoints.load(file)
-        if "optimiser" not in stored or "labels" not in stored:
+        if "labels" not in stored:
             raise CheckpointError(f"{file.name} holds weights only: a run goes on from its {STATE}")
+        if stored.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{file.name} has format {stored.get('format', 1)}, this version of ferlib reads {FORMAT}: "
+                "finish the run with the version it began with, or start afresh"
+            )
         try:
             before = recipe_from(stored.get("recipe"), file.name)
         except RecipeError as error:
@@ -320,7 +327,7 @@ class RunFolder:
         self.history = state.history
         if self.history:
             self._write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.history))
-            self._write("log.txt", log_text(self.history, self.recipe, self.judged_by, state.faults))
+            self._write("log.txt", log_text(self.history, self.recipe, self.valid_name, state.faults))
 
     def _refuse_another_recipe(self) -> None:
         found = next((name for name in (STATE, BEST, LAST) if (self.path / name).exists()), None)
@@ -388,7 +395,7 @@ def best_epoch(history: list[dict[str, Any]], recipe: Recipe) -> int:
 
 
 def log_text(
-    history: list[dict[str, Any]], recipe: Recipe, judged_by: str = "validation", faults: Sequence[str] = ()
+    history: list[dict[str, Any]], recipe: Recipe, valid_name: str = "validation", faults: Sequence[str] = ()
 ) -> str:
     """A run as text, four lines an epoch, in the words of the Neural Resizer's log.
 
@@ -397,7 +404,7 @@ def log_text(
 
     Source: ``utils/train_model.py:99-110`` (which counts the epoch of its last line from 0; here from 1).
     """
-    word = judged_by.capitalize()
+    word = valid_name.capitalize()
     text = "".join(f"{line}\n" for line in faults)
     for record in history:
         for title, key in (("Train", "train"), (word, "valid")):
