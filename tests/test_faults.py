@@ -19,7 +19,7 @@ from ferlib.data.images import read_image
 from ferlib.models import btn_small
 from ferlib.training import Recipe, TrainingError, build_criterion, build_optimiser, checkpoints, fit
 from ferlib.training.batches import Batches, FaultyDataError
-from ferlib.training.step import accumulated_step, train_step
+from ferlib.training.loop import accumulated_step, train_step
 from tests.tiny import Spots, net
 
 CPU = torch.device("cpu")

@@ -99,7 +99,7 @@ def test_every_key_does_something(tmp_path, changes, expected):
         ({"exp_name": "../../outside"}, "exp_name is '../../outside', expected a name for a folder"),
         ({"exp_name": ".."}, "expected a name for a folder"),
         ({"exp_name": "a/b"}, "expected a name for a folder"),
-        ({"exp_name": 5}, "exp_name is 5, expected a text"),
+        ({"exp_name": 5}, "exp_name is 5, expected a name"),
         ({"exp_name": "x" * 500}, "expected a name for a folder"),
         ({"data_dir": ""}, "data_dir is '', expected a text"),
         ({"resize": "perhaps"}, 'resize is \'perhaps\', expected "True" or "False"'),

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from ferlib.training import checkpoints
-from ferlib.training.batches import Batches
-from ferlib.training.processes import is_leader, make_fabric, own_share, total
+from ferlib.training.batches import Batches, own_share
+from ferlib.training.device import is_leader, make_fabric, total
 from tests.shared_batch import RECIPE, Wide, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -8,9 +8,8 @@ from torch import nn
 
 from ferlib.training import Recipe, best_epoch, fit
 from ferlib.training.batches import Batches
-from ferlib.training.loop import validate
+from ferlib.training.loop import Tally, validate
 from ferlib.training.runs import log_text
-from ferlib.training.tally import Tally
 from tests.tiny import Spots, net
 
 PAPER = Recipe(
@@ -75,7 +74,7 @@ def test_means_over_faces_and_means_of_batch_means():
         tally = Tally(by_batch)
         tally.add(1.0, logits[:4], target[:4])
         tally.add(5.0, logits[4:], target[4:])
-        assert tally.means("x") == pytest.approx({"x_loss": loss, "x_accuracy": accuracy})
+        assert tally.averages("x") == pytest.approx({"x_loss": loss, "x_accuracy": accuracy})
     model, criterion = net().eval(), nn.CrossEntropyLoss()
     recipe = RELEASED.but(augment="none", batch_size=32)  # 40 faces: a batch of 32 and one of 8
     with torch.no_grad():

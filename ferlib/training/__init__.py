@@ -3,10 +3,10 @@
 from ferlib.training import checkpoints
 from ferlib.training.build import build_augment, build_average, build_criterion, build_model, build_optimiser
 from ferlib.training.environment import versions
-from ferlib.training.history import best_epoch
 from ferlib.training.loop import TrainingError, fit, train_epoch, train_step, validate
 from ferlib.training.progress import Progress, make_progress
 from ferlib.training.recipes import Recipe, RecipeError, bundled, load_recipe, recipe_from
+from ferlib.training.runs import best_epoch
 from ferlib.training.sam import SAM
 from ferlib.training.trained import load_or_fit, runs_folder
 
