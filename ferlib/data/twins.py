@@ -25,7 +25,7 @@ from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.transforms import resize
 
 SIDE = 48  # pixels at which faces are compared
-NEAR = 0.8  # similarity from which two faces count as copies
+NEAR = 0.85  # similarity from which two faces count as copies
 SHIFT = 3  # pixels by which one of two copies may be moved, up, down, left and right
 _COARSE, _FINE = 7, 16  # cosine coefficients per axis: of the first comparison, and of the second
 _CANDIDATE, _RESEMBLING = 0.74, 0.65  # cosines from which a pair is compared again
@@ -86,19 +86,19 @@ class Twins:
 def find_twins(*datasets: FaceDataset, near: bool = True, threshold: float = NEAR) -> Twins:
     r"""Find the copies of pictures within and across data sets.
 
-    Exact copies have the same decoded pixels. Near copies (mirrored, compressed again, moved by up to 3
-    pixels of 48, brighter or darker) have a similarity of at least ``threshold``:
+    Exact copies have the same decoded pixels. Near copies (mirrored, compressed again, moved by a pixel
+    or two of 48, brighter or darker) have a similarity of at least ``threshold``:
 
     .. math:: s(x, y) = \min_{1 \le p \le 9}\ \max_{|e| \le 2}\ \cos\bigl(B(T_{d+e}\, x)_p,\ B(M^m y)_p\bigr)
 
-    with B the difference of two Gaussians of 0.7 and 3 pixels, which brightness, shading and noise hardly change;
-    p one of 3 x 3 parts of 13 x 13 pixels; M the mirror; and :math:`T_d` the shift by which the whole pictures
-    agree best. In words: every part of one picture is found in the other, nearly at the same place.
+    with B the difference of two Gaussians of 0.7 and 3 pixels, which brightness, shading and noise hardly
+    change; p one of 3 x 3 parts of 13 x 13 pixels; M the mirror; and :math:`T_d` the shift by which the whole
+    pictures agree best. In words: every part of one picture is found in the other, nearly at the same place.
 
     Two groups are joined, from the most similar pair on, where at least half of the pairs between them are
     copies. So a chain of similar faces does not become one group.
 
-    28,000 faces take about 15 seconds on one core. Time grows with the square of their number, memory
+    28,000 faces take about 20 seconds on one core. Time grows with the square of their number, memory
     linearly.
 
     Args:
