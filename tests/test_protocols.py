@@ -81,12 +81,11 @@ def test_means_over_faces_and_means_of_batch_means():
     with torch.no_grad():
         parts = [(model(x), y) for x, y in Batches(VALID, recipe, CPU).epoch(3)]
     right = [(z.argmax(1) == y).float().mean().item() for z, y in parts]
-    measured = validate(model, criterion, Batches(VALID, recipe, CPU), 3)
-    assert measured["valid_accuracy"] == pytest.approx(sum(right) / 2)
+    by_batch = validate(model, criterion, Batches(VALID, recipe, CPU), 3).averages("valid")
+    assert by_batch["valid_accuracy"] == pytest.approx(sum(right) / 2)
     whole = sum(r * len(y) for r, (_, y) in zip(right, parts, strict=True)) / 40
-    assert validate(model, criterion, Batches(VALID, recipe.with_protocol("paper"), CPU))[
-        "valid_accuracy"
-    ] == pytest.approx(whole)
+    by_face = validate(model, criterion, Batches(VALID, recipe.with_protocol("paper"), CPU)).averages("valid")
+    assert by_face["valid_accuracy"] == pytest.approx(whole)
 
 
 def test_best_is_the_lowest_loss_and_the_told_number_the_highest_accuracy():

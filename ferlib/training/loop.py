@@ -27,7 +27,7 @@ from ferlib.training.progress import Progress, make_progress
 from ferlib.training.recipes import Recipe
 from ferlib.training.runs import Interrupt, RunFolder, RunState
 
-__all__ = ["TrainingError", "accumulated_step", "fit", "train_epoch", "train_step", "validate"]
+__all__ = ["TrainingError", "accumulated_step", "fit", "train_epoch", "train_step"]
 
 OnEpoch = Callable[[nn.Module, dict[str, Any]], None]
 
@@ -331,53 +331,41 @@ def validate_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: 
             for own, other in zip(module.buffers(), first, strict=True):
                 own.copy_(other)
     pause = (lambda: run.folder.maybe_save(state, run.stop.asked)) if alone else lambda: None
-    tally, lost, problem = _measure(state.eval_model, criterion, loader, state.epoch, pause)
-    *sums, missing, bad = total(run.fabric, *tally.sums, len(lost), bool(problem))
+    tally = validate(state.eval_model, criterion, loader, state.epoch, pause)
+    *sums, missing, bad = total(run.fabric, *tally.sums, len(tally.lost), bool(tally.problem))
     if bad:
-        raise FaultyDataError(problem or ELSEWHERE)
-    state.note_lost(lost)
+        raise FaultyDataError(tally.problem or ELSEWHERE)
+    state.note_lost(tally.lost)
     record = Tally(sums=sums).averages("valid") | {"seconds": state.seconds + time.monotonic() - clock}
     return record | ({"left_out": state.left_out + int(missing)} if state.recipe.on_fault == "skip" else {})
 
 
-def validate(model: nn.Module, criterion: nn.Module, loader: Batches, epoch: int = 0) -> dict[str, float]:
-    """Loss and accuracy without learning; chapter 7 measures with more care.
-
-    Returns:
-        ``{valid_loss, valid_accuracy}``, averaged over faces (over batches under the released protocol, which
-        also augments the faces anew each ``epoch``).
-
-    Raises:
-        FaultyDataError: for faces that cannot be read.
-    """
-    tally, _, problem = _measure(model, criterion, loader, epoch)
-    if problem:
-        raise FaultyDataError(problem)
-    return tally.averages("valid")
-
-
 @torch.no_grad()
-def _measure(
+def validate(
     model: nn.Module,
     criterion: nn.Module,
     loader: Batches,
-    epoch: int,
+    epoch: int = 0,
     pause: Callable[[], None] = lambda: None,
-) -> tuple[Tally, list[str], str]:
-    """Sums, why faces are missing, and why it had to stop, or ""."""
+) -> Tally:
+    """Loss and accuracy without learning, until the end or a problem; chapter 7 measures with more care.
+
+    The released protocol augments the faces anew each ``epoch``. ``pause`` is called after each batch.
+    """
     model.eval()
-    recipe, lost = loader.recipe, []
+    recipe = loader.recipe
     tally = Tally(recipe.protocol == "released")
     for number, batch in enumerate(loader.read(epoch)):
         if batch.problem:
-            return tally, lost, batch.problem
-        lost += batch.lost
+            tally.problem = batch.problem
+            break
+        tally.lost += batch.lost
         with drawing(draw_seed(recipe.seed, "judging", epoch, number), loader.device):
             with autocast(recipe.precision, loader.device):
                 logits = logits_of(model(batch.images))
             tally.add(float(criterion(logits, batch.target)), logits, batch.target)
         pause()
-    return tally, lost, ""
+    return tally
 
 
 class Tally:
@@ -387,11 +375,18 @@ class Tally:
 
     over batches b with the batch averages :math:`m_b`; :math:`w_b` is the number of faces in the batch, or 1
     with ``by_batch``, as in the released code of the Neural Resizer (``utils/train_model.py:45-82``), where
-    the faces of a small last batch count for more. ``sums`` are loss, correct predictions and weight.
+    the faces of a small last batch count for more.
+
+    Attributes:
+        sums: loss, correct predictions, weight.
+        lost: why faces are missing.
+        problem: why it had to stop because of them, or "".
     """
 
     def __init__(self, by_batch: bool = False, sums: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
         self.by_batch, self.sums = by_batch, list(sums)
+        self.lost: list[str] = []
+        self.problem = ""
 
     def add(self, loss: float, logits: Tensor, target: Tensor) -> None:
         """Count one batch: logits (B, K), a target (B,) or (B, K), and their average loss."""

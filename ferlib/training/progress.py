@@ -60,20 +60,19 @@ class Progress:
 
 
 class BarProgress(Progress):
-    """A tqdm bar over all steps with the current loss, and a line per epoch; or (``bar=False``) the lines."""
+    """A tqdm bar over all steps with the current loss on standard error; a line for each epoch stays."""
 
-    def __init__(self, bar: bool = True) -> None:
-        self.shows_bar = bar
+    def __init__(self, **options: Any) -> None:
+        self.options = options  # of tqdm
 
     def start(self, *facts: Any) -> None:
         super().start(*facts)
         total = self.steps * self.epochs
-        hidden = not self.shows_bar
-        self.bar = tqdm(total=total, initial=self.done, unit="step", dynamic_ncols=True, disable=hidden)
+        self.bar = tqdm(total=total, initial=self.done, unit="step", dynamic_ncols=True, **self.options)
 
-    def step(self, epoch: int, step: int, loss: float) -> None:
+    def step(self, epoch: int, step: int, loss: float) -> bool | None:
         self.bar.set_postfix_str(f"epoch {epoch}/{self.epochs}, loss {loss:.3f}", refresh=False)
-        self.bar.update()
+        return self.bar.update()  # whether tqdm drew
 
     def epoch(self, record: dict[str, Any]) -> None:
         super().epoch(record)
@@ -81,35 +80,30 @@ class BarProgress(Progress):
 
     def close(self, message: str = "") -> None:
         self.bar.close()
-        print(message, file=sys.stderr if self.shows_bar else None, flush=True)
+        print(message, flush=True)
 
 
-class NotebookProgress(Progress):
+class NotebookProgress(BarProgress):
     """A bar and two live curves (loss, accuracy) in a notebook's output cell."""
 
     def start(self, *facts: Any) -> None:
         from IPython.display import display
 
         super().start(*facts)
-        self.bar = tqdm(total=self.steps * self.epochs, initial=self.done, unit="step", file=io.StringIO())
         self.curves = display(self._curves(), raw=True, display_id=True)
         self.text = display({"text/plain": str(self.bar)}, raw=True, display_id=True)
 
     def step(self, epoch: int, step: int, loss: float) -> None:
-        self.bar.set_postfix_str(f"epoch {epoch}/{self.epochs}, loss {loss:.3f}", refresh=False)
-        if self.bar.update():  # tqdm decides how often
-            self._show()
+        if super().step(epoch, step, loss):
+            self.text.update({"text/plain": str(self.bar)}, raw=True)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        super().epoch(record)
+        self.history.append(record)
         self.curves.update(self._curves(), raw=True)
 
     def close(self, message: str = "") -> None:
-        self._show(*map(self._line, self.history[-1:]), message)
-        self.bar.close()
-
-    def _show(self, *lines: str) -> None:
-        self.text.update({"text/plain": "\n".join((str(self.bar), *lines))}, raw=True)
+        lines = [str(self.bar), *map(self._line, self.history[-1:]), message]
+        self.text.update({"text/plain": "\n".join(lines)}, raw=True)
 
     def _curves(self) -> dict[str, str]:
         return {"image/svg+xml": curves_svg(self.history, self.epochs, self.valid_name)}
@@ -194,8 +188,10 @@ def make_progress(kind: str | Progress | None = "auto", *, tensorboard: Path | N
         shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
         in_notebook = hasattr(shell, "kernel")  # IPython in a terminal has none
         kind = "notebook" if in_notebook else "terminal" if sys.stderr.isatty() else "log"
-    if kind not in ("notebook", "terminal", "log", None):
-        raise ValueError(f"progress is {kind!r}, expected 'auto', 'notebook', 'terminal', 'log' or None")
     if kind is None:
         return Progress()
-    return NotebookProgress() if kind == "notebook" else BarProgress(kind == "terminal")
+    if kind == "notebook":
+        return NotebookProgress(file=io.StringIO())
+    if kind not in ("terminal", "log"):
+        raise ValueError(f"progress is {kind!r}, expected 'auto', 'notebook', 'terminal', 'log' or None")
+    return BarProgress(disable=kind == "log")
