@@ -167,8 +167,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
             assert torch.equal(a, b)
     starts = json.loads((tmp_path / "8" / "environment.json").read_text())["starts"]
     assert [start["from"] for start in starts] == ["the beginning", "epoch 2, step 3"]
-    assert [start["by"] for start in starts] == ["KeyboardInterrupt", "the recipe"]
-    assert all(start["command"] and start["started"] <= start["ended"] for start in starts)
+    assert all(start["command"] and start["started"] for start in starts)
 
 
 def test_a_second_ctrl_c_stops_at_once():

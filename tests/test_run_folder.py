@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import time
@@ -46,7 +47,7 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
         "kind": "Spots", "faces": 64, "fingerprint": fingerprint(TRAIN), "fingerprint of": "all images",
     }  # fmt: skip
     (start,) = facts["starts"]
-    assert start["process"] == os.getpid() and start["started"] <= start["ended"] and start["command"]
+    assert start["process"] == os.getpid() and start["started"] and start["command"]
     assert state_file(first) == state_file(first / "last.safetensors") == first / "last.state.safetensors"
     for name, tensor in model.state_dict().items():  # the average: what the metrics are of
         assert torch.equal(weights(first / "last.safetensors")[name], tensor)
@@ -87,21 +88,18 @@ def test_files_that_follow_from_the_state_are_written_again(tmp_path):
     assert not (tmp_path / ".last.safetensors.x1y2").exists()
 
 
-def test_a_fresh_start_does_not_destroy_a_run_of_another_recipe(tmp_path):
+def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
     run(tmp_path)
     kept = (tmp_path / "best.safetensors").read_bytes()
-    other = RECIPE.but(lr=2e-2)
-    with pytest.raises(CheckpointError, match=r"another recipe \(lr 0\.01, this one 0\.02\).*overwrite"):
-        run(tmp_path, other)
-    (tmp_path / "last.state.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"another recipe .*cannot be read"):
-        run(tmp_path)
+    for name in ("last.state.safetensors", "last.safetensors"):
+        with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+            run(tmp_path)
+        (tmp_path / name).write_bytes(b"damaged")
     assert (tmp_path / "best.safetensors").read_bytes() == kept
     (tmp_path / "test.json").write_text("of the old run")
+    other = RECIPE.replace(lr=2e-2)
     run(tmp_path, other, overwrite=True)
     assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
-    run(tmp_path, other.but(name="renamed", save_minutes=1.0))  # the same numbers: it may start over
-    assert (tmp_path / "best.safetensors").exists()
 
 
 def _hold(folder: Path, pipe, with_child: bool) -> None:

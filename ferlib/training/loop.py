@@ -27,7 +27,7 @@ from ferlib.training.progress import Progress, make_progress
 from ferlib.training.recipes import Recipe
 from ferlib.training.runs import Interrupt, RunFolder, RunState
 
-__all__ = ["TrainingError", "accumulated_step", "fit", "train_epoch", "train_step", "validate"]
+__all__ = ["TrainingError", "accumulated_step", "fit", "train_epoch", "train_step"]
 
 OnEpoch = Callable[[nn.Module, dict[str, Any]], None]
 
@@ -68,7 +68,7 @@ def fit(
     workers: int = 0,
     tensorboard: bool = False,
     on_epoch: OnEpoch | None = None,
-    judged_by: str = "validation",
+    valid_name: str = "validation",
 ) -> list[dict[str, Any]]:
     r"""Train ``model`` as ``recipe`` describes and return the history, one record per epoch.
 
@@ -99,7 +99,7 @@ def fit(
         tensorboard: log steps and epochs for TensorBoard in ``run_dir``.
         on_epoch: called with the evaluated model and the epoch's record, which it may extend; under
             ``torchrun`` in the first process.
-        judged_by: what log and progress call ``valid``: "validation", or "test" in the released protocol.
+        valid_name: what log and progress call ``valid``: "validation", or "test" in the released protocol.
 
     Returns:
         Records ``{epoch, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds}`` (and
@@ -120,14 +120,14 @@ def fit(
     train_loader = Batches(train, recipe, fabric.device, shuffle=True, **place)
     valid_loader = Batches(valid, recipe, fabric.device, **place)
     leads = fabric.is_global_zero  # the first process writes
-    with RunFolder(run_dir, recipe, judged_by, writes=leads) as folder, Interrupt() as stop:
+    with RunFolder(run_dir, recipe, valid_name, writes=leads) as folder, Interrupt() as stop:
         log = folder.path if tensorboard else None
         watch = make_progress(progress, tensorboard=log) if leads else Progress()
         if resume:
             folder.resume(resume, state)
         else:
             folder.start(lambda: environment(fabric, train, valid), overwrite=overwrite)
-        watch.start(train_loader.count_steps, recipe.epochs, state.history, state.step, judged_by)
+        watch.start(train_loader.count_steps, recipe.epochs, state.history, state.step, valid_name)
         run = Run(fabric, network, folder, stop, watch)
         try:
             while state.epoch <= recipe.epochs:
@@ -166,7 +166,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
     model.train()
     clock = time.monotonic() - state.seconds
     for step, parts in loader.steps(epoch, state.step):
-        set_lr(state.optimiser, recipe.lr_at(epoch - 1 + step / count, 1 / count))
+        set_lr(state.optimizer, recipe.lr_at(epoch - 1 + step / count, 1 / count))
         weights = batch_weights(parts, run.fabric)
         seed = draw_seed(recipe.seed, "step", epoch, step, run.fabric.global_rank)
         try:
@@ -174,7 +174,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
                 outputs = accumulated_step(
                     model,
                     criterion,
-                    state.optimiser,
+                    state.optimizer,
                     [(part.images, part.target) for part in parts],
                     weights=weights,
                     network=run.network,
@@ -182,7 +182,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
                     precision=recipe.precision,
                 )
         except TrainingError as error:
-            names, lr = parts[error.batch].names, state.optimiser.param_groups[-1]["lr"]
+            names, lr = parts[error.batch].names, state.optimizer.param_groups[-1]["lr"]
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             raise TrainingError(
                 f"{error} (epoch {epoch}, step {step + 1} of {count}, learning rate {lr:.3g}; faces "
@@ -223,7 +223,7 @@ ELSEWHERE = "another process cannot read its faces; its message names them"
 def train_step(
     model: nn.Module,
     criterion: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     images: Tensor,
     target: Tensor,
     *,
@@ -242,13 +242,13 @@ def train_step(
         TrainingError: for a loss that is NaN or infinite, before any weight has moved.
     """
     one = [(images, target)]
-    return accumulated_step(model, criterion, optimiser, one, clip=clip, precision=precision)[0]
+    return accumulated_step(model, criterion, optimizer, one, clip=clip, precision=precision)[0]
 
 
 def accumulated_step(
     model: nn.Module,
     criterion: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     batches: Sequence[tuple[Tensor, Tensor]],
     *,
     weights: Sequence[float] | None = None,
@@ -268,7 +268,7 @@ def accumulated_step(
     Args:
         model: whose gradients are clipped.
         criterion: ``(output, target) -> scalar``.
-        optimiser: called with a closure.
+        optimizer: called with a closure.
         batches: M pairs of images (B, 3, S, S) and a target (B,) or (B, K).
         weights: the :math:`\omega_m`.
         network: ``model``, or what stands before it where several processes share the batch.
@@ -288,7 +288,7 @@ def accumulated_step(
     frozen = [_frozen(model, images, precision) for images, _ in batches]
 
     def closure() -> Tensor:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         for m, (images, target) in enumerate(batches):
             waits = m < len(batches) - 1 and hasattr(network, "no_sync")  # processes share the last gradient
             with network.no_sync() if waits else nullcontext():
@@ -303,7 +303,7 @@ def accumulated_step(
             nn.utils.clip_grad_norm_(model.parameters(), clip)
         return loss
 
-    optimiser.step(closure)
+    optimizer.step(closure)
     return outputs[: len(batches)]
 
 
@@ -331,53 +331,41 @@ def validate_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: 
             for own, other in zip(module.buffers(), first, strict=True):
                 own.copy_(other)
     pause = (lambda: run.folder.maybe_save(state, run.stop.asked)) if alone else lambda: None
-    tally, lost, problem = _measure(state.eval_model, criterion, loader, state.epoch, pause)
-    *sums, missing, bad = total(run.fabric, *tally.sums, len(lost), bool(problem))
+    tally = validate(state.eval_model, criterion, loader, state.epoch, pause)
+    *sums, missing, bad = total(run.fabric, *tally.sums, len(tally.lost), bool(tally.problem))
     if bad:
-        raise FaultyDataError(problem or ELSEWHERE)
-    state.note_lost(lost)
+        raise FaultyDataError(tally.problem or ELSEWHERE)
+    state.note_lost(tally.lost)
     record = Tally(sums=sums).averages("valid") | {"seconds": state.seconds + time.monotonic() - clock}
     return record | ({"left_out": state.left_out + int(missing)} if state.recipe.on_fault == "skip" else {})
 
 
-def validate(model: nn.Module, criterion: nn.Module, loader: Batches, epoch: int = 0) -> dict[str, float]:
-    """Loss and accuracy without learning; chapter 7 measures with more care.
-
-    Returns:
-        ``{valid_loss, valid_accuracy}``, averaged over faces (over batches under the released protocol, which
-        also augments the faces anew each ``epoch``).
-
-    Raises:
-        FaultyDataError: for faces that cannot be read.
-    """
-    tally, _, problem = _measure(model, criterion, loader, epoch)
-    if problem:
-        raise FaultyDataError(problem)
-    return tally.averages("valid")
-
-
 @torch.no_grad()
-def _measure(
+def validate(
     model: nn.Module,
     criterion: nn.Module,
     loader: Batches,
-    epoch: int,
+    epoch: int = 0,
     pause: Callable[[], None] = lambda: None,
-) -> tuple[Tally, list[str], str]:
-    """Sums, why faces are missing, and why it had to stop, or ""."""
+) -> Tally:
+    """Loss and accuracy without learning, until the end or a problem; chapter 7 measures with more care.
+
+    The released protocol augments the faces anew each ``epoch``. ``pause`` is called after each batch.
+    """
     model.eval()
-    recipe, lost = loader.recipe, []
+    recipe = loader.recipe
     tally = Tally(recipe.protocol == "released")
     for number, batch in enumerate(loader.read(epoch)):
         if batch.problem:
-            return tally, lost, batch.problem
-        lost += batch.lost
+            tally.problem = batch.problem
+            break
+        tally.lost += batch.lost
         with drawing(draw_seed(recipe.seed, "judging", epoch, number), loader.device):
             with autocast(recipe.precision, loader.device):
                 logits = logits_of(model(batch.images))
             tally.add(float(criterion(logits, batch.target)), logits, batch.target)
         pause()
-    return tally, lost, ""
+    return tally
 
 
 class Tally:
@@ -387,11 +375,18 @@ class Tally:
 
     over batches b with the batch averages :math:`m_b`; :math:`w_b` is the number of faces in the batch, or 1
     with ``by_batch``, as in the released code of the Neural Resizer (``utils/train_model.py:45-82``), where
-    the faces of a small last batch count for more. ``sums`` are loss, correct predictions and weight.
+    the faces of a small last batch count for more.
+
+    Attributes:
+        sums: loss, correct predictions, weight.
+        lost: why faces are missing.
+        problem: why it had to stop because of them, or "".
     """
 
     def __init__(self, by_batch: bool = False, sums: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
         self.by_batch, self.sums = by_batch, list(sums)
+        self.lost: list[str] = []
+        self.problem = ""
 
     def add(self, loss: float, logits: Tensor, target: Tensor) -> None:
         """Count one batch: logits (B, K), a target (B,) or (B, K), and their average loss."""

@@ -120,11 +120,11 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
         raise RecipeError(f"{path.name}: n_classes is {number}, expected {expected}, as many as {kind} has")
     loss, loss_options = CRITERIA[given["criterion"]]
     optimizer, weight_decay = OPTIMIZERS[given["optimizer"]]
-    recipe = load_recipe("vt-nr-ferplus").but(  # what the program fixes: schedule, augmentation, seed
+    recipe = load_recipe("vt-nr-ferplus").replace(  # what the program fixes: schedule, augmentation, seed
         name=name,
         loss=loss,
         loss_options=loss_options,
-        optimiser=optimizer,
+        optimizer=optimizer,
         weight_decay=weight_decay,
         lr=float(given["lr"]),
         batch_size=int(given["batch_size"]),
@@ -133,11 +133,11 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
     )
     model = given["model"].removeprefix("ferlib.models.")
     if model != given["model"]:
-        recipe = recipe.but(model=model, model_options={}, weights={}, image_size=None)
+        recipe = recipe.replace(model=model, model_options={}, weights={}, image_size=None)
     folder = Path(given["data_dir"]).expanduser()
     if not folder.is_absolute() and not folder.exists() and (path.parent / folder).exists():
         folder = path.parent / folder
-    return OriginalConfig(recipe.under(protocol), folder, recipe.data or kind, name, text)
+    return OriginalConfig(recipe.with_protocol(protocol), folder, recipe.data or kind, name, text)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ class Progress:
         epochs: int,
         history: list[dict[str, Any]],
         first: int = 0,
-        valid: str = "validation",
+        valid_name: str = "validation",
     ) -> None:
         """The run begins or goes on.
 
@@ -36,9 +36,9 @@ class Progress:
             epochs: epochs of the whole run.
             history: records of finished epochs.
             first: finished steps of the epoch under way.
-            valid: the name of the split that each epoch is validated on.
+            valid_name: the name of the split that each epoch is validated on.
         """
-        self.steps, self.epochs, self.history, self.valid = steps, epochs, list(history), valid
+        self.steps, self.epochs, self.history, self.valid_name = steps, epochs, list(history), valid_name
         self.done = steps * len(history) + first
 
     def step(self, epoch: int, step: int, loss: float) -> None:
@@ -54,26 +54,25 @@ class Progress:
     def _line(self, record: dict[str, Any]) -> str:
         measured = "; ".join(
             f"{name} loss {record[f'{split}_loss']:.3f}, accuracy {100 * record[f'{split}_accuracy']:5.1f} %"
-            for split, name in (("train", "training"), ("valid", self.valid))
+            for split, name in (("train", "training"), ("valid", self.valid_name))
         )
         return f"epoch {record['epoch']:3d} of {self.epochs}: {measured}; {record['seconds']:.0f} s"
 
 
 class BarProgress(Progress):
-    """A tqdm bar over all steps with the current loss, and a line per epoch; or (``bar=False``) the lines."""
+    """A tqdm bar over all steps with the current loss on standard error; a line for each epoch stays."""
 
-    def __init__(self, bar: bool = True) -> None:
-        self.shows_bar = bar
+    def __init__(self, **options: Any) -> None:
+        self.options = options  # of tqdm
 
     def start(self, *facts: Any) -> None:
         super().start(*facts)
         total = self.steps * self.epochs
-        hidden = not self.shows_bar
-        self.bar = tqdm(total=total, initial=self.done, unit="step", dynamic_ncols=True, disable=hidden)
+        self.bar = tqdm(total=total, initial=self.done, unit="step", dynamic_ncols=True, **self.options)
 
-    def step(self, epoch: int, step: int, loss: float) -> None:
+    def step(self, epoch: int, step: int, loss: float) -> bool | None:
         self.bar.set_postfix_str(f"epoch {epoch}/{self.epochs}, loss {loss:.3f}", refresh=False)
-        self.bar.update()
+        return self.bar.update()  # whether tqdm drew
 
     def epoch(self, record: dict[str, Any]) -> None:
         super().epoch(record)
@@ -81,38 +80,33 @@ class BarProgress(Progress):
 
     def close(self, message: str = "") -> None:
         self.bar.close()
-        print(message, file=sys.stderr if self.shows_bar else None, flush=True)
+        print(message, flush=True)
 
 
-class NotebookProgress(Progress):
+class NotebookProgress(BarProgress):
     """A bar and two live curves (loss, accuracy) in a notebook's output cell."""
 
     def start(self, *facts: Any) -> None:
         from IPython.display import display
 
         super().start(*facts)
-        self.bar = tqdm(total=self.steps * self.epochs, initial=self.done, unit="step", file=io.StringIO())
         self.curves = display(self._curves(), raw=True, display_id=True)
         self.text = display({"text/plain": str(self.bar)}, raw=True, display_id=True)
 
     def step(self, epoch: int, step: int, loss: float) -> None:
-        self.bar.set_postfix_str(f"epoch {epoch}/{self.epochs}, loss {loss:.3f}", refresh=False)
-        if self.bar.update():  # tqdm decides how often
-            self._show()
+        if super().step(epoch, step, loss):
+            self.text.update({"text/plain": str(self.bar)}, raw=True)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        super().epoch(record)
+        self.history.append(record)
         self.curves.update(self._curves(), raw=True)
 
     def close(self, message: str = "") -> None:
-        self._show(*map(self._line, self.history[-1:]), message)
-        self.bar.close()
-
-    def _show(self, *lines: str) -> None:
-        self.text.update({"text/plain": "\n".join((str(self.bar), *lines))}, raw=True)
+        lines = [str(self.bar), *map(self._line, self.history[-1:]), message]
+        self.text.update({"text/plain": "\n".join(lines)}, raw=True)
 
     def _curves(self) -> dict[str, str]:
-        return {"image/svg+xml": curves_svg(self.history, self.epochs, self.valid)}
+        return {"image/svg+xml": curves_svg(self.history, self.epochs, self.valid_name)}
 
 
 class TensorBoardProgress(Progress):
@@ -155,7 +149,7 @@ class TensorBoardError(ValueError):
     """The package ``tensorboard`` is not installed."""
 
 
-def curves_svg(history: list[dict[str, Any]], epochs: int, valid: str) -> str:
+def curves_svg(history: list[dict[str, Any]], epochs: int, valid_name: str) -> str:
     """Loss and accuracy over the epochs, for training and validation, as SVG for light and dark pages."""
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     with rc_context({**dict.fromkeys(inked, INK), "svg.fonttype": "none"}):
@@ -165,7 +159,7 @@ def curves_svg(history: list[dict[str, Any]], epochs: int, valid: str) -> str:
         for ax, measure, unit, scale in zip(
             figure.subplots(1, 2), ("loss", "accuracy"), ("", ", %"), (1, 100), strict=True
         ):
-            for split, name, color in (("train", "training", TRAIN), ("valid", valid, VALID)):
+            for split, name, color in (("train", "training", TRAIN), ("valid", valid_name, VALID)):
                 values = [scale * record[f"{split}_{measure}"] for record in history]
                 ax.plot(times, values, ".-", color=color, label=name)
             ax.set(xlabel="epoch", ylabel=measure + unit, xlim=(0, epochs))
@@ -194,8 +188,10 @@ def make_progress(kind: str | Progress | None = "auto", *, tensorboard: Path | N
         shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
         in_notebook = hasattr(shell, "kernel")  # IPython in a terminal has none
         kind = "notebook" if in_notebook else "terminal" if sys.stderr.isatty() else "log"
-    if kind not in ("notebook", "terminal", "log", None):
-        raise ValueError(f"progress is {kind!r}, expected 'auto', 'notebook', 'terminal', 'log' or None")
     if kind is None:
         return Progress()
-    return NotebookProgress() if kind == "notebook" else BarProgress(kind == "terminal")
+    if kind == "notebook":
+        return NotebookProgress(file=io.StringIO())
+    if kind not in ("terminal", "log"):
+        raise ValueError(f"progress is {kind!r}, expected 'auto', 'notebook', 'terminal', 'log' or None")
+    return BarProgress(disable=kind == "log")

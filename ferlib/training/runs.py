@@ -32,11 +32,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from ferlib.training import checkpoints
-from ferlib.training.build import build_average, build_optimiser
+from ferlib.training.build import build_average, build_optimizer
 from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.environment import now, start_facts, versions
 from ferlib.training.files import replacing, write_text
@@ -48,6 +49,9 @@ _FILES = (
     *(STATE, LAST, BEST, "metrics.jsonl", "log.txt", "curves.svg"),
     *("environment.json", "recipe.yaml", "test.json"),
 )
+FORMAT = 2  # of last.state; raised when what stands in it changes
+_PLAIN = ("labels", "history", "step", "sums", "seconds", "left_out", "faults")  # attributes of RunState
+_RECORD = ("lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "seconds")
 _FREE = ("name", "on_fault", "save_minutes")  # keys of a recipe that change no number
 
 
@@ -70,7 +74,7 @@ class RunState:
 
     def __init__(self, model: nn.Module, recipe: Recipe, labels: list[str]) -> None:
         self.model, self.recipe, self.labels = model, recipe, labels
-        self.optimiser = build_optimiser(recipe, model)
+        self.optimizer = build_optimizer(recipe, model)
         self.average = build_average(recipe, model)
         self.history: list[dict[str, Any]] = []
         self.faults: list[str] = []
@@ -123,17 +127,9 @@ class RunState:
 
     def pack(self) -> dict[str, Any]:
         """Everything but the network's weights, as ``checkpoints.save`` takes it."""
-        packed = {
-            "recipe": asdict(self.recipe),
-            "labels": self.labels,
-            "history": self.history,
-            "step": self.step,
-            "tally": self.sums,
-            "seconds": self.seconds,
-            "left_out": self.left_out,
-            "faults": self.faults,
-            "optimiser": self.optimiser.state_dict(),
-        }
+        packed = {key: getattr(self, key) for key in _PLAIN}
+        packed |= {"format": FORMAT, "recipe": asdict(self.recipe)}
+        packed["optimizer"] = self._base_optimizer().state_dict()["state"]
         if self.average is not None:
             packed["average"] = self.average.state_dict()
         return packed
@@ -152,39 +148,31 @@ class RunState:
         weights: dict[str, Tensor] = stored["model"]
         checkpoints.check(where, weights, self.model)
         try:
-            _check_history(stored["history"], int(stored["step"]))
-            _check_groups(stored["optimiser"], self.optimiser.state_dict())
-            self.optimiser.load_state_dict(stored["optimiser"])
-            _check_moments(getattr(self.optimiser, "base", self.optimiser).state)
+            for key in _PLAIN:
+                if not isinstance(stored[key], type(getattr(self, key))):
+                    raise TypeError(f"{key} is {stored[key]!r}")
+            if stored["step"] < 0:
+                raise ValueError(f"step is {stored['step']}")
+            for number, record in enumerate(stored["history"], 1):
+                if record["epoch"] != number or not all(isinstance(record[key], float) for key in _RECORD):
+                    raise ValueError(f"record {number} of the history is not whole")
+            base = self._base_optimizer()
+            groups = base.state_dict()["param_groups"]  # the recipe's; only moments are taken up
+            base.load_state_dict({"state": stored["optimizer"], "param_groups": groups})
+            self.optimizer.param_groups = base.param_groups  # SAM shares them
+            _check_moments(base.state)
             if self.average is not None:
                 self.average.load_state_dict(stored["average"])
-            self.history, self.faults = list(stored["history"]), list(stored["faults"])
-            self.step, self.left_out = int(stored["step"]), int(stored["left_out"])
-            self.seconds = float(stored["seconds"])
-            loss, correct, weight = map(float, stored["tally"])
-            self.sums = [loss, correct, weight]
+            if list(map(type, stored["sums"])) != [float] * 3:
+                raise TypeError(f"sums are {stored['sums']!r}")
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
-            raise CheckpointError(
-                f"{where}: the state of the run is damaged or of another version ({error!r})"
-            ) from error
+            raise CheckpointError(f"{where}: the state of the run is damaged ({error!r})") from error
+        for key in _PLAIN:
+            setattr(self, key, stored[key])
         self.model.load_state_dict(weights)
 
-
-def _check_history(history: Any, step: int) -> None:
-    keys = ("lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "seconds")
-    for number, record in enumerate(history, 1):
-        if record["epoch"] != number or not all(isinstance(record[key], int | float) for key in keys):
-            raise ValueError(f"record {number} of the history is not whole")
-    if step < 0:
-        raise ValueError(f"step is {step}")
-
-
-def _check_groups(stored: dict[str, Any], fresh: dict[str, Any]) -> None:
-    """The recipe is the same: so must be all settings of the optimizer, but the learning rate."""
-    pairs = [state.get("base", state)["param_groups"] for state in (stored, fresh)]
-    plain = [[{**group, "lr": None} for group in groups] for groups in pairs]
-    if plain[0] != plain[1]:
-        raise ValueError("the optimizer has other settings than the recipe")
+    def _base_optimizer(self) -> torch.optim.Optimizer:
+        return getattr(self.optimizer, "base", self.optimizer)  # SAM remembers nothing of its own
 
 
 def _check_moments(state: dict[Tensor, dict[str, Any]]) -> None:
@@ -206,13 +194,12 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str | Path | None, recipe: Recipe, judged_by: str = "validation", *, writes: bool = True
+        self, path: str | Path | None, recipe: Recipe, valid_name: str = "validation", *, writes: bool = True
     ) -> None:
         self.path = None if path is None else Path(path)
-        self.recipe, self.judged_by = recipe, judged_by
+        self.recipe, self.valid_name = recipe, valid_name
         self.writes = writes and path is not None
         self.saved = time.monotonic()
-        self.facts: dict[str, Any] = {}
         self.history: list[dict[str, Any]] = []
 
     def __enter__(self) -> RunFolder:
@@ -224,30 +211,29 @@ class RunFolder:
                     half.unlink(missing_ok=True)
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
-            if self.facts and self.writes:
-                self.facts["starts"][-1] |= {"ended": now(), "by": kind.__name__ if kind else "the recipe"}
+            if self.writes and self.history:
                 with suppress(CheckpointError):  # what counts is saved, or the error is on its way
-                    self._write("environment.json", json.dumps(self.facts, indent=1) + "\n")
-                    if self.history:
-                        curves = curves_svg(self.history, self.recipe.epochs, self.judged_by)
-                        self._write("curves.svg", curves)
+                    curves = curves_svg(self.history, self.recipe.epochs, self.valid_name)
+                    self._write("curves.svg", curves)
 
     def start(self, facts: Callable[[], dict[str, Any]], *, overwrite: bool = False) -> None:
-        """Start afresh: refuse to destroy a run of another recipe, write the recipe and the ``facts``."""
+        """Start afresh, and write the recipe and the ``facts``."""
         if not self.writes:
             return
-        if not overwrite:
-            self._refuse_another_recipe()
+        if not overwrite and holds_run(self.path):
+            raise CheckpointError(
+                f"{self.path} holds a run already: go on with it (resume), choose another folder, or replace "
+                "it (overwrite)"
+            )
         try:
             for name in _FILES:
                 (self.path / name).unlink(missing_ok=True)
             shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         except OSError as error:
             raise CheckpointError(f"cannot replace the run in {self.path}: {error}") from error
-        self.facts = {**facts(), "starts": []}
-        self._write_start("the beginning")
+        self._write_start({**facts(), "starts": []}, "the beginning")
 
     def resume(self, source: bool | str | Path, state: RunState) -> None:
         """Put everything back as it was after the last step that was saved, here or in another folder."""
@@ -257,27 +243,32 @@ class RunFolder:
             source = self.path
         file = state_file(source)
         stored = checkpoints.load(file)
-        if "optimiser" not in stored or "labels" not in stored:
+        if "labels" not in stored:
             raise CheckpointError(f"{file.name} holds weights only: a run goes on from its {STATE}")
+        if stored.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{file.name} has format {stored.get('format', 1)}, this version of ferlib reads {FORMAT}: "
+                "finish the run with the version it began with, or start afresh"
+            )
         try:
-            before = recipe_from(stored.get("recipe"), file.name)
+            before = asdict(recipe_from(stored.get("recipe"), file.name))
         except RecipeError as error:
             raise CheckpointError(f"{file.name} is damaged or of another version: {error}") from error
-        changed = differences(before, self.recipe)
-        if self.recipe.schedule != "cosine":  # the whole cosine depends on the number of epochs
-            changed = [key for key in changed if key != "epochs"]
-        if changed:
-            key = changed[0]
-            raise CheckpointError(
-                f"{file.name} was trained with {key} {getattr(before, key)!r}, the recipe has "
-                f"{getattr(self.recipe, key)!r}: a run is resumed with the recipe it began with (recipe.yaml "
-                "in its folder)"
-            )
+        free = _FREE if self.recipe.schedule == "cosine" else (*_FREE, "epochs")  # the cosine depends on them
+        for key, value in asdict(self.recipe).items():
+            if before[key] != value and key not in free:
+                raise CheckpointError(
+                    f"{file.name} was trained with {key} {before[key]!r}, the recipe has {value!r}: a run is "
+                    "resumed with the recipe it began with (recipe.yaml in its folder)"
+                )
         state.restore(stored, file.name)
         if not self.writes:
             return
-        self.facts = _stored_facts(file.parent / "environment.json")
-        self._write_start(state.position)
+        facts = {**versions(), "starts": []}
+        with suppress(OSError, ValueError, TypeError, KeyError):  # lost or damaged: what is known without it
+            found = json.loads((file.parent / "environment.json").read_text(encoding="utf-8"))
+            facts |= found | {"starts": list(found["starts"])}
+        self._write_start(facts, state.position)
         if file.parent.resolve() != self.path.resolve() and (file.parent / BEST).is_file():
             try:
                 with replacing(self.path / BEST) as copy:  # it may stay the best
@@ -285,7 +276,7 @@ class RunFolder:
             except OSError as error:
                 raise CheckpointError(f"cannot write {self.path / BEST}: {error}") from error
         checkpoints.save(self.path / LAST, state.eval_model, state.summary())
-        self._write_history(state)
+        self._write_results(state)
 
     def maybe_save(self, state: RunState, stop: bool = False) -> None:
         """Between steps: save where the last time was ``save_minutes`` ago; after Ctrl-C save and stop.
@@ -308,42 +299,24 @@ class RunFolder:
         self.saved = time.monotonic()
 
     def save_epoch(self, state: RunState) -> None:
-        """After an epoch: ``best`` where it is the best so far, the state, then what follows from it."""
-        if not self.writes:
-            return
-        if best_epoch(state.history, self.recipe) == state.history[-1]["epoch"]:
-            checkpoints.save(self.path / BEST, state.eval_model, state.summary())
-        self.save(state)
-        self._write_history(state)
+        """After an epoch: the state, then what follows from it."""
+        if self.writes:
+            self.save(state)
+            self._write_results(state)
 
-    def _write_history(self, state: RunState) -> None:
+    def _write_results(self, state: RunState) -> None:
+        """``best`` where the last epoch is the best so far, metrics and log."""
         self.history = state.history
         if self.history:
+            if state.step == 0 and best_epoch(self.history, self.recipe) == len(self.history):
+                checkpoints.save(self.path / BEST, state.eval_model, state.summary())
             self._write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.history))
-            self._write("log.txt", log_text(self.history, self.recipe, self.judged_by, state.faults))
+            self._write("log.txt", log_text(self.history, self.recipe, self.valid_name, state.faults))
 
-    def _refuse_another_recipe(self) -> None:
-        found = next((name for name in (STATE, BEST, LAST) if (self.path / name).exists()), None)
-        if found is None:
-            return
-        try:
-            there = recipe_from(checkpoints.peek(self.path / found).get("recipe"), found)
-            changed = differences(there, self.recipe)
-            what = changed and f"{changed[0]} {getattr(there, changed[0])!r}, this one " + repr(
-                getattr(self.recipe, changed[0])
-            )
-        except (CheckpointError, RecipeError) as error:
-            what = f"one that cannot be read: {error}"
-        if what:
-            raise CheckpointError(
-                f"{self.path} holds a run of another recipe ({what}): go on with that one (resume), choose "
-                "another folder, or replace it (overwrite)"
-            )
-
-    def _write_start(self, position: str) -> None:
-        self.facts["starts"].append(start_facts(position))
+    def _write_start(self, facts: dict[str, Any], position: str) -> None:
+        facts["starts"].append(start_facts(position))
         self._write("recipe.yaml", self.recipe.to_yaml())
-        self._write("environment.json", json.dumps(self.facts, indent=1) + "\n")
+        self._write("environment.json", json.dumps(facts, indent=1) + "\n")
 
     def _write(self, name: str, text: str) -> None:
         try:
@@ -363,21 +336,9 @@ def state_file(source: str | Path) -> Path:
     return beside if source.name == LAST and beside.is_file() else source
 
 
-def differences(before: Recipe, now: Recipe) -> list[str]:
-    """Keys of two recipes whose difference changes numbers."""
-    old, new = asdict(before), asdict(now)
-    return [key for key in new if old[key] != new[key] and key not in _FREE]
-
-
-def _stored_facts(path: Path) -> dict[str, Any]:
-    """What stands in an environment.json, or what is known without one."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(found["starts"], list):
-            return found
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
-    return {**versions(), "starts": []}
+def holds_run(folder: Path) -> bool:
+    """Whether a folder holds weights or the state of a run."""
+    return any((folder / name).exists() for name in (STATE, LAST, BEST))
 
 
 def best_epoch(history: list[dict[str, Any]], recipe: Recipe) -> int:
@@ -388,7 +349,7 @@ def best_epoch(history: list[dict[str, Any]], recipe: Recipe) -> int:
 
 
 def log_text(
-    history: list[dict[str, Any]], recipe: Recipe, judged_by: str = "validation", faults: Sequence[str] = ()
+    history: list[dict[str, Any]], recipe: Recipe, valid_name: str = "validation", faults: Sequence[str] = ()
 ) -> str:
     """A run as text, four lines an epoch, in the words of the Neural Resizer's log.
 
@@ -397,7 +358,7 @@ def log_text(
 
     Source: ``utils/train_model.py:99-110`` (which counts the epoch of its last line from 0; here from 1).
     """
-    word = judged_by.capitalize()
+    word = valid_name.capitalize()
     text = "".join(f"{line}\n" for line in faults)
     for record in history:
         for title, key in (("Train", "train"), (word, "valid")):
