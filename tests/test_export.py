@@ -133,7 +133,7 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path):
 
 def test_the_command_exports_a_run_and_says_what_it_wrote(tmp_path, capsys):
     recipe = load_recipe("pocket-ferplus")
-    slim = recipe.but(model_options={"widths": [8, 8, 16, 16], "resizer_channels": 4})
+    slim = recipe.replace(model_options={"widths": [8, 8, 16, 16], "resizer_channels": 4})
     network = PocketNet(**slim.model_options)
     checkpoints.save(tmp_path / "best.safetensors", network, {"recipe": asdict(slim)})
     out = tmp_path / "small.onnx"

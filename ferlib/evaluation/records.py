@@ -15,8 +15,8 @@ import ferlib
 from ferlib.data.base import FaceDataset
 from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation.intervals import Interval
+from ferlib.training.environment import commit
 from ferlib.training.files import write_text
-from ferlib.training.provenance import commit
 
 _FORMAT = "ferlib-result-1"
 
@@ -45,7 +45,7 @@ class ResultRecord:
     extra: measured numbers without an interval (minutes, parameters).
     seed, versions, date: what repeats it; the date is UTC, ISO 8601.
     command: what was typed to get it.
-    commit: the source that computed it (:func:`ferlib.training.provenance.commit`).
+    commit: the source that computed it (:func:`ferlib.training.environment.commit`).
     seconds: how long it took.
 
     Shape: K classes; ``confusion`` (K, K). Chapters 6 and 7.

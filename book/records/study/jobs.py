@@ -17,7 +17,7 @@ SEEDS = (0, 1, 2)
 
 #: What all runs have in common, beside the network: one cycle of AdamW, gentle augmentation, last epoch.
 BASE = Recipe(
-    name="study", loss="cross-entropy", targets="label", epochs=6, batch_size=64, optimiser="adamw",
+    name="study", loss="cross-entropy", targets="label", epochs=6, batch_size=64, optimizer="adamw",
     lr=1e-2, weight_decay=0.01, schedule="cosine", warmup=1.0, clip=5.0, augment="light",
     augment_options={"erase": 0.0}, precision="bf16",
 )  # fmt: skip
@@ -66,7 +66,7 @@ class Job:
 
     def recipe(self) -> Recipe:
         """What fit() follows."""
-        return BASE.but(name=self.key, seed=self.seed, **self.changes)
+        return BASE.replace(name=self.key, seed=self.seed, **self.changes)
 
 
 def losses(noise: float) -> list[Job]:

@@ -63,7 +63,7 @@ def train(job: Job, runs: Path) -> dict[str, Any]:
     prior = study_faces.prior(job.prior)
     criterion = build_criterion(recipe, prior=prior)
     first, second = (valid.some(half) for half in study_faces.halves(valid))
-    hard = build_criterion(recipe.but(targets="label"), prior=prior)
+    hard = build_criterion(recipe.replace(targets="label"), prior=prior)
 
     def after_epoch(candidate: torch.nn.Module, record: dict[str, Any]) -> None:
         """What the second half says; in the released way, too, where that is the question."""
