@@ -1,4 +1,4 @@
-"""The experiments' ground: contrasts against brute force, folds that keep twins together, runs that survive."""
+"""Contrasts against brute force, folds that keep twins together, runs that survive being killed."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import numpy as np
 
-from book.experiments import batch_attention, downsizing, faces, harness, losses, maps
+from book.experiments import batch_attention, coverage, downsizing, faces, harness, losses, maps, summarize
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS: dict[str, ModuleType] = {module.NAME: module for module in (losses, batch_attention, downsizing)}
@@ -42,7 +42,12 @@ def parser() -> argparse.ArgumentParser:
     work.add_argument("--until", type=datetime.fromisoformat, help="begin no run after this time (ISO 8601)")
     trial = commands.add_parser("pilot", help="runs on the pilot faces, by which rates and epochs were set")
     trial.add_argument("--only", default="", help="runs whose description holds this text")
+    simulated = commands.add_parser(
+        "coverage", help="simulate how often the planned intervals hold the truth"
+    )
+    simulated.add_argument("--count", type=int, default=400, help="simulations of each setting")
     commands.add_parser("status", help="what is done and how long the rest takes")
+    commands.add_parser("summarize", help="make the records from the rows that are finished")
     commands.add_parser("collect", help="bring finished rows into the repository")
     for command in commands.choices.values():
         command.add_argument(
@@ -84,6 +89,19 @@ def work(given: argparse.Namespace, pilot: bool = False) -> None:
             harness.work(runs, trainer, given.store, until=until, pilot=pilot)
 
 
+def summarized(given: argparse.Namespace) -> None:
+    """Records of all experiments that have rows, with the corrected p values once all are complete."""
+    found = faces.load(given.store)
+    made = []
+    for name, module in EXPERIMENTS.items():
+        rows = list(harness.read_rows(harness.ROWS / f"{name}.jsonl").values())
+        if rows:
+            made.append(summarize.record(name, rows, len(module.runs()), found, faces.groups(found)))
+    for one in made:
+        one.extra["p values after Holm's correction"] = summarize.corrected(made)
+        print(one.save())
+
+
 def main() -> None:
     given = parser().parse_args()
     given.store.mkdir(parents=True, exist_ok=True)
@@ -93,6 +111,10 @@ def main() -> None:
         work(given)
     elif given.command == "pilot":
         work(given, pilot=True)
+    elif given.command == "summarize":
+        summarized(given)
+    elif given.command == "coverage":
+        print(coverage.record(given.count).save())
     elif given.command == "status":
         print("\n".join(harness.status(queue(), given.store)))
     else:

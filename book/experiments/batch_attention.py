@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from book.experiments import maps
 from book.experiments.faces import LABELS, Faces, grouped_folds, without_twins
-from book.experiments.harness import Checkpoint, Row, Run, pack
+from book.experiments.harness import Checkpoint, Row, Run, pack, resumed_epochs
 from book.experiments.measures import measure
 from ferlib.evaluation.alterations import alter
 from ferlib.models import BatchTransformer, MultiLevelAttention
@@ -37,7 +37,7 @@ FRAMES, CONTROL_STEPS, CONTROL_KEEP, CONTROL_NOISE = 8, 1200, 0.25, 2.0
 
 @dataclass(frozen=True)
 class Arm:
-    """Which parts a network has: multi-level attention, and "none", "identity" or "attention" for the batch."""
+    """Which parts a network has; ``batch`` is "none", "identity" or "attention"."""
 
     levels: bool = False
     batch: str = "none"
@@ -89,7 +89,7 @@ def pilots() -> list[Run]:
 
 
 class Scores(NamedTuple):
-    """Class scores of B images: from the image (``vit``), image and batch (``bt``), batch (``cba``), (B, K)."""
+    """Class scores (B, K) from the image (``vit``), the batch (``cba``), and both (``bt``)."""
 
     vit: Tensor
     bt: Tensor
@@ -195,13 +195,8 @@ class Trainer:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, rate, total_steps=epochs * steps, pct_start=0.1
         )
-        begin = 0
-        if state := checkpoint.load():
-            net.load_state_dict(state["net"])
-            optimizer.load_state_dict(state["optimizer"])
-            schedule.load_state_dict(state["schedule"])
-            begin = state["epoch"]
-        for epoch in range(begin, epochs):
+        states = {"net": net, "optimizer": optimizer, "schedule": schedule}
+        for epoch in resumed_epochs(checkpoint, epochs, **states):
             torch.manual_seed(100 * run.seed + epoch)  # dropout
             draw = np.random.default_rng([run.seed, epoch])
             order, side = draw.permutation(learned), draw.integers(0, 2, len(learned))
@@ -216,8 +211,6 @@ class Trainer:
                 loss.backward()
                 optimizer.step()
                 schedule.step()
-            states = {"net": net, "optimizer": optimizer, "schedule": schedule}
-            checkpoint.save({name: part.state_dict() for name, part in states.items()} | {"epoch": epoch + 1})
         net.eval()
 
     @torch.no_grad()
@@ -285,7 +278,7 @@ class Trainer:
             optimizer.step()
             schedule.step()
         net.eval()
-        held = np.random.default_rng(0).permutation(held)[: 1000 // FRAMES * FRAMES]
+        held = np.random.default_rng(0).permutation(held)[: min(len(held), 1000) // FRAMES * FRAMES]
         torch.manual_seed(0)
         found: dict[str, list[Tensor]] = {}
         for faces in held.reshape(-1, BATCH // FRAMES):

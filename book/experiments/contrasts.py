@@ -71,19 +71,44 @@ def cluster_difference(
         raise ValueError(
             f"{len(differences)} differences, {len(groups)} groups, {len(runs)} runs: not as many"
         )
+    return numbered_difference(differences, Clusters.of(groups, runs), weights)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """The group, the run and the pair of both of each difference, numbered from 0, (N,) each."""
+
+    group: np.ndarray
+    run: np.ndarray
+    both: np.ndarray
+
+    @classmethod
+    def of(cls, groups: np.ndarray, runs: np.ndarray) -> Clusters:
+        """Number them."""
+        group, run = (np.unique(codes, return_inverse=True)[1] for codes in (groups, runs))
+        return cls(group, run, np.unique(group * (run.max() + 1) + run, return_inverse=True)[1])
+
+
+def numbered_difference(
+    differences: np.ndarray, clusters: Clusters, weights: np.ndarray | None = None
+) -> Difference:
+    """:func:`cluster_difference` for clusters that are numbered already.
+
+    Raises:
+        ValueError: With fewer than two runs.
+    """
     weights = np.ones(len(differences)) if weights is None else np.asarray(weights, dtype=float)
     weights = weights / weights.sum()
     value = float(weights @ differences)
     rest = weights * (differences - value)
-    group, run = (np.unique(codes, return_inverse=True)[1] for codes in (groups, runs))
-    count = run.max() + 1
+    count = int(clusters.run.max()) + 1
     if count < 2:
         raise ValueError("a contrast needs two runs at least")
-    correct = count / (count - 1)
-    by_group = float((np.bincount(group, rest) ** 2).sum())
-    by_run = correct * float((np.bincount(run, rest) ** 2).sum())
-    both = np.unique(group * count + run, return_inverse=True)[1]
-    by_both = float((np.bincount(both, rest) ** 2).sum())
+    by_group, by_run, by_both = (
+        float((np.bincount(codes, rest) ** 2).sum())
+        for codes in (clusters.group, clusters.run, clusters.both)
+    )
+    by_run *= count / (count - 1)
     variance = max(by_group + by_run - by_both, by_group, by_run)
     return difference(value, float(np.sqrt(variance)), count - 1, tuple(np.sqrt([by_group, by_run, by_both])))
 

@@ -12,10 +12,13 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 from tqdm.auto import tqdm
 
-from book.experiments.contrasts import cluster_difference
+from book.experiments.contrasts import Clusters, numbered_difference
 from book.experiments.faces import grouped_folds
+from ferlib.evaluation import ResultRecord
+from ferlib.evaluation.records import Number
 
 RUN_SD = (0.0, 0.0025, 0.005)
 DISAGREEMENT = (0.03, 0.13)
@@ -64,6 +67,7 @@ def simulate(
     """The share of ``count`` simulated 95 % intervals that hold the mean difference of zero."""
     rng = np.random.default_rng(seed)
     face, group, run = layout(design, 0.06, rng)
+    clusters = Clusters.of(group, run)
     runs, held = run.max() + 1, 0
     widths = []
     for _ in range(count):
@@ -75,10 +79,27 @@ def simulate(
         mean = np.clip(mean, -disagree, disagree)
         u = rng.random(len(face))
         drawn = np.where(u < (disagree + mean) / 2, 1.0, np.where(u > 1 - (disagree - mean) / 2, -1.0, 0.0))
-        found = cluster_difference(drawn, group, run)
+        found = numbered_difference(drawn, clusters)
         held += found.low <= 0 <= found.high
         widths.append(found.high - found.low)
     return {"coverage": held / count, "half width": float(np.mean(widths)) / 2}
+
+
+def record(count: int) -> ResultRecord:
+    """The worst coverage of each design, and all settings."""
+    found = table(count)
+    numbers = []
+    for design in DESIGNS:
+        worst = min(row["coverage"] for row in found if row["name"] == design.name)
+        low, high = binomtest(round(worst * count), count).proportion_ci(method="wilson")
+        numbers.append(Number(worst, low, high, metric="worst coverage", arm=design.name))
+    return ResultRecord(
+        name="experiments_coverage",
+        what="How often the planned 95 % intervals hold the truth in simulations: worst settings",
+        numbers=numbers,
+        extra={"simulations of each setting": count, "settings": found},
+        command=f"python -m book.experiments coverage --count {count}",
+    )
 
 
 def table(count: int) -> list[dict[str, Any]]:

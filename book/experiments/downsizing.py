@@ -1,7 +1,7 @@
 """Experiment 2: does a learned downsizer recover detail for a small vision transformer?
 
-Faces of 48 pixels go to a vision transformer that reads 28. It is pretrained behind the antialiased rule, then
-fine-tuned on other faces behind each front.
+Faces of 48 pixels go to a vision transformer that reads 28. It is pretrained behind the antialiased rule,
+then fine-tuned on other faces behind each front.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from book.experiments.faces import Faces, grouped_folds, without_twins
-from book.experiments.harness import Checkpoint, Row, Run
+from book.experiments.harness import Checkpoint, Row, Run, resumed_epochs
 from book.experiments.measures import measure
 from ferlib.data.transforms import Augment, model_input, normalise, to_float, to_rgb
 from ferlib.models import FixedResizer, NeuralResizer
@@ -93,27 +93,26 @@ def front(name: str) -> nn.Module:
 
 def transformer(classes: int = 8) -> nn.Module:
     """A vision transformer of 49 patches of 4 pixels."""
-    return VisionTransformer(
-        img_size=SMALL, patch_size=4, num_classes=classes, embed_dim=96, depth=4, num_heads=3, mlp_ratio=3.0,
-        drop_path_rate=0.05,
-    )  # fmt: skip
+    shape = {"embed_dim": 96, "depth": 4, "num_heads": 3, "mlp_ratio": 3.0}
+    return VisionTransformer(SMALL, patch_size=4, num_classes=classes, drop_path_rate=0.05, **shape)
 
 
 def fit(
-    net: nn.Module, images: Tensor, labels: Tensor, rate: float, epochs: int, seed: int, checkpoint: Checkpoint,
-    augment: Augment | None,
-) -> None:  # fmt: skip
+    net: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    rate: float,
+    epochs: int,
+    seed: int,
+    checkpoint: Checkpoint,
+    augment: Augment | None = None,
+) -> None:
     """Train on gray faces uint8 (N, 1, 48, 48); a killed run goes on from its last epoch."""
     steps = len(images) // BATCH
     optimizer = torch.optim.AdamW(net.parameters(), rate, weight_decay=WEIGHT_DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps, pct_start=0.1)
-    begin = 0
-    if state := checkpoint.load():
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        schedule.load_state_dict(state["schedule"])
-        begin = state["epoch"]
-    for epoch in range(begin, epochs):
+    for epoch in resumed_epochs(checkpoint, epochs, net=net, optimizer=optimizer, schedule=schedule):
         torch.manual_seed(100 * seed + epoch)
         draw = torch.Generator().manual_seed(100 * seed + epoch)
         net.train()
@@ -124,8 +123,6 @@ def fit(
             F.cross_entropy(net(faces), labels[rows]).backward()
             optimizer.step()
             schedule.step()
-        states = {"net": net, "optimizer": optimizer, "schedule": schedule}
-        checkpoint.save({name: part.state_dict() for name, part in states.items()} | {"epoch": epoch + 1})
     net.eval()
 
 
@@ -146,7 +143,7 @@ def residual_size(net: nn.Module, images: Tensor) -> float | None:
 
 
 class Trainer:
-    """Trains the runs of this experiment; the pretrained transformers lie in the folder of unfinished runs."""
+    """Trains the runs of this experiment; the pretrained transformers lie in the folder of the faces."""
 
     def __init__(self, faces: Faces, groups: np.ndarray, store: Path, pilot: bool = False) -> None:
         some = without_twins(faces, groups) if pilot else ~faces.pilot
@@ -167,15 +164,22 @@ class Trainer:
         torch.manual_seed(run.seed)
         net = nn.Sequential(front("antialiased" if run.arm == "pretraining" else run.arm), transformer())
         if run.arm == "pretraining":
-            images, labels = self.images[self.pretrain], self.labels[self.pretrain]
-            fit(net, images, labels, PRETRAINING_RATE, run.settings.get("epochs", PRETRAINING_EPOCHS), run.seed,
-                checkpoint, augment)  # fmt: skip
-            Checkpoint(backbone).save(net[1].state_dict())
+            some, rate, epochs = self.pretrain, PRETRAINING_RATE, PRETRAINING_EPOCHS
         else:
             net[1].load_state_dict(torch.load(backbone, weights_only=True))
-            images, labels = self.images[self.finetune], self.labels[self.finetune]
-            fit(net, images, labels, run.settings.get("rate", RATE), run.settings.get("epochs", EPOCHS), run.seed,
-                checkpoint, augment)  # fmt: skip
+            some, rate, epochs = self.finetune, RATE, EPOCHS
+        fit(
+            net,
+            self.images[some],
+            self.labels[some],
+            rate=run.settings.get("rate", rate),
+            epochs=run.settings.get("epochs", epochs),
+            seed=run.seed,
+            checkpoint=checkpoint,
+            augment=augment,
+        )
+        if run.arm == "pretraining":
+            Checkpoint(backbone).save(net[1].state_dict())
         held = self.images[self.judge]
         found = measure(predict(net, held), self.labels[self.judge], self.shares[self.judge])
         size = residual_size(net, held[:512])
@@ -190,23 +194,22 @@ class Trainer:
         images, labels = waves(CONTROL_FACES + 1000, run.seed)
         torch.manual_seed(run.seed)
         net = nn.Sequential(front(run.arm), transformer(4))
+        rest = images[CONTROL_FACES:]
         fit(
             net,
             images[:CONTROL_FACES],
             labels[:CONTROL_FACES],
-            1e-3,
-            CONTROL_EPOCHS,
-            run.seed,
-            checkpoint,
-            None,
+            rate=PRETRAINING_RATE,
+            epochs=CONTROL_EPOCHS,
+            seed=run.seed,
+            checkpoint=checkpoint,
         )
-        found = measure(predict(net, images[CONTROL_FACES:]), labels[CONTROL_FACES:])
-        size = residual_size(net, images[CONTROL_FACES:])
+        found, size = measure(predict(net, rest), labels[CONTROL_FACES:]), residual_size(net, rest)
         return {"labels": "waves", "held": 1000, "residual": size, **found}
 
 
 def waves(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Synthetic faces uint8 (N, 1, 48, 48) with a faint wave: across or down, of 15 to 19 or 20 to 24 periods."""
+    """Synthetic faces uint8 (N, 1, 48, 48) with a faint wave, across or down, of 15-19 or 20-24 periods."""
     from ferlib.data import SyntheticFaces
 
     faces = SyntheticFaces(count, size=LARGE, seed=1000 + seed, channels=1, framing="ferplus")

@@ -6,7 +6,6 @@ The training folder is what counts; the validation folder is for pilots (rates, 
 from __future__ import annotations
 
 import csv
-import hashlib
 import tempfile
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from book.experiments.twins import ferplus_groups
 from ferlib.data import EMOTIONS_FERPLUS, majority_label
 from ferlib.data.base import FaceDataset
 from ferlib.data.ferplus import open_source
@@ -108,13 +108,8 @@ def load(store: Path) -> Faces:
 
 
 def groups(faces: Faces) -> np.ndarray:
-    """The group of twins of each face, (N,): identical images have one number."""
-    return np.unique([hash_of(image) for image in faces.images], return_inverse=True)[1]
-
-
-def hash_of(image: np.ndarray) -> str:
-    """An image's pixels as a short text."""
-    return hashlib.sha256(image.tobytes()).hexdigest()
+    """The frozen group of twins of each face, (N,)."""
+    return ferplus_groups(faces.names)
 
 
 def without_twins(faces: Faces, groups: np.ndarray) -> np.ndarray:

@@ -88,6 +88,25 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
+def resumed_epochs(checkpoint: Checkpoint, count: int, **parts: Any) -> Iterator[int]:
+    """Epochs that are left of a run; after each of them the state of ``parts`` is kept.
+
+    Args:
+        checkpoint: Where the state is kept.
+        count: Epochs of the whole run.
+        parts: What has a state: network, optimizer, schedule.
+    """
+    begin = 0
+    if state := checkpoint.load():
+        begin = state.pop("epoch")
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+    for epoch in range(begin, count):
+        yield epoch
+        states = {name: part.state_dict() for name, part in parts.items()}
+        checkpoint.save(states | {"epoch": epoch + 1})
+
+
 def place_of(row: Row) -> tuple[str, str, int, int, int]:
     """The ``Run.place`` of a row."""
     return row["arm"], row["condition"], row["fold"], row["repeat"], row["seed"]
