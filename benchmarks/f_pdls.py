@@ -1,11 +1,11 @@
-"""F-PDLS, forward and backward: how much the indexed prior and the written gradient save.
+"""F-PDLS, forward and backward: how much the indexed prior saves.
 
 Three ways to the same loss and gradient, on the same batch, in turn:
 
 - ``list, face by face``: for every face its row of the prior is taken from a Python list and made a tensor,
   the label is read back as a number, the rows are stacked (how the loss is often written at first);
 - ``list, one tensor``: the rows are collected in a Python list of lists and made one tensor;
-- ``ferlib``: the rows are indexed, the gradient is written out.
+- ``ferlib``: the rows are indexed.
 
 Prints microseconds and the ratios. Asserts that the three agree, and no time::
 

@@ -42,27 +42,27 @@ def test_any_program_that_reads_safetensors_reads_the_weights(tmp_path):
     assert checkpoints.load(path).keys() == {"model"}
 
 
-def test_an_optimiser_goes_on_from_its_state(tmp_path):
+def test_an_optimizer_goes_on_from_its_state(tmp_path):
     model = net()
-    optimiser = SAM(model.parameters(), torch.optim.AdamW, lr=1e-3)
+    optimizer = SAM(model.parameters(), torch.optim.AdamW, lr=1e-3)
     images, labels = torch.randn(8, 3, 16, 16), torch.arange(8) % 4
     model.eval()
 
-    def step(model, optimiser):
+    def step(model, optimizer):
         def closure():
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(images), labels)
             loss.backward()
             return loss
 
-        optimiser.step(closure)
+        optimizer.step(closure)
 
-    step(model, optimiser)
-    path = checkpoints.save(tmp_path / "a.safetensors", model, {"optimiser": optimiser.state_dict()})
+    step(model, optimizer)
+    path = checkpoints.save(tmp_path / "a.safetensors", model, {"optimizer": optimizer.state_dict()})
     other = net(seed=1).eval()
     resumed = SAM(other.parameters(), torch.optim.AdamW, lr=1e-3)
-    resumed.load_state_dict(checkpoints.load(path, other)["optimiser"])
-    step(model, optimiser)
+    resumed.load_state_dict(checkpoints.load(path, other)["optimizer"])
+    step(model, optimizer)
     step(other, resumed)
     assert torch.equal(model.head.weight, other.head.weight)
 
@@ -179,7 +179,7 @@ def test_random_damage_is_an_error_or_changes_numbers_only(tmp_path):
     recipe = Recipe(
         name="tiny", loss="cross-entropy", epochs=1, batch_size=16, ema=0.9, sam_rho=0.05, schedule="constant"
     )
-    longer, criterion = recipe.but(epochs=2), nn.CrossEntropyLoss()
+    longer, criterion = recipe.replace(epochs=2), nn.CrossEntropyLoss()
     options = {"run_dir": tmp_path / "run", "progress": None, "device": "cpu"}
     fit(net(), nn.CrossEntropyLoss(), Spots(32), Spots(16), recipe, **options)
     path = tmp_path / "run" / "last.state.safetensors"

@@ -1,9 +1,8 @@
-"""`ferlib convert`: original files, mappings, and the npm copy of dlib's network, into our safetensors."""
+"""`ferlib convert`: original files, mappings, and the npm copy of MobileNetFaces, into our safetensors."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ferlib.cli import main
-from ferlib.models import DlibFaceNet, MobileFaceNet, NeuralResizer
+from ferlib.models import MobileFaceNet, MobileNetFaces, NeuralResizer, read_official
 from ferlib.models.official import rename
 from ferlib.models.resizer import OFFICIAL_NAMES
-from ferlib.models.tfjs import MANIFEST
 
 
 @pytest.fixture(autouse=True)
@@ -70,8 +68,6 @@ def test_a_mapping_gives_places(capsys, kind):
         (("--architecture", "ir50", "a.pth", "b.pth"), "is called *.safetensors"),
         (("--architecture", "ir50", "absent.pth", "b.safetensors"), "there is no file absent.pth"),
         (("--architecture", "ir50", "a.pth", "b.safetensors"), "nothing was written"),
-        (("--architecture", "dlib-face-api", ".", "b.safetensors"), f"no {MANIFEST} in ."),
-        (("--architecture", "dlib-face-api", "--part", "x", ".", "b.safetensors"), "takes neither"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(capsys, words, answer):
@@ -81,45 +77,61 @@ def test_what_cannot_be_done_is_one_line(capsys, words, answer):
     assert code == 1 and answer in text and "Traceback" not in text
 
 
-def face_api(folder: Path, seed: int = 0) -> dict[str, np.ndarray]:
-    """A package like the real one: the same names, random bytes; returns the numbers they stand for."""
+def human_models(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:
+    """A package like the real one: the same names, random numbers; returns our weights."""
     draw = np.random.default_rng(seed)
-    entries, data, numbers = [], b"", {}
-    for name, tensor in DlibFaceNet().state_dict().items():
-        shape = list(tensor.shape)
-        shape = shape[2:] + shape[1::-1] if len(shape) == 4 else shape[::-1]
-        theirs = re.sub(r"^blocks\.", "", name).replace("stem.", "conv32_down.").replace(".", "/")
-        theirs = theirs.replace("conv/weight", "conv/filters").replace("fc/weight", "fc")
-        theirs = re.sub(r"/scale$", "/scale/weights", theirs)
-        theirs = re.sub(r"/shift$", "/scale/biases", theirs)
-        bytes_ = draw.integers(0, 256, shape, dtype=np.uint8)
-        scale, low = float(draw.uniform(0.0001, 0.01)), float(draw.uniform(-0.5, 0))
-        quantisation = {"dtype": "uint8", "scale": scale, "min": low}
-        entries.append({"name": theirs, "shape": shape, "dtype": "float32", "quantization": quantisation})
-        data += bytes_.tobytes()
-        values = bytes_ * scale + low
-        numbers[name] = values.transpose(3, 2, 0, 1) if values.ndim == 4 else values.T
+    ours, entries, data = MobileNetFaces().state_dict(), [], b""
+
+    def add(name: str, values: np.ndarray) -> None:
+        nonlocal data
+        entries.append({"name": name, "shape": list(values.shape), "dtype": "float32"})
+        data += values.astype("<f4").tobytes()
+
+    for name, tensor in ours.items():
+        ours[name] = torch.from_numpy(draw.normal(size=tensor.shape).astype(np.float32))
+    for head in ("age_pred/kernel", "gender_pred/bias", "feats/kernel"):
+        add(head, draw.normal(size=(3, 2)))
+    for name in [name.removesuffix(".weight") for name in ours if name.endswith(".weight")]:
+        _, number, kind = name.split(".") if "." in name else (None, 0, None)
+        theirs = {None: "conv1", "depthwise": "conv_dw_", "pointwise": "conv_pw_"}[kind]
+        theirs += str(int(number) + 1) if kind else ""
+        kernel = ours[f"{name}.weight"].numpy()
+        if kind == "depthwise":
+            add(f"{theirs}/depthwise_kernel", kernel.transpose(2, 3, 0, 1) / 2)
+            add(f"{theirs}_bn/batchnorm_1/mul", np.full(len(kernel), 2.0))
+        else:
+            add(f"{theirs}/convolution/merged_input", kernel.transpose(2, 3, 1, 0))
+        add(f"{theirs}_bn/batchnorm_1/sub", ours[f"{name}.bias"].numpy())
+        add(f"{theirs}_relu/Cast", np.array(6.0))
     folder.mkdir()
-    (folder / MANIFEST).write_text(json.dumps([{"weights": entries, "paths": ["face.bin"]}]))
-    (folder / "face.bin").write_bytes(data)
-    return numbers
+    manifest = [{"weights": entries, "paths": ["../elsewhere/faceres-deep.bin"]}]
+    (folder / "faceres-deep.json").write_text(json.dumps({"weightsManifest": manifest}))
+    (folder / "faceres-deep.bin").write_bytes(data)
+    return ours
 
 
 def test_the_face_network_from_its_package(capsys, tmp_path):
-    numbers = face_api(tmp_path / "model")
-    code, text = say(capsys, "--architecture", "dlib-face-api", str(tmp_path), "d.safetensors")
-    assert code == 0 and "117 tensors" in text
-    found = load_file("d.safetensors")
-    for name, values in numbers.items():
-        np.testing.assert_allclose(found[name].float(), values, rtol=1e-3, atol=1e-5)
-    DlibFaceNet().load_state_dict(found, strict=True)
-    manifest = str(tmp_path / "model" / MANIFEST)
-    assert say(capsys, "--architecture", "dlib-face-api", manifest, "e.safetensors")[0] == 0
-    data = (tmp_path / "model" / "face.bin").read_bytes()
-    for damaged, words in ((data[:-9], "too short: it ends within"), (data + b"x", "its manifest describes")):
-        (tmp_path / "model" / "face.bin").write_bytes(damaged)
-        code, text = say(capsys, "--architecture", "dlib-face-api", manifest, "e.safetensors")
-        assert code == 1 and words in text
-    Path(manifest).write_text('[{"weights": 3}]')
-    code, text = say(capsys, "--architecture", "dlib-face-api", manifest, "e.safetensors")
-    assert code == 1 and "weights manifest of TensorFlow.js" in text
+    expected = human_models(tmp_path / "models")
+    source, target = tmp_path / "models" / "faceres-deep.json", "m.safetensors"
+    words = "--architecture", "mobilenet-faces", str(source), target
+    assert say(capsys, *words)[0] == 0
+    found = load_file(target)
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
+    data = source.with_suffix(".bin").read_bytes()
+    for damaged in (data[:-9], data + b"x"):
+        source.with_suffix(".bin").write_bytes(damaged)
+        assert say(capsys, *words)[0] == 1
+    source.with_suffix(".bin").write_bytes(data)
+    text = source.read_text()
+    negative, objects = text.replace("[3, 2]", "[-3, 2]"), text.replace('"float32"', '"object"')
+    for odd in (negative, objects, '{"a": 3}', "[", ""):
+        source.write_text(odd)
+        assert say(capsys, *words)[0] == 1
+
+
+def test_the_heads_that_estimate_age_and_gender_are_not_read(tmp_path):
+    human_models(tmp_path / "models")
+    found = read_official(tmp_path / "models" / "faceres-deep.json")
+    assert found and not [name for name in found if name.startswith(("age", "gender", "feats"))]

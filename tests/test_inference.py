@@ -31,9 +31,9 @@ def stir(model: nn.Module) -> nn.Module:
     [
         (lambda: btn_small(7), 48),
         (lambda: PosterV2(7), 112),
-        (lambda: BatchTransformerNetwork(8, face_backbone="dlib"), 112),
+        (lambda: BatchTransformerNetwork(8, face_backbone="mobilenet-faces"), 112),
     ],
-    ids=["small", "poster-v2", "btn-dlib"],
+    ids=["small", "poster-v2", "btn-mobilenet"],
 )
 def test_the_fast_copy_gives_the_same(make, size):
     model = stir(make())

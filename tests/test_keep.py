@@ -1,4 +1,4 @@
-"""What is kept of a run answers as the run did: alone, with others, in 16 bits, without borrowed parts."""
+"""What is kept of a run answers as the run did: alone, with others, in 16 bits."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ferlib.commands.networks import Network
-from ferlib.models import MobileFaceNet, load_pretrained
 from ferlib.training import Recipe, build_model, checkpoints
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "records"))
@@ -18,17 +17,13 @@ from keep import keep
 
 TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
 POCKET = Recipe(name="tiny", model="PocketNet", model_options=TINY, image_size=16)
-BRANCHES = Recipe(
-    name="two branches", model="TwoBranchNet", image_size=16, model_options={"hidden": 8, "face_size": 70}
-)
 
 
-def a_run(path: Path, recipe: Recipe, seed: int, **parts: Path):
+def a_run(path: Path, recipe: Recipe, seed: int):
     torch.manual_seed(seed)
-    model = build_model(recipe.but(seed=seed), num_classes=5).eval()
-    load_pretrained(model, parts)
-    state = {"epoch": 3, "recipe": vars(recipe.but(seed=seed)), "record": {"epoch": 3}}
-    checkpoints.save(path, model, state | {"optimiser": torch.zeros(7)})
+    model = build_model(recipe.replace(seed=seed), num_classes=5).eval()
+    state = {"epoch": 3, "recipe": vars(recipe.replace(seed=seed)), "record": {"epoch": 3}}
+    checkpoints.save(path, model, state | {"optimizer": torch.zeros(7)})
     return model
 
 
@@ -41,7 +36,7 @@ def test_one_run_is_kept_as_it_is(tmp_path, images):
     model = a_run(tmp_path / "last.safetensors", POCKET, seed=4)
     kept = keep(tmp_path / "kept.safetensors", [str(tmp_path / "last.safetensors")])
     network = Network.find(str(kept))
-    assert network.recipe == POCKET.but(seed=4) and "optimiser" not in network.stored
+    assert network.recipe == POCKET.replace(seed=4) and "optimizer" not in network.stored
     assert network.stored["made of"] == [{"recipe": "tiny", "seed": 4, "epoch": 3}]
     torch.testing.assert_close(network.build(5)(images), model(images), rtol=0, atol=0)
 
@@ -65,25 +60,8 @@ def test_several_answer_as_one_in_half_the_bytes(tmp_path, images):
     assert set(floats) == {torch.float16}
 
 
-def test_a_part_that_others_trained_is_brought_by_the_reader(tmp_path, images, monkeypatch):
-    (tmp_path / "weights").mkdir()
-    published = tmp_path / "weights" / "mobilefacenet.safetensors"
-    save_file(MobileFaceNet().state_dict(), published)
-    model = a_run(tmp_path / "last.safetensors", BRANCHES, seed=0, landmarks=published)
-    brought = {"encoder.landmarks": "mobilefacenet"}
-    kept = keep(tmp_path / "kept.safetensors", [str(tmp_path / "last.safetensors")], brought=brought)
-    assert not [name for name in load_file(kept) if name.startswith("encoder.landmarks.")]
-    monkeypatch.setenv("FERLIB_WEIGHTS", str(tmp_path / "nowhere"))
-    with pytest.raises(checkpoints.CheckpointError, match="no weights 'mobilefacenet'"):
-        Network.find(str(kept)).build(5)
-    monkeypatch.setenv("FERLIB_WEIGHTS", str(published.parent))
-    with torch.no_grad():
-        again = Network.find(str(kept)).build(5)(images)
-        torch.testing.assert_close(again, model(images), rtol=0, atol=0)
-
-
 def test_members_of_an_ensemble_take_one_size(tmp_path):
     a_run(tmp_path / "a.safetensors", POCKET, 0)
-    a_run(tmp_path / "b.safetensors", POCKET.but(image_size=20), 1)
+    a_run(tmp_path / "b.safetensors", POCKET.replace(image_size=20), 1)
     with pytest.raises(SystemExit, match="different sizes"):
         keep(tmp_path / "c.safetensors", [str(tmp_path / f"{n}.safetensors") for n in "ab"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 
 import pytest
@@ -17,11 +18,8 @@ from ferlib.losses import (
     FocalPDLSLoss,
     LabelSmoothingLoss,
     PDLSLoss,
-    check_prior,
     prior_for,
-    reorder_prior,
 )
-from ferlib.losses.focal import focal_terms
 
 ALL = [LabelSmoothingLoss, PDLSLoss, FocalPDLSLoss, CompensatedFocalPDLSLoss]
 
@@ -55,7 +53,7 @@ def test_focal_pdls_is_its_equation_with_its_gradient(batch, gamma):
     torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-9)
 
 
-def test_the_written_gradient_passes_gradcheck_twice(batch):
+def test_the_gradient_passes_gradcheck_twice(batch):
     logits, target = batch
     criterion = FocalPDLSLoss(0.8, 2.0).double()
     few = logits[:4].detach().requires_grad_()
@@ -133,9 +131,8 @@ def test_autocast_changes_nothing(batch, loss, soft):
 @pytest.mark.parametrize("loss", ALL)
 @pytest.mark.parametrize("label", [8, -1, -100])
 def test_a_label_out_of_range_is_named(loss, label):
-    target = torch.tensor([0, label, 2])
-    with pytest.raises(ValueError, match=rf"label {label} at position 1 is outside 0 \.\.\. 7"):
-        loss()(torch.zeros(3, 8), target)
+    with pytest.raises(ValueError, match=str(label)):
+        loss()(torch.zeros(3, 8), torch.tensor([0, label, 2]))
 
 
 @pytest.mark.parametrize("loss", ALL)
@@ -143,23 +140,24 @@ def test_a_label_out_of_range_is_named(loss, label):
     "target", [torch.zeros(3, dtype=torch.long), torch.zeros(4), torch.zeros(4, 7), torch.zeros(4, 1, 8)]
 )
 def test_a_target_of_another_shape_or_type_is_refused(loss, target):
-    with pytest.raises(ValueError, match="expected logits"):
+    with pytest.raises(ValueError, match=re.escape(str(tuple(target.shape)))):
         loss()(torch.zeros(4, 8), target)
 
 
 @pytest.mark.parametrize(
-    ("prior", "says"),
+    "prior",
     [
-        (torch.ones(8, 7), "square"),
-        (torch.ones(8), "square"),
-        (torch.ones(1, 1), "two classes at least"),
-        (torch.ones(8, 8), "row 0 sums to 8"),
-        (torch.eye(8) * float("nan"), "finite"),
-        (2 * torch.eye(8) - torch.full((8, 8), 1 / 8), "at least 0"),
+        torch.full((8, 7), 1 / 7),
+        torch.full((8,), 1 / 8),
+        torch.ones(1, 1),
+        torch.ones(8, 8),
+        torch.eye(8) * float("nan"),
+        2 * torch.eye(8) - torch.full((8, 8), 1 / 8),
     ],
+    ids=["wide", "flat", "one class", "sums to 8", "NaN", "negative"],
 )
-def test_a_bad_prior_is_refused(prior, says):
-    with pytest.raises(ValueError, match=says):
+def test_a_bad_prior_is_refused(prior):
+    with pytest.raises(ValueError, match="prior"):
         PDLSLoss(0.5, prior)
 
 
@@ -178,18 +176,6 @@ def test_prior_and_logits_must_have_the_same_classes():
         FocalPDLSLoss()(torch.zeros(2, 7), torch.tensor([0, 1]))
 
 
-def test_a_prior_in_another_order():
-    order = [2, 6, 5, 1, 3, 4, 0]  # RAF-DB: surprise, fear, disgust, happiness, sadness, anger, neutral
-    prior = reorder_prior(FERPLUS_PRIOR, order)
-    torch.testing.assert_close(prior.sum(1), torch.ones(7))
-    fear = FERPLUS_PRIOR[6]
-    torch.testing.assert_close(prior[1, 0], fear[2] / (fear.sum() - fear[7]))
-    torch.testing.assert_close(reorder_prior(FERPLUS_PRIOR, range(8)), FERPLUS_PRIOR, rtol=1e-5, atol=0)
-    for bad in ([0, 0], [0, 8], [-1, 2]):
-        with pytest.raises(ValueError, match="different classes"):
-            reorder_prior(FERPLUS_PRIOR, bad)
-
-
 def test_a_prior_by_the_names_of_the_classes():
     assert PRIOR_CLASSES == EMOTIONS_FERPLUS
     torch.testing.assert_close(prior_for(EMOTIONS_FERPLUS), FERPLUS_PRIOR, rtol=1e-5, atol=0)
@@ -200,10 +186,11 @@ def test_a_prior_by_the_names_of_the_classes():
         fear, surprise = classes.index("fear"), classes.index("surprise")
         others = [k for k, name in enumerate(classes) if name not in ("fear", "contempt")]
         assert max(others, key=lambda k: float(prior[fear, k])) == surprise
-    with pytest.raises(ValueError, match="no class 'boredom'"):
-        prior_for(("neutral", "boredom"))
-    with pytest.raises(ValueError, match="different classes"):
-        prior_for(("fear", "fear"))
+    row = FERPLUS_PRIOR[6]  # fear; RAF-DB: surprise, fear, ..., without contempt
+    torch.testing.assert_close(prior_for(EMOTIONS_RAFDB)[1, 0], row[2] / (row.sum() - row[7]))
+    for bad in (("neutral", "boredom"), ("fear", "fear")):
+        with pytest.raises(ValueError, match=bad[1]):
+            prior_for(bad)
 
 
 @pytest.mark.parametrize("loss", ALL)
@@ -211,7 +198,7 @@ def test_a_prior_by_the_names_of_the_classes():
 def test_votes_that_are_no_distribution_are_named(loss, bad):
     votes = torch.ones(3, 8)
     votes[1] = torch.tensor([bad] + 7 * [0.0])
-    with pytest.raises(ValueError, match="row 1 of the target is no distribution"):
+    with pytest.raises(ValueError, match="votes"):
         loss()(torch.zeros(3, 8), votes)
 
 
@@ -221,11 +208,11 @@ def test_half_precision_votes_of_many_annotators_do_not_overflow(loss):
     torch.testing.assert_close(loss()(torch.zeros(2, 8), votes), loss()(torch.zeros(2, 8), votes.double()))
 
 
-def test_check_prior_copies():
+def test_a_loss_does_not_follow_later_changes_of_its_prior():
     prior = torch.eye(3)
-    checked = check_prior(prior)
+    criterion = PDLSLoss(0.5, prior)
     prior[0, 0] = 5
-    assert checked[0, 0] == 1
+    assert criterion.soft_targets[0, 0] == 1
 
 
 def test_batch_transformer_loss_adds_three(batch):
@@ -236,17 +223,6 @@ def test_batch_transformer_loss_adds_three(batch):
     torch.testing.assert_close(BatchTransformerLoss(criterion, 0.5)(output, target), 0.5 * vit + bt + cba)
     torch.testing.assert_close(BatchTransformerLoss(criterion)(logits, target), vit)
     torch.testing.assert_close(BatchTransformerLoss()(logits, target), F.cross_entropy(logits, target))
-    with pytest.raises(ValueError, match="fields vit, bt, cba, got tuple"):
-        BatchTransformerLoss(criterion)((logits, logits, logits), target)
-
-
-def test_the_fast_form_is_the_plain_form(batch):
-    logits, target = batch
-    criterion = FocalPDLSLoss(0.8, 2.0)
-    plain = focal_terms(logits, criterion.targets(logits, target), 2.0).mean()
-    fast = criterion(logits, target)
-    torch.testing.assert_close(fast, plain, rtol=1e-12, atol=0)
-    torch.testing.assert_close(*(torch.autograd.grad(loss, logits)[0] for loss in (fast, plain)))
 
 
 @pytest.mark.parametrize("loss", ALL)
@@ -257,7 +233,7 @@ def test_each_loss_is_one_graph_to_the_compiler(batch, loss):
 
 
 @pytest.mark.parametrize("loss", ALL)
-def test_the_mean_over_no_face_is_no_number(loss):
+def test_the_mean_over_no_face_is_nan(loss):
     none = torch.zeros(0, 8), torch.zeros(0, dtype=torch.long)
     assert loss()(*none).isnan()
     assert loss(reduction="sum")(*none) == 0

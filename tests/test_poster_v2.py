@@ -182,7 +182,7 @@ def test_any_module_that_gives_three_maps_is_a_face_backbone():
         ({"landmark_input": "raw"}, "landmark_input is one of"),
         ({"landmark_statistics": "moving"}, "landmark_statistics is one of"),
         ({"windows": (28, 14, 4)}, "a window of 4 does not divide"),
-        ({"face_backbone": "resnet"}, "'ir50', 'dlib' or a module"),
+        ({"face_backbone": "resnet"}, "'ir50', 'mobilenet-faces' or a module"),
     ],
 )  # fmt: skip
 def test_unknown_choices_are_refused(options, words):

@@ -12,7 +12,7 @@ Those are the networks of the records (the last is the one that ``small_model_fe
 Small Swin and small ViT, both behind the Neural Resizer, and the small Batch Transformer Network learn from
 nothing, on the book's drawn faces or on FER+. The large Batch Transformer Network (POSTER V2 with multi-level
 attention and batch transformer, at its real size) keeps two pretrained branches as they are: the landmark
-network, and dlib's face network in the place of IR50. Their maps are computed once; what stands behind them
+network, and MobileNetFaces in the place of IR50. Their maps are computed once; what stands behind them
 learns from those. Each network goes to ``runs/attention/<name>/best.safetensors``.
 """
 
@@ -35,9 +35,9 @@ from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces, SomeFaces
 from ferlib.evaluation import accuracy_interval
 from ferlib.models import BatchTransformerNetwork, load_pretrained
-from ferlib.models.dlib_face import BRANCH_LEVELS, INPUT_SIZE, to_unit
+from ferlib.models.mobilenet_faces import BRANCH_SIZES, centered_bgr
 from ferlib.models.small import ResidualUnit
-from ferlib.training.build import build_criterion, build_model, build_optimiser, set_lr
+from ferlib.training.build import build_criterion, build_model, build_optimizer, set_lr
 from ferlib.training.loop import train_step
 from ferlib.training.recipes import Recipe, load_recipe
 
@@ -47,8 +47,8 @@ LARGE_SIZE = 112  # pixels that the large network's landmark branch looks at
 
 def recipes() -> dict[str, Recipe]:
     """Every network by its name. The Swin is ours: patches of 4 pixels, 14 x 14 places, then 7 x 7."""
-    vit = load_recipe("vt-nr-ferplus-small").but(data=None, seed=0)
-    swin = vit.but(
+    vit = load_recipe("vt-nr-ferplus-small").replace(data=None, seed=0)
+    swin = vit.replace(
         model="ResizedTransformer",
         model_options=dict(
             backbone="swin_tiny_patch4_window7_224", in_size=96, out_size=56, hidden=128, dropout=0.2,
@@ -61,9 +61,10 @@ def recipes() -> dict[str, Recipe]:
     large = Recipe(
         model="BatchTransformerNetwork",
         model_options=dict(
-            face_backbone="dlib", encoder_options=dict(resize="bilinear", landmark_input="unit")
+            face_backbone="mobilenet-faces",
+            encoder_options=dict(resize="bilinear", landmark_input="unit"),
         ),
-        weights={"face": "dlib-face", "landmarks": "mobilefacenet"}, image_size=LARGE_SIZE,
+        weights={"face": "mobilenet-faces", "landmarks": "mobilefacenet"}, image_size=LARGE_SIZE,
         loss="cross-entropy", targets="votes", vit_weight=5.0, epochs=1, batch_size=16, lr=3e-4,
         warmup=0.1, augment="none", clip=5.0, precision="auto", channels_last=False,
     )  # fmt: skip
@@ -77,7 +78,7 @@ def recipes() -> dict[str, Recipe]:
         "poster-drawn": large,
         "poster-ferplus": large,
     }
-    return {name: recipe.but(name=name) for name, recipe in found.items()}
+    return {name: recipe.replace(name=name) for name, recipe in found.items()}
 
 
 class ResidualPatches(nn.Module):
@@ -107,7 +108,7 @@ def build(recipe: Recipe) -> nn.Module:
     if recipe.model == "ResizedTransformer":
         options = copy.deepcopy(recipe.model_options)
         options["backbone_options"]["embed_layer"] = ResidualPatches
-        recipe = recipe.but(model_options=options)
+        recipe = recipe.replace(model_options=options)
     return build_model(recipe)
 
 
@@ -146,14 +147,14 @@ class FromMaps(nn.Module):
 
     @torch.no_grad()
     def standardise(self, count: int) -> None:
-        """Start the face branch's 1x1 convolutions so that every channel has mean 0, deviation 1 on the
-        first ``count`` faces: its maps are sums of ReLUs, most of which all faces have in common.
+        """Scale the face branch's 1x1 convolutions so that every channel has mean 0, deviation 1 on the
+        first ``count`` faces: its maps are positive, and most of what they hold all faces have in common.
         """
-        for name, conv in self.adapt.items():
-            maps = self.maps[name][:count].float()
+        for level, conv in enumerate(self.adapt):
+            maps = conv(self.maps[f"face{level}"][:count].float())
             mean, scale = maps.mean((0, 2, 3)), 1 / (maps.std((0, 2, 3)) + 1e-3)
-            conv.weight.copy_(torch.diag(scale)[:, :, None, None])
-            conv.bias.copy_(-mean * scale)
+            conv.weight.mul_(scale[:, None, None, None])
+            conv.bias.sub_(mean).mul_(scale)
 
     def release(self) -> BatchTransformerNetwork:
         """The network as it was, with what it has learned."""
@@ -175,8 +176,8 @@ class _Answering(nn.Module):
     def forward(self, rows: Tensor) -> tuple[Tensor, ...]:
         owner = self._owner[0]
         return tuple(
-            F.interpolate(owner.adapt[name](owner.maps[name][rows].float()), (side, side), mode="bilinear")
-            for name, side in BRANCH_LEVELS.items()
+            F.interpolate(adapt(owner.maps[f"face{level}"][rows].float()), (side, side), mode="bilinear")
+            for level, (adapt, side) in enumerate(zip(owner.adapt, BRANCH_SIZES, strict=True))
         )
 
 
@@ -189,10 +190,8 @@ def frozen_maps(network: BatchTransformerNetwork, images: Tensor) -> dict[str, T
         pictures = data.model_input(some, size=LARGE_SIZE)
         for level, found in enumerate(network.frozen(pictures)):
             parts.setdefault(f"landmarks{level}", []).append(found.half())
-        wide = F.interpolate(255 * to_unit(pictures), (INPUT_SIZE,) * 2, mode="bilinear", antialias=True)
-        found = network.encoder.face.net.maps(wide, last="conv256_2")
-        for name in BRANCH_LEVELS:
-            parts.setdefault(name, []).append(found[name].half())
+        for level, found in enumerate(network.encoder.face.net(centered_bgr(pictures))):
+            parts.setdefault(f"face{level}", []).append(found.half())
     return {name: torch.cat(found) for name, found in parts.items()}
 
 
@@ -209,15 +208,15 @@ def train_large(
     model.standardise(len(train["image"]))
     print(f"maps of {len(images)} faces in {time.monotonic() - began:.0f} s", flush=True)
     votes = train["votes"] / train["votes"].sum(1, keepdim=True)
-    optimiser, criterion = build_optimiser(recipe, model), build_criterion(recipe)
+    optimizer, criterion = build_optimizer(recipe, model), build_criterion(recipe)
     count, history = len(votes), []
     for epoch in range(1, recipe.epochs + 1):
         model.train()
         losses, steps = [], list(_batches(count, recipe, epoch))
         for step, rows in enumerate(steps):
-            set_lr(optimiser, recipe.lr_at(epoch - 1 + step / len(steps), 1 / len(steps)))
+            set_lr(optimizer, recipe.lr_at(epoch - 1 + step / len(steps), 1 / len(steps)))
             loss, _ = train_step(
-                model, criterion, optimiser, rows, votes[rows], clip=recipe.clip, precision=recipe.precision
+                model, criterion, optimizer, rows, votes[rows], clip=recipe.clip, precision=recipe.precision
             )
             losses.append(loss)
             if step % 16 == 0:
@@ -262,9 +261,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS)
     options = parser.parse_args()
 
-    recipe = recipes()[options.name].but(seed=options.seed)
+    recipe = recipes()[options.name].replace(seed=options.seed)
     if options.epochs:
-        recipe = recipe.but(epochs=options.epochs)
+        recipe = recipe.replace(epochs=options.epochs)
     sets = faces(options.name, options.ferplus, options.faces)
     folder = run_folder(options.name, options.seed, options.runs)
     began, processor = time.monotonic(), time.process_time()

@@ -152,7 +152,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
     recipe = attention_models.recipes()[name]
     size = recipe.image_size or 48
     large = "poster" in name
-    fresh = attention_models.build(recipe.but(seed=5)).eval()
+    fresh = attention_models.build(recipe.replace(seed=5)).eval()
     faces, covered = plain_faces(), covered_faces(12) if large else covered_faces()
     images, labels, truth = faces["image"], faces["label"], faces["truth"]
     part = slice(42 if large else None)  # faces of all but the first scores

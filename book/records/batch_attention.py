@@ -107,8 +107,8 @@ def train(arm: str, faces: Faces, seed: int, steps: int, weight: float, scale: f
     x, y = ready(faces.images), faces.labels
     before = listening(model, x[:512], scale)
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps, pct_start=0.15)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.15)
     criterion = BatchTransformerLoss(vit_weight=weight)
     per_epoch = len(x) // BATCH
     model.train()
@@ -119,10 +119,10 @@ def train(arm: str, faces: Faces, seed: int, steps: int, weight: float, scale: f
         flip = torch.rand(BATCH, 1, 1, 1, generator=generator) < 0.5
         output = model(torch.where(flip, x[rows].flip(3), x[rows]))
         loss = criterion(output.vit if arm == "alone" else output, y[rows])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 30.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return model, before
 
@@ -291,7 +291,7 @@ def main() -> None:
         | {
             "network": NETWORK,
             "levels": {"label noise": (0, 40)} if options.noise_only else LEVELS,
-            "optimiser": "AdamW 4e-3, one cycle, batch 64, flips",
+            "optimizer": "AdamW 4e-3, one cycle, batch 64, flips",
         },
         extra={
             "single trainings": [

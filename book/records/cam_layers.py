@@ -141,7 +141,7 @@ def main() -> None:
     for name in MODELS:
         model, _ = attention_models.load(name, runs=options.runs)
         recipe = attention_models.recipes()[name]
-        fresh = attention_models.build(recipe.but(seed=5)).eval()
+        fresh = attention_models.build(recipe.replace(seed=5)).eval()
         inputs = data.model_input(images, size=recipe.image_size or 48)
         with torch.no_grad():
             right = (explain.answer(model, inputs).argmax(1) == labels).float()

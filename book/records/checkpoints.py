@@ -1,6 +1,6 @@
 """The kept checkpoints, measured: which recipes and seeds made each of them, and what it answers on FER+.
 
-    FERLIB_DATA=/path/to/FERPlus FERLIB_WEIGHTS=/path/to/weights python book/records/checkpoints.py
+    FERLIB_DATA=/path/to/FERPlus python book/records/checkpoints.py
 
 Writes ``book/results/checkpoint_<name>.json`` for every file of ``book/checkpoints``: scores on FER+'s
 validation split, of one network also those of the mean over face and mirror image, SHA-256, and the commands
@@ -49,14 +49,11 @@ def main() -> None:
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
             "parameters": sum(p.numel() for p in model.parameters()),
             "made of": made,
-            "brought by the reader": network.stored.get("brought", {}),
             "make it again": [
                 f"ferlib train --recipe {m['recipe']} --seed {m['seed']} --data FERPlus" for m in made
             ],
         }
-        record.command = (
-            "FERLIB_DATA=/path/to/FERPlus FERLIB_WEIGHTS=/path/to/weights python book/records/checkpoints.py"
-        )
+        record.command = "FERLIB_DATA=/path/to/FERPlus python book/records/checkpoints.py"
         print(record.save(), record.get("accuracy").percent())
 
 

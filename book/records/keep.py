@@ -2,13 +2,9 @@
 
     python book/records/keep.py --half pocket_ferplus runs/pocket-ferplus/best.safetensors
     python book/records/keep.py --half pocket_ferplus_three runs/pocket-*/last.safetensors
-    python book/records/keep.py --half --mirror --brought encoder.landmarks mobilefacenet \\
-        two_branches_ferplus runs/two-branches-ferplus/last.safetensors
 
 Several files become one ``Ensemble``, asked with each face and its mirror image; ``--mirror`` makes one of a
-single file. ``--half`` stores 16 bits a number. ``--brought`` leaves out a part that others trained and names
-the pretrained file that readers bring; in an ensemble it applies to each member that has the part.
-``checkpoints.py`` then measures what was kept.
+single file. ``--half`` stores 16 bits a number. ``checkpoints.py`` then measures what was kept.
 """
 
 from __future__ import annotations
@@ -31,35 +27,27 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="FILE", help="checkpoints that `ferlib train` wrote")
     parser.add_argument("--half", action="store_true", help="16 bits a number")
     parser.add_argument("--mirror", action="store_true", help="ask a single one with the mirror image, too")
-    parser.add_argument("--brought", nargs=2, action="append", default=[], metavar=("PART", "KIND"))
     given = parser.parse_args()
     path = FOLDER / f"{given.name}.safetensors"
-    keep(path, given.runs, half=given.half, mirror=given.mirror, brought=dict(given.brought))
+    keep(path, given.runs, half=given.half, mirror=given.mirror)
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
 
 
-def keep(
-    path: Path, runs: list[str], *, half: bool = False, mirror: bool = False,
-    brought: dict[str, str] | None = None,
-) -> Path:  # fmt: skip
+def keep(path: Path, runs: list[str], *, half: bool = False, mirror: bool = False) -> Path:
     """Write the network of one run, or the ensemble of several, without what only a run needs."""
     one_alone = len(runs) == 1 and not mirror
     stored = [checkpoints.load(run) for run in runs]
     recipes = [recipe_from(one["recipe"], run) for one, run in zip(stored, runs, strict=True)]
     tensors: dict[str, Tensor] = {}
-    parts: dict[str, str] = {}
     for number, one in enumerate(stored):
         start = "" if one_alone else f"members.{number}."
         for name, tensor in one["model"].items():
-            if part := next((p for p in brought or {} if name.startswith(f"{p}.")), None):
-                parts[start + part] = (brought or {})[part]
-            else:
-                tensors[start + name] = tensor.half() if half and tensor.dtype == torch.float32 else tensor
+            tensors[start + name] = tensor.half() if half and tensor.dtype == torch.float32 else tensor
     recipe = recipes[0] if one_alone else together(path.stem, recipes)
     made = [{"recipe": r.name, "seed": r.seed, "epoch": s["record"]["epoch"]}
             for r, s in zip(recipes, stored, strict=True)]  # fmt: skip
     state: dict[str, Any] = {"recipe": vars(recipe), "record": stored[0]["record"], "made of": made}
-    return checkpoints.save(path, tensors, state | {"brought": parts} if parts else state)
+    return checkpoints.save(path, tensors, state)
 
 
 def together(name: str, recipes: list[Recipe]) -> Recipe:
@@ -68,7 +56,7 @@ def together(name: str, recipes: list[Recipe]) -> Recipe:
     if len(sizes) > 1:
         raise SystemExit(f"members take pictures of different sizes: {sizes}")
     members = [{"model": recipe.model, "model_options": dict(recipe.model_options)} for recipe in recipes]
-    return recipes[0].but(name=name, model="Ensemble", model_options={"members": members})
+    return recipes[0].replace(name=name, model="Ensemble", model_options={"members": members})
 
 
 if __name__ == "__main__":

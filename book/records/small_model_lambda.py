@@ -31,10 +31,10 @@ def main() -> None:
         KeptFaces(SyntheticFaces(count, size=48, seed=seed, framing="ferplus"))
         for count, seed in ((1536, 0), (512, 1_000_003))
     )
-    recipe = load_recipe("btn-small-synthetic").but(epochs=options.epochs)
+    recipe = load_recipe("btn-small-synthetic").replace(epochs=options.epochs)
     found, curves = {}, []
     for weight in LAMBDAS:
-        chosen = recipe.but(vit_weight=weight)
+        chosen = recipe.replace(vit_weight=weight)
         model = build_model(chosen)
         history = fit(model, build_criterion(chosen), train, valid, chosen, progress="log")
         curves += [{"lambda": weight, **epoch} for epoch in history]

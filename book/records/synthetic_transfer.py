@@ -65,7 +65,7 @@ def main() -> None:
             what="btn_small trained on FER+ alone, shown drawn faces framed as FER+ frames them",
         ))  # fmt: skip
     if options.only != "real-to-synthetic":
-        recipe = load_recipe("btn-small-synthetic").but(epochs=options.epochs, batch_size=64)
+        recipe = load_recipe("btn-small-synthetic").replace(epochs=options.epochs, batch_size=64)
         model = build_model(recipe)
         # the share of each expression is FER+'s; everything else is as varied as the renderer makes it
         varied = dict(variation=1.2, intensity=(0.5, 1.1), occlusion=0.05, resolution=(24, 48))

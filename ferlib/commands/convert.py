@@ -2,7 +2,7 @@
 
   ferlib convert --architecture poster-v2-7 raf-db-model_best.pth poster_v2.safetensors
   ferlib convert --architecture btn-7 --part poster-v2 --mapping names.json RAFDB92.54.pth btn.safetensors
-  ferlib convert --architecture dlib-face-api node_modules/@vladmandic/face-api/model dlib_face.safetensors
+  ferlib convert --architecture mobilenet-faces faceres-deep.json mobilenet_faces.safetensors
 
 Nothing in the file is executed: a checkpoint that holds objects of a training program is read, and the
 objects are not. A mapping is a JSON or YAML file {name or prefix in the file: name or prefix here}, with null
@@ -22,22 +22,18 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ferlib.models.load_report import LoadReport
 from ferlib.models.official import CheckpointError, architectures, place_official
 from ferlib.models.official_files import read_official
-from ferlib.models.tfjs import dlib_from_face_api
 from ferlib.training.files import replacing
-
-FACE_API = "dlib-face-api"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib convert``. Shape: parser in, nothing out."""
-    known = ", ".join((*architectures(), FACE_API))
+    known = ", ".join(architectures())
     parser.add_argument("--architecture", required=True, metavar="NAME", help=f"one of: {known}")
     parser.add_argument("--part", metavar="PART", help="ask only for this part, such as poster-v2 of btn-7")
     parser.add_argument("--mapping", metavar="FILE", help="JSON or YAML with places for unknown names")
-    parser.add_argument("source", metavar="IN", help=f"the original file ({FACE_API}: folder or manifest)")
+    parser.add_argument("source", metavar="IN", help="the original file")
     parser.add_argument("target", metavar="OUT", help="the file to write, *.safetensors")
 
 
@@ -46,15 +42,9 @@ def run(options: argparse.Namespace) -> int:
     target = Path(options.target)
     if target.suffix != ".safetensors":
         raise CheckpointError(f"{target.name}: the file to write is called *.safetensors")
-    if options.architecture == FACE_API:
-        if options.part or options.mapping:
-            raise CheckpointError(f"{FACE_API} takes neither --part nor --mapping: all of it is known")
-        tensors = dlib_from_face_api(options.source)
-        report = LoadReport("dlib-face", matched=list(tensors))
-    else:
-        mapping = read_mapping(options.mapping) if options.mapping else None
-        found = read_official(options.source)
-        tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
+    mapping = read_mapping(options.mapping) if options.mapping else None
+    found = read_official(options.source)
+    tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
     print(report)
     if not report.complete:
         advice = "; --part or --mapping may help" if options.architecture.startswith("btn") else ""

@@ -14,9 +14,9 @@ from ferlib.data.base import DataError
 from ferlib.models import ResizedTransformer, from_official
 from ferlib.models.ensemble import mean_answer
 from ferlib.models.official_files import read_official
-from ferlib.models.pretrained import architecture_of, load_pretrained
+from ferlib.models.pretrained import architecture_of
 from ferlib.training import Recipe, build_model, bundled, checkpoints, load_recipe, recipe_from
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 
 
 @dataclass
@@ -55,7 +55,6 @@ class Network:
             weights = self.stored["model"]
             if heads := [t for name, t in weights.items() if name.endswith("head.bias")]:
                 check_classes(len(heads[-1]), classes, "the network")
-            weights = {**self._brought(model), **weights}
             checkpoints.check(self.path.name, weights, model)
             model.load_state_dict(weights)
         else:
@@ -73,15 +72,6 @@ class Network:
     def inputs(self) -> dict[str, Any]:
         """How its faces are resized: ``image_size`` and ``interpolation``, as ``predict`` takes them."""
         return {"image_size": self.recipe.image_size, "interpolation": self.recipe.interpolation}
-
-    def _brought(self, model: nn.Module) -> dict[str, Tensor]:
-        """Tensors of the parts that others trained and that the file leaves to the reader's own copy of them
-        (``brought``: {name of the part: kind of pretrained file}), loaded from the folder of weights.
-        """
-        brought: dict[str, str] = self.stored.get("brought", {})
-        load_pretrained(model, brought)
-        starts = tuple(f"{part}." for part in brought)
-        return {name: tensor for name, tensor in model.state_dict().items() if name.startswith(starts)}
 
     def _load_official(self, model: nn.Module) -> None:
         mapping = None

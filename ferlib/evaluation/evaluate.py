@@ -20,7 +20,7 @@ from ferlib.evaluation.metrics import confusion_matrix
 from ferlib.evaluation.records import ResultRecord, about
 from ferlib.evaluation.scoring import confusion_shares, scores
 from ferlib.training import versions
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 
 
 class AnswerError(ValueError):

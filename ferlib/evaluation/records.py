@@ -16,8 +16,8 @@ import ferlib
 from ferlib.data.base import FaceDataset
 from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation.intervals import Interval
+from ferlib.training.environment import commit
 from ferlib.training.files import write_text
-from ferlib.training.provenance import commit
 
 _FORMAT = "ferlib-result-2"
 
@@ -100,7 +100,7 @@ class ResultRecord:
         extra: Measured numbers without an interval (minutes, parameters).
         seed, versions, date: What repeats it; the date is UTC, ISO 8601.
         command: What was typed to get it.
-        commit: The source that computed it (:func:`ferlib.training.provenance.commit`).
+        commit: The source that computed it (:func:`ferlib.training.environment.commit`).
         seconds: How long it took.
     """
 

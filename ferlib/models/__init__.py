@@ -4,12 +4,12 @@ from ferlib.models.batch_transformer import BatchTransformer, class_batch_attent
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput
 from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dic import DIC
-from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
 from ferlib.models.ensemble import Ensemble
 from ferlib.models.inference import for_inference
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.load_report import LoadReport
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
+from ferlib.models.mobilenet_faces import MobileNetFaces, MobileNetFacesBranch
 from ferlib.models.multi_level_attention import MultiLevelAttention
 from ferlib.models.official import (
     Architecture,
@@ -37,7 +37,6 @@ from ferlib.models.resizer import (
 )
 from ferlib.models.small import btn_small
 from ferlib.models.spatial_transformer import SpatialTransformer, warp
-from ferlib.models.two_branches import BranchFeatures, TwoBranchNet
 from ferlib.models.vt_nr import vt_nr_small
 
 __all__ = [
@@ -47,16 +46,15 @@ __all__ = [
     "BTNOutput",
     "BatchTransformer",
     "BatchTransformerNetwork",
-    "BranchFeatures",
     "CheckpointError",
-    "DlibFaceBranch",
-    "DlibFaceNet",
     "Ensemble",
     "FixedResizer",
     "IResNet50",
     "LoadReport",
     "MobileFaceNet",
     "MobileFaceNetOutput",
+    "MobileNetFaces",
+    "MobileNetFacesBranch",
     "MultiLevelAttention",
     "NeuralResizer",
     "PartCost",
@@ -66,7 +64,6 @@ __all__ = [
     "ResidualBlock",
     "ResizedTransformer",
     "SpatialTransformer",
-    "TwoBranchNet",
     "architectures",
     "bilinear",
     "btn_small",

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 
 from ferlib.models.inert_pickle import InertError, InertReader, Name
 from ferlib.models.official import CheckpointError, state_dict_in
+from ferlib.models.tfjs import read_tfjs
 
 MAGIC = 0x1950A86A20F9469CFC6C  # how torch begins its older format
 DTYPES = {
@@ -45,7 +46,8 @@ class StateDict(dict):
 def read_official(path: str | Path) -> StateDict:
     """The state dict in a file of weights, whatever program wrote it; nothing in the file is executed.
 
-    Takes safetensors and torch's two formats (``.pth``, ``.pt``, ``.pth.tar``, ``.ckpt``); wrappers and the
+    Takes safetensors, torch's two formats (``.pth``, ``.pt``, ``.pth.tar``, ``.ckpt``) and models of
+    TensorFlow.js (``.json``); wrappers and the
     ``module.`` prefix come off. Tensors lie in main memory.
 
     Shape: a path -> names to tensors of any shape, and ``inert``, the classes that were not run.
@@ -67,6 +69,8 @@ def read_official(path: str | Path) -> StateDict:
 
 
 def _content(path: Path) -> tuple[Any, tuple[str, ...]]:
+    if path.suffix == ".json":
+        return read_tfjs(path), ()
     if path.suffix == ".safetensors":
         try:
             tensors = load_file(path)

