@@ -19,6 +19,7 @@ from ferlib.data.superresolution import upscale
 from ferlib.data.synthetic import (
     FaceParameters,
     SyntheticFaces,
+    named_parameters,
     render_faces,
     the_easy_twin,
     the_false_friend,
@@ -44,6 +45,7 @@ __all__ = [
     "identity",
     "majority_label",
     "model_input",
+    "named_parameters",
     "open_faces",
     "render_faces",
     "the_easy_twin",
