@@ -148,9 +148,9 @@ class ResultRecord:
         for one in self.numbers:
             if (one.metric, one.arm, one.condition) == (metric, arm, condition) and over in (None, one.over):
                 return one
-        asked = f"number of metric {metric!r}, arm {arm!r}, condition {condition!r}"
+        asked = f"number of metric {metric!r}, arm {arm!r}, condition {condition!r}, over {over!r}"
         near = [n for n in self.numbers if n.metric == metric]
-        there = [repr((n.metric, n.arm, n.condition)) for n in near or self.numbers]
+        there = [repr((n.metric, n.arm, n.condition, n.over)) for n in near or self.numbers]
         raise RecordError(self._lacks(asked, there))
 
     def difference(
