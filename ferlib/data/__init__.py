@@ -26,6 +26,7 @@ from ferlib.data.synthetic import (
     the_hard_face,
 )
 from ferlib.data.transforms import Augment, model_input
+from ferlib.data.twins import Twins, find_twins
 
 __all__ = [
     "EMOTIONS_AFFECTNET",
@@ -39,9 +40,11 @@ __all__ = [
     "FaceDataset",
     "FaceParameters",
     "SyntheticFaces",
+    "Twins",
     "class_mapping",
     "confusion_prior",
     "convert_labels",
+    "find_twins",
     "identity",
     "majority_label",
     "model_input",
