@@ -113,8 +113,8 @@ def test_every_network_has_every_score() -> None:
     for network in networks:
         for method in ("rollout", "gradient-rollout", "grad-cam", "noise"):
             for score in ("pointing", "energy", "auc", "deletion", "insertion", "turned auc", "occluder auc"):
-                interval = record.numbers[f"{network} | {method} | {score}"]
+                interval = record.get(score, method, network)
                 assert 0 <= interval.low <= interval.value <= interval.high <= 1
         assert record.extra[network]["faces"] >= 192
-        noise = record.numbers[f"{network} | noise | auc"]
+        noise = record.get("auc", "noise", network)
         assert abs(noise.value - 0.5) < 0.05, "random numbers know nothing"
