@@ -2,8 +2,8 @@
 
     python -m book.experiments summarize
 
-Accuracy is compared face by face (``contrasts``). The other metrics, and the positive controls, are one number a
-run; they are compared by Student's interval of the paired runs.
+Accuracy is compared face by face (``contrasts``). The other metrics, and the positive controls, are one
+number a run; they are compared by Student's interval of the paired runs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from ferlib.evaluation import records as result_records
 
 MARGIN = 0.005  # of accuracy
 CONTROL = "control"
-Held = Callable[[Row, Output], np.ndarray]  # the faces, by index, that a row was measured on
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,9 @@ class Output:
     def label(self, arm: str) -> str:
         """The arm with its output."""
         return ", ".join(filter(None, (arm, self.name)))
+
+
+Held = Callable[[Row, Output], np.ndarray]  # the faces, by index, that a row was measured on
 
 
 @dataclass(frozen=True)
@@ -188,7 +190,7 @@ def record(
     ]
     return ResultRecord(
         name=f"experiment_{experiment}",
-        what=f"{experiment.replace('_', ' ')}: contrasts of the plan, from {len(rows)} of {planned_runs} runs",
+        what=f"Contrasts of the plan, {experiment}: {len(rows)} of {planned_runs} runs",
         numbers=numbers,
         differences=differences,
         extra={
