@@ -27,7 +27,7 @@ from ferlib.models.window_attention import LevelFusion
 
 NAME = "batch_attention"
 DIM, HEADS, DEPTH, GRID = 48, 2, 2, 7
-EPOCHS, BATCH, RATE, WEIGHT_DECAY, DROPOUT = 4, 64, 2e-3, 0.05, 0.1
+EPOCHS, BATCH, RATE, WEIGHT_DECAY, DROPOUT = 4, 64, 1e-3, 0.05, 0.1
 LAMBDA = 5.0
 FOLDS, REPEATS, SHUFFLES, REFERENCE = 5, 3, 20, 256
 CORRUPTIONS = {"occlusion": 3, "resolution": 2, "darkness": 3, "noise": 2}

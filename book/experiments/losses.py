@@ -206,7 +206,8 @@ class Trainer:
             name=str(run), epochs=run.settings.get("epochs", POCKET_EPOCHS), seed=run.seed, targets=targets
         )
         train = ArrayFaces.of(self.faces, self.rows[~held])
-        watch = ArrayFaces.of(self.faces, np.flatnonzero(without_twins(self.faces, self.groups))[:256])
+        watched = without_twins(self.faces, self.groups) & (self.faces.ferplus >= 0)
+        watch = ArrayFaces.of(self.faces, np.flatnonzero(watched)[:256])
         torch.manual_seed(run.seed)
         model, folder = PocketNet(**recipe.model_options), checkpoint.path.with_suffix("")
         resume = (folder / "last.safetensors").is_file()
