@@ -12,7 +12,7 @@ from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.faces import SomeFaces
 from ferlib.evaluation import ResultRecord, predict
-from ferlib.training import Recipe, load_recipe
+from ferlib.training import load_recipe, recipe_from
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "checkpoints"
 FILES = sorted(FOLDER.glob("*.safetensors"))
@@ -31,12 +31,12 @@ def test_it_is_the_file_that_was_measured_and_says_how_it_was_made(path):
     network = Network.find(str(path))
     made = network.stored["made of"]
     assert record.extra["made of"] == made
-    bundled = [load_recipe(one["recipe"]).but(seed=one["seed"]) for one in made]
+    bundled = [load_recipe(one["recipe"]).replace(seed=one["seed"]) for one in made]
     if network.recipe.model == "Ensemble":  # each of its members is what a bundled recipe makes
         members = network.recipe.model_options["members"]
         assert members == [{"model": r.model, "model_options": r.model_options} for r in bundled]
     else:
-        assert bundled == [Recipe(**network.stored["recipe"])]
+        assert bundled == [recipe_from(network.stored["recipe"], path.name)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -46,6 +46,6 @@ def test_it_answers_real_faces_as_recorded(path, ferplus_real, shared, monkeypat
     some = SomeFaces(valid, torch.arange(0, len(valid), 16))
     network = Network.find(str(path))
     logits, labels = predict(network.build(len(valid.classes)), some, **network.inputs())
-    known = ResultRecord.load(f"checkpoint_{path.stem}").numbers["accuracy"].value
+    known = ResultRecord.load(f"checkpoint_{path.stem}").get("accuracy").value
     right = (logits.argmax(1) == labels).double().mean().item()
     assert abs(right - known) < 4 * (known * (1 - known) / len(some)) ** 0.5

@@ -209,9 +209,9 @@ def test_files_of_other_kinds(tmp_path):
         read_official(tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match="no file"):
         read_official(tmp_path / "absent.pth")
-    torch.save({"optimizer": {}, "epoch": 3}, tmp_path / "optimiser_only.pth")
-    with pytest.raises(CheckpointError, match=r"optimiser_only.pth: not a state dict"):
-        read_official(tmp_path / "optimiser_only.pth")
+    torch.save({"optimizer": {}, "epoch": 3}, tmp_path / "optimizer_only.pth")
+    with pytest.raises(CheckpointError, match=r"optimizer_only.pth: not a state dict"):
+        read_official(tmp_path / "optimizer_only.pth")
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in weights().items()}
     save_file(plain, tmp_path / "good.safetensors")
     check(read_official(tmp_path / "good.safetensors"))

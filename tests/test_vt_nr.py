@@ -94,12 +94,12 @@ def test_the_small_member_learns_a_batch_by_heart():
     )
     model.train()
     images, labels = torch.randn(12, 3, 96, 96), torch.arange(12) % 3
-    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(15):
         loss = torch.nn.functional.cross_entropy(model(images), labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     assert loss < 0.5
     assert ferlib.models.vt_nr_small is vt_nr_small
 

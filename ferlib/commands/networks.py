@@ -16,7 +16,7 @@ from ferlib.models.ensemble import mean_answer
 from ferlib.models.official_files import read_official
 from ferlib.models.pretrained import architecture_of
 from ferlib.training import Recipe, build_model, bundled, checkpoints, load_recipe, recipe_from
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 
 
 @dataclass

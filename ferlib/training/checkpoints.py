@@ -2,7 +2,7 @@
 
 A checkpoint is a single safetensors file. The network's tensors have their own names, so any program that
 reads safetensors can load them. What is to be known besides stands in the same file, tensors (such as an
-optimiser's) under ``state/...`` and everything else as JSON in the header: one file can be replaced in one
+optimizer's) under ``state/...`` and everything else as JSON in the header: one file can be replaced in one
 move, so a crash leaves either the old checkpoint or the new one. No pickle anywhere. Chapter 6.
 """
 
@@ -38,7 +38,7 @@ def save(
     ----------
     path: file to write, by convention ``*.safetensors``; missing folders are made.
     model: its ``state_dict`` is stored under the model's own names; or such a dictionary itself.
-    state: nested dictionaries, lists, tuples, tensors, numbers, strings, None, such as an optimiser's
+    state: nested dictionaries, lists, tuples, tensors, numbers, strings, None, such as an optimizer's
         ``state_dict()``.
 
     Shape: tensors of any shape; returns the path. Raises ``CheckpointError`` where the file cannot be
@@ -195,7 +195,7 @@ def _pack(value: Any, tensors: dict[str, Tensor], where: str) -> Any:
         return {"__tensor__": where}
     if isinstance(value, dict):
         items = [[key, _pack(entry, tensors, f"{where}/{key}")] for key, entry in value.items()]
-        return {"__items__": items}  # pairs, because JSON would turn an optimiser's integer keys into text
+        return {"__items__": items}  # pairs, because JSON would turn an optimizer's integer keys into text
     if isinstance(value, tuple):
         return {"__tuple__": [_pack(entry, tensors, f"{where}/{i}") for i, entry in enumerate(value)]}
     if isinstance(value, list):

@@ -51,7 +51,7 @@ def _start_backbone(model: nn.Module, recipe: Recipe, folder: str | Path | None)
         load_backbone(model.backbone, file)
         return f"backbone: {file}"
     try:
-        donor = build_model(recipe.but(model_options={**recipe.model_options, "pretrained": True}))
+        donor = build_model(recipe.replace(model_options={**recipe.model_options, "pretrained": True}))
     except Exception as error:  # no network, no such file on the hub, a full disk: each library has its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         words = missing(PRETRAINED[kind], weights_folder(folder))

@@ -13,7 +13,7 @@ from ferlib.training import checkpoints
 from ferlib.training.build import build_criterion, build_model
 from ferlib.training.loop import fit
 from ferlib.training.progress import Progress
-from ferlib.training.recipes import Recipe
+from ferlib.training.recipes import Recipe, recipe_from
 
 
 def runs_folder() -> Path:
@@ -44,12 +44,12 @@ def load_or_fit(
     model = build_model(recipe, num_classes=len(train.classes))
     try:
         note = checkpoints.load(Path(run_dir) / "best.safetensors", model)
-        same = Recipe(**note["recipe"]).but(epochs=recipe.epochs) == recipe
+        same = recipe_from(note["recipe"], "best").replace(epochs=recipe.epochs) == recipe
     except (checkpoints.CheckpointError, KeyError, TypeError, ValueError):
         same = False  # no run, or one of another version of the network or of the recipe
     if same:
         return model.eval(), {**note["record"], "loaded": True}
-    shorter = recipe.but(epochs=epochs or recipe.epochs)
+    shorter = recipe.replace(epochs=epochs or recipe.epochs)
     model = build_model(recipe, num_classes=len(train.classes))
     history = fit(model, build_criterion(shorter), train, valid, shorter, progress=progress)
     return model.eval(), {**history[-1], "loaded": False}
