@@ -325,5 +325,5 @@ def _report_test(plan: Plan, model: nn.Module, test: FaceDataset, typed: str) ->
     record.command = typed
     path = plan.out / "test.json"
     record.save(path)
-    accuracy = record.numbers["accuracy"].percent()
+    accuracy = record.get("accuracy").percent()
     print(f"test split, which had no part in the choice: accuracy {accuracy} on {len(test)} faces; {path}")
