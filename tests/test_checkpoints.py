@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import os
 import pickle
@@ -204,6 +206,42 @@ def test_random_damage_is_an_error_or_changes_numbers_only(tmp_path):
             assert "last.state.safetensors" in str(error)
             assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
     assert failures > 30
+
+
+def paths(value, start=()):
+    """The place of every entry of a nested state."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in pairs:
+        yield (*start, key)
+        yield from paths(entry, (*start, key))
+
+
+def test_a_state_with_an_odd_entry_is_one_error_or_goes_on(tmp_path):
+    """120 times another entry of a run's state is removed or replaced by something of another kind."""
+    seed = secrets.randbelow(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    recipe = Recipe(name="tiny", loss="cross-entropy", epochs=2, batch_size=16, ema=0.9, schedule="constant")
+    sets, options = (Spots(32), Spots(16)), {"progress": None, "device": "cpu"}
+    fit(net(), nn.CrossEntropyLoss(), *sets, recipe.replace(epochs=1), run_dir=tmp_path / "run", **options)
+    stored = checkpoints.load(tmp_path / "run" / "last.state.safetensors")
+    odd = [None, 5, -3, 1.5, "x", [], [None] * 3, {"a": 1}, True, torch.zeros(2), float("nan")]
+    refused = 0
+    for _ in range(120):
+        state = copy.deepcopy(stored)
+        model = state.pop("model")
+        *inside, key = draw.choice(list(paths(state)))
+        place = functools.reduce(lambda entry, inner: entry[inner], inside, state)
+        if draw.random() < 0.2:
+            del place[key]
+        else:
+            place[key] = draw.choice(odd)
+        path = checkpoints.save(tmp_path / "odd.safetensors", model, state)
+        try:
+            fit(net(), nn.CrossEntropyLoss(), *sets, recipe, resume=path, **options)
+        except (checkpoints.CheckpointError, TrainingError):
+            refused += 1
+    assert refused > 60
 
 
 def test_from_official_is_here_too():

@@ -20,7 +20,7 @@ from torch import nn
 
 from ferlib.cli import main
 from ferlib.data.fingerprint import fingerprint
-from ferlib.training import Recipe, build_criterion, checkpoints, fit, load_recipe
+from ferlib.training import Recipe, TrainingError, build_criterion, checkpoints, fit, load_recipe
 from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.runs import only_writer, state_file
 from tests.tiny import Spots, net, train_words
@@ -234,3 +234,10 @@ def test_tensorboard_reads_what_is_logged(tmp_path):
     found = log.Scalars("epoch/valid_accuracy")
     assert [event.step for event in found] == [4, 8, 12]
     assert [event.value for event in found] == pytest.approx([record["valid_accuracy"] for record in history])
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning_fabric.loggers.tensorboard.{name}", False)
+    with pytest.raises(TrainingError, match="tensorboard"):
+        run(tmp_path, tensorboard=True)

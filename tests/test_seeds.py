@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 
 import numpy as np
 import pytest
@@ -50,9 +49,3 @@ def test_a_bar_begins_where_a_resumed_run_goes_on(capsys):
     assert bar.bar.n == 8
     bar.close("stopped")
     assert "8/15" in capsys.readouterr().err
-
-
-def test_tensorboard_that_is_not_there_is_told(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ValueError, match="tensorboard"):
-        make_progress(None, tensorboard=tmp_path)

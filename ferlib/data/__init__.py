@@ -24,6 +24,7 @@ from ferlib.data.synthetic import (
     the_hard_face,
 )
 from ferlib.data.transforms import Augment, model_input
+from ferlib.data.twins import Twins, find_twins
 from ferlib.synthetic import FaceParameters, render_faces
 
 __all__ = [
@@ -38,9 +39,11 @@ __all__ = [
     "FaceDataset",
     "FaceParameters",
     "SyntheticFaces",
+    "Twins",
     "class_mapping",
     "confusion_prior",
     "convert_labels",
+    "find_twins",
     "identity",
     "majority_label",
     "model_input",

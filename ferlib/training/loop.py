@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from ferlib.data.base import FaceDataset
@@ -121,13 +122,14 @@ def fit(
     valid_loader = Batches(valid, recipe, fabric.device, **place)
     leads = fabric.is_global_zero  # the first process writes
     with RunFolder(run_dir, recipe, valid_name, writes=leads) as folder, Interrupt() as stop:
-        log = folder.path if tensorboard else None
-        watch = make_progress(progress, tensorboard=log) if leads else Progress()
+        watch = make_progress(progress) if leads else Progress()
         if resume:
             folder.resume(resume, state)
         else:
             folder.start(lambda: environment(fabric, train, valid), overwrite=overwrite)
-        watch.start(train_loader.count_steps, recipe.epochs, state.history, state.step, valid_name)
+        watch.start(train_loader.steps_per_epoch, recipe.epochs, state.history, state.step, valid_name)
+        if tensorboard and leads:
+            fabric.loggers.append(_tensorboard(folder.path, watch.done))
         run = Run(fabric, network, folder, stop, watch)
         try:
             while state.epoch <= recipe.epochs:
@@ -138,15 +140,28 @@ def fit(
                 state.finish_epoch(fabric.broadcast(record))
                 folder.save_epoch(state)
                 watch.epoch(record)
+                numbers = {f"epoch/{k}": x for k, x in record.items() if isinstance(x, int | float)}
+                fabric.log_dict(numbers, record["epoch"] * train_loader.steps_per_epoch)
         except BaseException as error:
             if isinstance(error, FaultyDataError):
                 folder.save(state)
             watch.close(f"stopped: {error or type(error).__name__}")
             raise
+        finally:
+            for logger in fabric.loggers:
+                logger.finalize("ended")
     if state.average is not None:
         model.load_state_dict(state.average.module.state_dict())
     watch.close("done")
     return state.history
+
+
+def _tensorboard(run_dir: Path, done: int) -> TensorBoardLogger:
+    """A logger in the run's folder; what was logged after the resumed run's ``done`` steps is struck out."""
+    try:
+        return TensorBoardLogger(run_dir, "tensorboard", "", purge_step=done + 1 if done else None)
+    except ModuleNotFoundError as error:
+        raise TrainingError("the package tensorboard is missing: pip install tensorboard") from error
 
 
 def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run) -> dict[str, Any]:
@@ -162,7 +177,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
         FaultyDataError: for faces that cannot be read.
         KeyboardInterrupt: after Ctrl-C, when the state is saved.
     """
-    recipe, model, epoch, count = state.recipe, state.model, state.epoch, loader.count_steps
+    recipe, model, epoch, count = state.recipe, state.model, state.epoch, loader.steps_per_epoch
     model.train()
     clock = time.monotonic() - state.seconds
     for step, parts in loader.steps(epoch, state.step):
@@ -197,6 +212,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
                 loss = float(criterion(logits, part.target))
                 tally.add(loss, logits, part.target)
         run.progress.step(epoch, step + 1, loss)
+        run.fabric.log("step/train_loss", loss, (epoch - 1) * count + step + 1)
         lost = state.note_lost([why for part in parts for why in part.lost])
         *sums, lost, stop = total(run.fabric, *tally.sums, lost, run.stop.asked)
         state.finish_step(sums, int(lost), time.monotonic() - clock)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import sys
-from pathlib import Path
 from typing import Any
 
 from matplotlib import rc_context
@@ -109,46 +108,6 @@ class NotebookProgress(BarProgress):
         return {"image/svg+xml": curves_svg(self.history, self.epochs, self.valid_name)}
 
 
-class TensorBoardProgress(Progress):
-    """Beside another progress, the loss of every step and every number of every epoch for TensorBoard.
-
-    ``tensorboard --logdir runs`` shows them. A resumed run goes on in the same folder: what was logged after
-    its checkpoint is struck out.
-    """
-
-    def __init__(self, run_dir: Path, beside: Progress) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise TensorBoardError(f"{error}: pip install tensorboard") from error
-        self.make_writer, self.folder, self.beside = SummaryWriter, run_dir / "tensorboard", beside
-
-    def start(self, *facts: Any) -> None:
-        super().start(*facts)
-        self.beside.start(*facts)
-        # steps are struck out from the first that is done again; an epoch's numbers stand at its last step
-        self.writer = self.make_writer(str(self.folder), purge_step=self.done + 1 if self.done else None)
-
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        self.beside.step(epoch, step, loss)
-        self.writer.add_scalar("step/train_loss", loss, (epoch - 1) * self.steps + step)
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        self.beside.epoch(record)
-        for key, value in record.items():
-            if key != "epoch" and isinstance(value, int | float):
-                self.writer.add_scalar(f"epoch/{key}", value, record["epoch"] * self.steps)
-        self.writer.flush()
-
-    def close(self, message: str = "") -> None:
-        self.beside.close(message)
-        self.writer.close()
-
-
-class TensorBoardError(ValueError):
-    """The package ``tensorboard`` is not installed."""
-
-
 def curves_svg(history: list[dict[str, Any]], epochs: int, valid_name: str) -> str:
     """Loss and accuracy over the epochs, for training and validation, as SVG for light and dark pages."""
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
@@ -169,19 +128,16 @@ def curves_svg(history: list[dict[str, Any]], epochs: int, valid_name: str) -> s
     return text.getvalue()
 
 
-def make_progress(kind: str | Progress | None = "auto", *, tensorboard: Path | None = None) -> Progress:
+def make_progress(kind: str | Progress | None = "auto") -> Progress:
     """How a run is shown.
 
     Args:
         kind: "auto" takes the curves in a notebook, the bar in a terminal, lines elsewhere; "notebook",
             "terminal", "log" and None (silent) choose by hand; a ``Progress`` object is used as it is.
-        tensorboard: a run's folder, to log for TensorBoard there, too.
 
     Raises:
-        ValueError: for another kind, and where TensorBoard is wanted and not installed.
+        ValueError: for another kind.
     """
-    if tensorboard:
-        return TensorBoardProgress(tensorboard, make_progress(kind))
     if isinstance(kind, Progress):
         return kind
     if kind == "auto":

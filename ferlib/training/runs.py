@@ -139,20 +139,19 @@ class RunState:
 
         Raises ``CheckpointError`` that begins with ``where``.
         """
-        unfinished = len(stored.get("history", ())) < self.recipe.epochs
-        if unfinished and stored.get("labels") != self.labels:
-            raise CheckpointError(
-                f"{where}: the run began with other faces (count and code of the labels were "
-                f"{stored.get('labels')}, now {self.labels}): resume it with the data it began with"
-            )
         weights: dict[str, Tensor] = stored["model"]
         checkpoints.check(where, weights, self.model)
         try:
             for key in _PLAIN:
                 if not isinstance(stored[key], type(getattr(self, key))):
                     raise TypeError(f"{key} is {stored[key]!r}")
-            if stored["step"] < 0:
-                raise ValueError(f"step is {stored['step']}")
+            if stored["labels"] != self.labels and len(stored["history"]) < self.recipe.epochs:
+                raise CheckpointError(
+                    f"{where}: the run began with other faces (count and code of the labels were "
+                    f"{stored['labels']}, now {self.labels}): resume it with the data it began with"
+                )
+            if stored["step"] < 0 or list(map(type, stored["sums"])) != [float] * 3:
+                raise ValueError(f"step is {stored['step']}, sums are {stored['sums']}")
             for number, record in enumerate(stored["history"], 1):
                 if record["epoch"] != number or not all(isinstance(record[key], float) for key in _RECORD):
                     raise ValueError(f"record {number} of the history is not whole")
@@ -163,8 +162,8 @@ class RunState:
             _check_moments(base.state)
             if self.average is not None:
                 self.average.load_state_dict(stored["average"])
-            if list(map(type, stored["sums"])) != [float] * 3:
-                raise TypeError(f"sums are {stored['sums']!r}")
+        except CheckpointError:
+            raise
         except (LookupError, ValueError, TypeError, AttributeError, RuntimeError, ArithmeticError) as error:
             raise CheckpointError(f"{where}: the state of the run is damaged ({error!r})") from error
         for key in _PLAIN:
@@ -178,8 +177,10 @@ class RunState:
 def _check_moments(state: dict[Tensor, dict[str, Any]]) -> None:
     for parameter, moments in state.items():
         for key, value in moments.items():
-            if isinstance(value, Tensor) and value.numel() != 1 and value.shape != parameter.shape:
-                raise ValueError(f"{key} has shape {tuple(value.shape)}, expected {tuple(parameter.shape)}")
+            shape = torch.Size() if key == "step" else parameter.shape
+            fits = isinstance(value, Tensor) and value.shape == shape and not (key == "step" and value < 0)
+            if not fits and (key, value) != ("momentum_buffer", None):  # SGD without momentum has None
+                raise ValueError(f"{key} is {value!r:.80}, expected a tensor {tuple(shape)}")
     if len({tuple(sorted(moments)) for moments in state.values()}) > 1:
         raise ValueError("the optimizer has different moments for different weights")
 
@@ -227,12 +228,10 @@ class RunFolder:
                 f"{self.path} holds a run already: go on with it (resume), choose another folder, or replace "
                 "it (overwrite)"
             )
-        try:
+        with _writing(self.path):
             for name in _FILES:
                 (self.path / name).unlink(missing_ok=True)
             shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
-        except OSError as error:
-            raise CheckpointError(f"cannot replace the run in {self.path}: {error}") from error
         self._write_start({**facts(), "starts": []}, "the beginning")
 
     def resume(self, source: bool | str | Path, state: RunState) -> None:
@@ -245,9 +244,10 @@ class RunFolder:
         stored = checkpoints.load(file)
         if "labels" not in stored:
             raise CheckpointError(f"{file.name} holds weights only: a run goes on from its {STATE}")
-        if stored.get("format") != FORMAT:
+        found = stored.get("format", 1)
+        if not isinstance(found, int) or found != FORMAT:
             raise CheckpointError(
-                f"{file.name} has format {stored.get('format', 1)}, this version of ferlib reads {FORMAT}: "
+                f"{file.name} has format {found!r:.80}, this version of ferlib reads {FORMAT}: "
                 "finish the run with the version it began with, or start afresh"
             )
         try:
@@ -270,11 +270,8 @@ class RunFolder:
             facts |= found | {"starts": list(found["starts"])}
         self._write_start(facts, state.position)
         if file.parent.resolve() != self.path.resolve() and (file.parent / BEST).is_file():
-            try:
-                with replacing(self.path / BEST) as copy:  # it may stay the best
-                    shutil.copyfile(file.parent / BEST, copy)
-            except OSError as error:
-                raise CheckpointError(f"cannot write {self.path / BEST}: {error}") from error
+            with _writing(self.path), replacing(self.path / BEST) as copy:  # it may stay the best
+                shutil.copyfile(file.parent / BEST, copy)
         checkpoints.save(self.path / LAST, state.eval_model, state.summary())
         self._write_results(state)
 
@@ -319,12 +316,18 @@ class RunFolder:
         self._write("environment.json", json.dumps(facts, indent=1) + "\n")
 
     def _write(self, name: str, text: str) -> None:
-        try:
+        with _writing(self.path / name):
             write_text(self.path / name, text)
-        except OSError as error:
-            raise CheckpointError(
-                f"cannot write {self.path / name}: {error}; is the folder writable, has the disk room?"
-            ) from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error}; is the folder writable, has the disk room?"
+        ) from error
 
 
 def state_file(source: str | Path) -> Path:
@@ -383,21 +386,18 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
     """
     folder = Path(folder)
     file = folder / ".lock"
-    try:
+    with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file.resolve(), is_singleton=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        holder = "another process"
-        with suppress(OSError, UnicodeDecodeError):
-            holder = file.read_text(encoding="utf-8").strip() or holder
-        raise CheckpointError(
-            f"{folder} is being written by {holder}: wait for it, stop it, or choose another folder"
-        ) from None
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {folder}: {error}; is it a folder, is it writable, has the disk room?"
-        ) from error
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            holder = "another process"
+            with suppress(UnicodeDecodeError):
+                holder = file.read_text(encoding="utf-8") or holder
+            raise CheckpointError(
+                f"{folder} is being written by {holder}: wait for it, stop it, or choose another folder"
+            ) from None
     try:
         with suppress(OSError):  # on a full disk the lock holds without a name, and saving will fail
             file.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {now()})", "utf-8")
