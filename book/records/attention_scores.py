@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlib import data, explain
-from ferlib.data.synthetic.render import render_faces
+from ferlib.data import render_faces
 from ferlib.evaluation import Interval, ResultRecord
 
 NAME = "attention_scores"

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
-from ferlib.data.synthetic import SyntheticFaces, render_faces
-from ferlib.data.synthetic.render import Rendering
+from ferlib.data.synthetic import SyntheticFaces
 from ferlib.data.transforms import resize
 from ferlib.evaluation.records import innermost
+from ferlib.synthetic import Rendering, render_faces
 
 #: What the five steps of each kind are. Occlusion: side of the square as a share of the picture's.
 #: Resolution: pixels across; 28 is the paper's. Darkness: share of the light. Noise: standard deviation in
