@@ -28,7 +28,7 @@ LOSSES = ("cross-entropy", "label smoothing", "focal", "PDLS", "F-PDLS", "votes"
 NOISES = ("clean", "uniform", "prior")
 SHARE = 0.2  # of the labels that are wrong
 FOLDS, REPEATS = 5, 4
-CONTROL_FACES, CONTROL_EPOCHS, CONTROL_VOTES = 400, 60, 10
+CONTROL_FACES, CONTROL_EPOCHS, CONTROL_RATE, CONTROL_VOTES = 400, 300, 1e-3, 10
 RATES = dict.fromkeys(LOSSES, 3e-4)  # the best of the pilot grid for every loss
 POCKET_LOSSES, POCKET_EPOCHS = ("cross-entropy", "F-PDLS", "votes"), 8
 
@@ -193,7 +193,7 @@ class Trainer:
         net = network(run.seed)
         given, targets = self.inputs[self.rows[few]], torch.from_numpy(labels)
         loss = criterion(run.arm, FERPLUS_PRIOR)
-        fit(net, loss, given, targets, RATES[run.arm], CONTROL_EPOCHS, run.seed)
+        fit(net, loss, given, targets, CONTROL_RATE, CONTROL_EPOCHS, run.seed)
         logits = predict(net, self.inputs[self.rows[rest]])
         found = measure(logits, torch.from_numpy(self.labels[rest]), torch.from_numpy(shares / CONTROL_VOTES))
         return {"labels": "ferplus", "held": len(rest), **found}
