@@ -25,13 +25,15 @@ BINS = 15
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    r"""Share of faces that are labeled right, :math:`\frac1N \sum_i [\hat y_i = y_i]`."""
+    r"""Share of predictions (N,) that are right, :math:`\frac1N \sum_i [\hat y_i = y_i]`."""
     labels, predictions = pair(labels, predictions)
     return float(sk.accuracy_score(labels, predictions))
 
 
 def mean_class_accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean of the recalls of the classes that occur: every expression counts the same, however rare."""
+    """Mean of the recalls of the classes that occur, from labels and predictions (N,): every expression counts
+    the same, however rare.
+    """
     return float(np.nanmean(recalls(confusion_matrix(labels, predictions, classes))))
 
 
