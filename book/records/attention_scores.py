@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlib import data, explain
-from ferlib.data.synthetic.render import render_faces
+from ferlib.data import render_faces
 from ferlib.evaluation import ResultRecord, mean_interval
 
 NAME = "attention_scores"

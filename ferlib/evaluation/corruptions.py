@@ -20,12 +20,13 @@ from torch import Tensor, nn
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
-from ferlib.data.synthetic import SyntheticFaces, render_faces
+from ferlib.data.synthetic import SyntheticFaces
 from ferlib.data.transforms import resize
 from ferlib.evaluation.evaluate import PREDICT, about_model, device_name, predict
 from ferlib.evaluation.intervals import Interval
 from ferlib.evaluation.metrics import Scores, confusion_matrix, resampled_scores
 from ferlib.evaluation.records import ResultRecord, about, innermost
+from ferlib.synthetic import render_faces
 from ferlib.training import versions
 
 #: What the five steps of each kind are. Occlusion: side of the square as a share of the picture's.
