@@ -20,7 +20,7 @@ from book.experiments import maps
 from book.experiments.faces import LABELS, Faces, grouped_folds, without_twins
 from book.experiments.harness import Checkpoint, Row, Run, pack, resumed_epochs
 from book.experiments.measures import measure
-from ferlib.evaluation.alterations import alter
+from ferlib.evaluation.corruptions import corrupt as corrupt_images
 from ferlib.models import BatchTransformer, MultiLevelAttention
 from ferlib.models.token_transformer import TokenTransformer
 from ferlib.models.window_attention import LevelFusion
@@ -358,5 +358,5 @@ def make_corrupted(faces: Faces, weights: Path, store: Path) -> None:
     images = torch.from_numpy(faces.images)[rows][:, None]
     extract, reductions = maps.Extractor(weights), maps.reductions(store)
     for kind, severity in CORRUPTIONS.items():
-        changed = alter(images, kind, severity, rows, seed=0)[:, 0]
+        changed = corrupt_images(images, kind, severity, rows, seed=0)[:, 0]
         maps.keep(extract, reductions, changed, store / f"corrupted-{kind}.npy", mirror=False)

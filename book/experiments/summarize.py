@@ -18,8 +18,9 @@ from book.experiments import batch_attention, downsizing, losses
 from book.experiments.contrasts import Difference, cluster_difference, difference, holm
 from book.experiments.faces import Faces, grouped_folds
 from book.experiments.harness import Row, unpack
-from ferlib.evaluation import ResultRecord, summarise
+from ferlib.evaluation import ResultRecord
 from ferlib.evaluation import records as result_records
+from ferlib.evaluation import summarize as over_seeds
 
 MARGIN = 0.005  # of accuracy
 CONTROL = "control"
@@ -178,7 +179,7 @@ def record(
     numbers = []
     for (metric, arm, condition), found in sorted(values.items()):
         if len(found) > 1:
-            mean = summarise(found)
+            mean = over_seeds(found)
             ends = mean.value, mean.low, mean.high
             numbers.append(
                 result_records.Number(*ends, metric=metric, arm=arm, condition=condition, over="runs")
