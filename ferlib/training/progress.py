@@ -14,7 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-TRAIN, VALID, INK = "#2F86C9", "#D55E00", "#767676"  # of middle lightness: seen on white and on black
+TRAIN, VALID, INK = "#2F86C9", "#D55E00", "#6B6B6B"  # of middle lightness: seen on white and on black
 
 
 class Progress:
