@@ -235,7 +235,7 @@ _NAMED = {
     for name, entries in rows("""
 person            skin 0.3, redness 0.6, age 0.25, femininity 0.9, beard 0, hair_style 0.6, hair_color 0.26,
                   hair_length 0.62, curl 0.2, fringe 0.1, parting 0.75, brow_thickness 0.8, iris 0.15,
-                  lip_color 0.45, freckles 0.2, cloth 0.5, cloth_hue 0.55, volume 0.55
+                  lip_color 0.45, cloth 0.5, cloth_hue 0.55, volume 0.55
 the-hard-face     AU1 1, AU2 0.45, AU4 0.45, AU5 1.2, AU10 0.25, AU15 0.25, AU16 0.3, AU20 0.75, AU25 0.95,
                   AU26 0.95
 the-easy-twin     AU1 1.1, AU2 0.1, AU4 0.8, AU5 1.5, AU10 0.5, AU15 0.5, AU16 0.6, AU20 1.4, AU25 1, AU26 1.2
@@ -267,7 +267,7 @@ def named_parameters(name: str, framing: str = "portrait") -> FaceParameters:
     return p.replace(
         look=[person[look] for look in LOOK],
         shape=p.shape * 0.5,
-        light=[-28.0, 38.0, 0.55, 0.5],
+        light=[-28.0, 38.0, 0.55],
         background=[0.45, 0.35, 0.6, 0.1],
         action_units=[units.get(unit, 0.0) for unit in ACTION_UNITS],
         pose=_VOTES_AND_POSE[name][1],

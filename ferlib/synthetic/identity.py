@@ -46,7 +46,6 @@ LOOK = (
     "brow_thickness",
     "iris",
     "lip_color",
-    "freckles",
     "cloth",
     "cloth_hue",
     "volume",
@@ -69,12 +68,12 @@ class FaceParameters:
 
     Attributes:
         shape: ``(B, 16)`` standard normal proportions (``SHAPE``).
-        look: ``(B, 18)`` in [0, 1] (``LOOK``).
+        look: ``(B, 17)`` in [0, 1] (``LOOK``).
         action_units: ``(B, 21)`` in [0, 1.5], 1 being strong (``ACTION_UNITS``).
         side: ``(B,)`` in [-1, 1], how one-sided the face moves.
         pose: ``(B, 3)`` yaw, pitch, roll in degrees.
         gaze: ``(B, 2)``.
-        light: ``(B, 4)`` azimuth and elevation in degrees, ambient share, hardness.
+        light: ``(B, 3)`` azimuth and elevation in degrees, ambient share.
         camera: ``(B, 3)`` place of the point between the eyes and distance of the outer eye corners as shares
             of the picture.
         tone: ``(B, 3)`` gain, contrast, grain.
@@ -171,7 +170,7 @@ def draw_parameters(
     resolution: tuple[float, float] | None,
 ) -> FaceParameters:
     """Turn uniform numbers ``(B, DRAWS)`` and labels ``(B,)`` into B faces; options as in SyntheticFaces."""
-    look = u[:, 16:34].clone()
+    look = torch.cat([u[:, 16:30], u[:, 31:34]], 1)
     shape = _normal(u[:, :16]) * min(variation, 1.5)
     woman = look[:, LOOK.index("femininity")]
     woman.copy_((woman - 0.5).sign() * (woman - 0.5).abs().mul(2).pow(0.5) / 2 + 0.5)
@@ -190,7 +189,7 @@ def draw_parameters(
     pose[:, 2] -= contempt * side * 8 * variation
     gaze = _normal(u[:, 67:69]) * torch.tensor([0.012, 0.006]) * variation
     azimuth = (u[:, 70] - 0.5) * 110 * min(variation, 1.3)
-    light = torch.stack([azimuth, 20 + 40 * u[:, 71], 0.45 + 0.2 * u[:, 72], u[:, 73]], 1)
+    light = torch.stack([azimuth, 20 + 40 * u[:, 71], 0.45 + 0.2 * u[:, 72]], 1)
     jitter = _normal(u[:, 74:77]) * variation
     centre, spread = camera_of(framing)
     camera = centre + jitter * spread
