@@ -31,7 +31,9 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
 
 
 def mean_class_accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean recall of the classes that occur, from labels and predictions (N,): rare ones count the same."""
+    """Mean of the recalls of the classes that occur, from labels and predictions (N,): every class counts the
+    same, however rare.
+    """
     return float(np.nanmean(recalls(confusion_matrix(labels, predictions, classes))))
 
 
