@@ -25,10 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ferlib.errors import DataError
+
 __all__ = [
     "Box",
     "FaceReader",
-    "PredictError",
     "Prediction",
     "draw",
     "find_faces",
@@ -48,10 +49,6 @@ LARGEST = 1600  # pixels of the longer side of what is drawn
 ROW, BAR, MARGIN = 22, 120, 14
 
 
-class PredictError(ValueError):
-    """A model file, a box or an array of faces that cannot be used; the message says what to do."""
-
-
 @dataclass(frozen=True)
 class Box:
     """A square of a picture, in pixels from its top left corner; it may stick out of the picture."""
@@ -65,14 +62,14 @@ class Box:
         """A box as typed, ``"x,y,w,h"``; what is not square becomes the square of its longer side.
 
         Raises:
-            PredictError: For anything else.
+            DataError: For anything else.
         """
         try:
             x, y, width, height = (float(word) for word in text.split(","))
         except ValueError:
-            raise PredictError(f"box {text}: expected four numbers x,y,w,h such as 40,60,120,120") from None
+            raise DataError(f"box {text}: expected four numbers x,y,w,h such as 40,60,120,120") from None
         if not (min(width, height) >= 1 and max(map(abs, (x, y, width, height))) < 1e6):
-            raise PredictError(f"box {text}: expected a width and height of at least 1 pixel")
+            raise DataError(f"box {text}: expected a width and height of at least 1 pixel")
         side = max(width, height)
         return cls(x + (width - side) / 2, y + (height - side) / 2, side)
 
@@ -214,16 +211,16 @@ def shipped_model() -> tuple[Path, dict[str, Any]]:
     """The model file of this package and the facts of its card.
 
     Raises:
-        PredictError: Where a file is missing or its SHA-256 is not the card's.
+        DataError: Where a file is missing or its SHA-256 is not the card's.
     """
     path, card = FOLDER / f"{SHIPPED}.onnx", FOLDER / f"{SHIPPED}.json"
     try:
         facts = json.loads(card.read_text(encoding="utf-8"))
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        raise PredictError(f"the model that ferlib ships is damaged ({error}): install it again") from error
+        raise DataError(f"the model that ferlib ships is damaged ({error}): install it again") from error
     if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        raise PredictError(f"{path} is not the file its card describes (SHA-256 differs): install it again")
+        raise DataError(f"{path} is not the file its card describes (SHA-256 differs): install it again")
     return path, facts
 
 
@@ -239,7 +236,7 @@ class FaceReader:
         path: The model file.
 
     Raises:
-        PredictError: For a file that is missing, damaged or of another kind, and without onnxruntime.
+        DataError: For a file that is missing, damaged or of another kind, and without onnxruntime.
 
     Chapter 8.
     """
@@ -249,9 +246,9 @@ class FaceReader:
         try:
             import onnxruntime
         except ImportError:
-            raise PredictError("reading faces needs onnxruntime: pip install onnxruntime") from None
+            raise DataError("reading faces needs onnxruntime: pip install onnxruntime") from None
         if not self.path.is_file():
-            raise PredictError(f"no model {self.path}: give a file that `ferlib export` wrote")
+            raise DataError(f"no model {self.path}: give a file that `ferlib export` wrote")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # a face takes milliseconds: threads would cost more than they give
         options.log_severity_level = 3
@@ -262,7 +259,7 @@ class FaceReader:
             self.classes, self.face_size = tuple(self.facts["classes"]), int(self.facts["face_size"])
         except Exception as error:  # onnxruntime has its own kinds, which its versions name differently
             name = self.path.name
-            raise PredictError(f"{name} is no model that `ferlib export` wrote: {error}") from error
+            raise DataError(f"{name} is no model that `ferlib export` wrote: {error}") from error
 
     def read(self, faces: NDArray[np.uint8]) -> list[Prediction]:
         """Classify gray faces that are cut out already.
@@ -271,7 +268,7 @@ class FaceReader:
             faces: uint8 (N, S, S), S = ``face_size``.
 
         Raises:
-            PredictError: For another type or shape.
+            DataError: For another type or shape.
         """
         return self._predict(np.asarray(faces), [None] * len(faces))
 
@@ -297,7 +294,7 @@ class FaceReader:
     def _predict(self, faces: NDArray[np.uint8], boxes: Sequence[Box | None]) -> list[Prediction]:
         side = self.face_size
         if faces.shape[1:] != (side, side) or faces.dtype != np.uint8:
-            raise PredictError(
+            raise DataError(
                 f"faces are {faces.dtype} of shape {faces.shape}, expected uint8 (N, {side}, {side})"
             )
         names = [output.name for output in self._session.get_outputs()]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,8 @@ from ferlib.cli import main
 from ferlib.data import SyntheticFaces
 from ferlib.data.faces import drawn_faces
 from ferlib.data.transforms import resize
-from ferlib.predict import Box, FaceReader, PredictError, find_faces, frame, shipped_model, to_gray
+from ferlib.errors import DataError
+from ferlib.predict import Box, FaceReader, find_faces, frame, shipped_model, to_gray
 
 pytest.importorskip("onnxruntime")
 
@@ -158,10 +161,19 @@ def test_a_model_that_is_none_is_told_in_one_line(portrait, capsys):
     for model in ("bad.onnx", "gone.onnx"):
         assert main(["predict", "a.png", "--model", model]) == 1
         assert model in capsys.readouterr().err
-    with pytest.raises(PredictError, match=r"\(1, 64, 64\)"):
+    with pytest.raises(DataError, match=r"\(1, 64, 64\)"):
         FaceReader().read(np.zeros((1, 64, 64), np.uint8))
 
 
 def test_the_card_is_at_hand(capsys):
     assert main(["predict", "--card"]) == 0
     assert shipped_model()[1]["sha256"] in capsys.readouterr().out
+
+
+def test_a_picture_is_read_without_torch():
+    script = (
+        "import sys, numpy as np\nfrom ferlib.predict import Box, FaceReader\n"
+        "faces = FaceReader().read_picture(np.zeros((1, 60, 60), np.uint8), [Box(0, 0, 60)])\n"
+        "assert len(faces) == 1 and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from ferlib import predict
-from ferlib.data.base import DataError
 from ferlib.data.images import read_image
-from ferlib.predict import Box, FaceReader, PredictError, Prediction
+from ferlib.errors import DataError
+from ferlib.predict import Box, FaceReader, Prediction
 from ferlib.training.files import replacing
 
 NO_FACE = "no frontal face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
         print((predict.FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8"))
         return 0
     if not options.pictures:
-        raise PredictError("no picture was named: ferlib predict PICTURE...")
+        raise DataError("no picture was named: ferlib predict PICTURE...")
     given = Box.parse(options.box) if options.box else None
     reader = FaceReader(options.model)
     entries, code, written = [], 0, set()
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             picture = read_image(name, mode="RGB")
             faces = reader.read_picture(picture, _boxes(name, picture, given, options.whole))
-        except (DataError, PredictError) as error:
+        except DataError as error:
             entries.append({"picture": name, "error": str(error)})
             code = 1
             if not options.json:
@@ -89,9 +89,9 @@ def _boxes(name: str, picture: np.ndarray, given: Box | None, whole: bool) -> li
     if given is None:
         return [Box.middle(width, height)] if whole else None
     if not given.meets(width, height):
-        raise PredictError(f"{name}: --box lies outside the picture of {width} x {height} pixels")
+        raise DataError(f"{name}: --box lies outside the picture of {width} x {height} pixels")
     if given.side > 4 * max(width, height):
-        raise PredictError(f"{name}: --box is more than four times the picture of {width} x {height} pixels")
+        raise DataError(f"{name}: --box is more than four times the picture of {width} x {height} pixels")
     return [given]
 
 
@@ -136,4 +136,4 @@ def _save(folder: Path, name: str, picture: np.ndarray, faces: list[Prediction],
         with replacing(path) as temporary:
             predict.draw(picture, faces).save(temporary, format="PNG")
     except OSError as error:
-        raise PredictError(f"cannot write {path}: {error}") from error
+        raise DataError(f"cannot write {path}: {error}") from error
