@@ -57,7 +57,7 @@ def test_scores_and_a_complete_record_beside_the_checkpoint(run, capsys):
     assert found.seconds > 0 and found.commit == commit() and found.versions["device"]
     assert found.settings["recipe"]["name"] == "a" and found.settings["resamples"] == 60
     assert len(found.extra["reliability"]) == 15 and found.extra["wilson"]["accuracy"][0] < 1
-    assert all(i.low <= i.value <= i.high for i in found.numbers.values())
+    assert all(i.low <= i.value <= i.high for i in found.numbers)
     assert evaluate(run) == 0  # a second one does not replace the first
     assert record(run, "best-valid-scores-2").numbers == found.numbers
 
@@ -66,15 +66,13 @@ def test_two_networks_and_two_outputs_of_one(run, capsys):
     assert evaluate(run, "--against", str(run / "b" / "best.safetensors")) == 0
     assert "McNemar p = " in capsys.readouterr().out
     found = record(run, "best-valid-against-best")
-    difference = found.numbers["difference | accuracy"]
-    assert difference.value == pytest.approx(
-        found.numbers["accuracy"].value - found.extra["other"]["accuracy"]
-    )
+    difference = found.difference("checkpoint", "against")
+    assert difference.value == pytest.approx(found.get("accuracy").value - found.extra["other"]["accuracy"])
     assert found.settings["against"]["recipe"]["name"] == "b" and 0 < found.extra["McNemar"]["p"] <= 1
     path = run / "own.json"
     itself = str(run / "a" / "best.safetensors")
     assert evaluate(run, "--against", itself, "--against-output", "bt", "--record", str(path)) == 0
-    assert ResultRecord.load(path).numbers["difference | accuracy"].value == 0
+    assert ResultRecord.load(path).difference("checkpoint", "against").value == 0
 
 
 def test_several_files_answer_as_one(run):
@@ -87,7 +85,7 @@ def test_several_files_answer_as_one(run):
     assert evaluate(run, *twice) == 0  # the same one twice
     assert evaluate(run, "--record", str(run / "once.json")) == 0
     twice, once = (ResultRecord.load(run / f"{name}.json") for name in ("twice", "once"))
-    assert twice.numbers["accuracy"] == once.numbers["accuracy"]
+    assert twice.get("accuracy") == once.get("accuracy")
     networks = Networks.find(pair)
     images = torch.rand(4, 3, 48, 48)
     said = [network.build(8)(images) for network in networks.members]
@@ -111,7 +109,8 @@ def test_the_robustness_suite(run, capsys):
     assert "change of mean class accuracy" in out and out.count("resolution") == 4
     found = record(run, "best-valid-robustness")
     assert found.extra["severities"]["resolution"]["2"] == "28 pixels across"
-    assert {"pose 2 | accuracy", "darkness 2 | mean class accuracy change"} <= found.numbers.keys()
+    assert found.get("accuracy", condition="pose 2")
+    assert found.get("mean class accuracy change", condition="darkness 2")
     assert found.extra["left out"] == {}
 
 

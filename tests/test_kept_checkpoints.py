@@ -46,6 +46,6 @@ def test_it_answers_real_faces_as_recorded(path, ferplus_real, shared, monkeypat
     some = SomeFaces(valid, torch.arange(0, len(valid), 16))
     network = Network.find(str(path))
     logits, labels = predict(network.build(len(valid.classes)), some, **network.inputs())
-    known = ResultRecord.load(f"checkpoint_{path.stem}").numbers["accuracy"].value
+    known = ResultRecord.load(f"checkpoint_{path.stem}").get("accuracy").value
     right = (logits.argmax(1) == labels).double().mean().item()
     assert abs(right - known) < 4 * (known * (1 - known) / len(some)) ** 0.5

@@ -195,7 +195,7 @@ def entropy(votes: NDArray) -> NDArray:
 
 def easier(
     bits: NDArray, labels: NDArray, copied: NDArray, groups: NDArray, share: NDArray
-) -> dict[str, Interval]:
+) -> tuple[Interval, Interval, Interval]:
     """Mean entropy of copied and of other faces, classes weighted by ``share`` (K,), and the difference."""
     kept = labels >= 0
     _, member = np.unique(groups[kept], return_inverse=True)
@@ -212,13 +212,11 @@ def easier(
         counts = np.bincount(generator.integers(0, len(sums), len(sums)), minlength=len(sums))
         drawn.append(means(np.tensordot(counts.astype(float), sums, 1)))
     ends = np.array(drawn)
-    return {
-        "entropy, copied faces": Interval(float(with_copies), *percentiles(ends[:, 1])),
-        "entropy, other faces": Interval(float(alone), *percentiles(ends[:, 0])),
-        "entropy, copied minus other": Interval(
-            float(with_copies - alone), *percentiles(ends[:, 1] - ends[:, 0])
-        ),
-    }
+    return (
+        Interval(float(with_copies), *percentiles(ends[:, 1])),
+        Interval(float(alone), *percentiles(ends[:, 0])),
+        Interval(float(with_copies - alone), *percentiles(ends[:, 1] - ends[:, 0])),
+    )
 
 
 def reweighted(
@@ -274,26 +272,31 @@ def resampled_votes(votes: NDArray, labels: NDArray, rows: NDArray) -> float:
 
 
 def revotes(
-    votes: NDArray, labels: NDArray, exact: NDArray, near: NDArray, valid: NDArray
-) -> tuple[dict[str, Interval], dict[str, object]]:
-    """Numbers and details of the agreement of two panels, from exact copies and from all copies."""
+    record: ResultRecord, votes: NDArray, labels: NDArray, exact: NDArray, near: NDArray, valid: NDArray
+) -> None:
+    """Add numbers and details of the agreement of two panels, from exact copies and from all copies."""
     share = np.bincount(labels[valid & (labels >= 0)], minlength=K) / (valid & (labels >= 0)).sum()
     tables, which = panels(labels, exact)
-    numbers = {f"agreement, {n}": v for n, v in agreement(tables, share).items()}
     all_tables, _ = panels(labels, near)
-    numbers |= {f"agreement of all copies, {n}": v for n, v in agreement(all_tables, share).items()}
-    a = numbers["agreement, weighted"]
+    for arm, some in {"exact copies": tables, "all copies": all_tables}.items():
+        for faces, found in agreement(some, share).items():
+            record.add("agreement", found, arm, condition=faces, over="faces")
+    a = record.get("agreement", "exact copies", "weighted")
     root = Interval(a.value**0.5, a.low**0.5, a.high**0.5)
-    numbers |= {"best accuracy, at least": a, "best accuracy, at most": root}
+    record.add("best accuracy, at least", a, over="faces")
+    record.add("best accuracy, at most", root, over="faces")
     bits, copied = entropy(votes), np.isin(exact, which)
-    numbers |= easier(bits, labels, copied, exact, share)
+    with_copies, alone, gap = easier(bits, labels, copied, exact, share)
+    record.add("entropy of the votes", with_copies, "copied faces", over="faces")
+    record.add("entropy of the votes", alone, "other faces", over="faces")
+    record.add_difference("copied faces", "other faces", gap, "entropy of the votes", over="faces")
     sure = np.unique([0, *np.quantile(bits[valid & (labels >= 0) & (bits > 0)], [0.25, 0.5, 0.75])])
-    numbers["agreement, reweighted by entropy"], levels = reweighted(
-        np.searchsorted(sure, bits), labels, exact, valid
-    )
+    found, levels = reweighted(np.searchsorted(sure, bits), labels, exact, valid)
+    record.add("agreement", found, "exact copies", condition="reweighted by entropy", over="faces")
     medians = np.array([np.median(bits[valid & (labels == k)]) for k in range(K)])
     halves = 2 * labels + (bits > medians[labels])
-    numbers["agreement, reweighted by class and entropy"], _ = reweighted(halves, labels, exact, valid)
+    found, _ = reweighted(halves, labels, exact, valid)
+    record.add("agreement", found, "exact copies", condition="reweighted by class and entropy", over="faces")
     confusion = tables.sum(0)
     prior = confusion_prior(torch.from_numpy(votes[~valid]), rule="majority").double().numpy()
     rows = confusion / confusion.sum(1, keepdims=True)
@@ -301,7 +304,7 @@ def revotes(
     order = kept[np.argsort(exact[kept], kind="stable")]
     neighbors = exact[order[1:]] == exact[order[:-1]]
     alike = (votes[order[1:]] == votes[order[:-1]]).all(1)[neighbors]
-    details = {
+    record.extra |= {
         "panel one against panel two": rows.round(4).tolist(),
         "panel one against panel two, faces": confusion.sum(1).round(1).tolist(),
         "mean votes by majority label": prior.round(4).tolist(),
@@ -315,7 +318,6 @@ def revotes(
         # which is not credible, so agreement is estimated from copies only.
         "resampled own votes, copied faces": round(resampled_votes(votes, labels, kept), 4),
     }
-    return numbers, details
 
 
 def facts(labels: NDArray, groups: NDArray, valid: NDArray) -> dict[str, int | float]:
@@ -369,10 +371,7 @@ def main() -> None:
     every = np.array([pair.similarity for pair in low.pairs if pair.kind != "exact"])
     of_band = np.digitize(every, BANDS[1:-1])
     sizes = np.array([[((of_band == b) & ((every >= NEAR) == s)).sum() for s in (0, 1)] for b in range(4)])
-    numbers = judge(similarity, band, copy, sizes)
-    for b in range(4):
-        right, total = int(copy[band == b].sum()), int((band == b).sum())
-        numbers[f"copies from {BANDS[b]} to {min(BANDS[b + 1], 1)}"] = wilson_interval(right, total)
+    judged = judge(similarity, band, copy, sizes)
 
     twins, same = find_twins(*faces), find_twins(*faces, near=False)
     near, exact = torch.cat(twins.groups).numpy(), torch.cat(same.groups).numpy()
@@ -380,7 +379,6 @@ def main() -> None:
     valid = np.repeat([False, True], [len(f) for f in faces])
     votes = torch.cat([f.votes for f in faces]).double().numpy()
     labels = majority_label(torch.from_numpy(votes)).numpy()
-    more, details = revotes(votes, labels, exact, near, valid)
 
     members: dict[int, list[str]] = {}
     for name, group in zip(flat, folds.tolist(), strict=True):
@@ -396,7 +394,6 @@ def main() -> None:
     record = ResultRecord(
         name=NAME,
         what="Copies of pictures within and across FER+'s splits, and how often two panels agree on them.",
-        numbers=numbers | more,
         data={"name": "FER+", "splits": dict(zip(SPLITS, map(len, faces), strict=True))},
         classes=list(EMOTIONS_FERPLUS),
         settings={
@@ -413,7 +410,6 @@ def main() -> None:
             },
             "largest groups": sorted(map(len, members.values()), reverse=True)[:10],
             "pairs of a band, below and from the threshold on": sizes.tolist(),
-            **details,
             "checksum of the grouping": checksum(flat, frozen),
             "labeled pairs": [
                 f"{' '.join(of(pair))} {pair.similarity:.4f} {pair.kind} {label}"
@@ -426,6 +422,13 @@ def main() -> None:
         command="python -m book.experiments.twins --data /path/to/FERPlus",
         seconds=round(time.monotonic() - start, 1),
     )
+    for metric, found in judged.items():
+        record.add(metric, found, over="pairs")
+    for b in range(4):
+        right, total = int(copy[band == b].sum()), int((band == b).sum())
+        similar = f"similarity {BANDS[b]} to {min(BANDS[b + 1], 1)}"
+        record.add("share of copies", wilson_interval(right, total), condition=similar, over="pairs")
+    revotes(record, votes, labels, exact, near, valid)
     path = record.save()
     print(path, record.extra["checksum of the grouping"])
     print(record.table())

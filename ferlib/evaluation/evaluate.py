@@ -135,10 +135,9 @@ def measured(
     rows = [("accuracy", int(matrix.trace()), len(truth))]
     rows += [(f"recall {c}", int(matrix[i, i]), int(matrix[i].sum())) for i, c in enumerate(classes)]
     ends = {name: wilson_interval(right, total) for name, right, total in rows if total}
-    return ResultRecord(
+    record = ResultRecord(
         name="evaluation",
         what=f"answers for {len(data)} faces",
-        numbers=scores(truth, logits, classes, bins=bins, **bootstrap),
         data=about(data, split),
         classes=classes,
         confusion=matrix.tolist(),
@@ -151,6 +150,9 @@ def measured(
         seed=seed,
         versions=versions(),
     )
+    for metric, number in scores(truth, logits, classes, bins=bins, **bootstrap).items():
+        record.add(metric, number, over="faces")
+    return record
 
 
 @contextmanager
