@@ -60,7 +60,8 @@ def read_table(path: Path, *, delimiter: str | None = ",") -> list[list[str]]:
             lines = csv.reader(file, delimiter=delimiter) if delimiter else map(str.split, file)
             rows = [[cell.strip() for cell in line] for line in lines]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"cannot be read as a table of text in UTF-8 ({error}); {AGAIN}", path) from None
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot be read as a table of text in UTF-8 ({why}); {AGAIN}", path) from None
     if not (rows := [row for row in rows if any(row)]):
         raise DataError("the label file is empty", path)
     return rows

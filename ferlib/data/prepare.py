@@ -22,6 +22,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -585,6 +586,8 @@ def _write(
         tqdm(total=total, initial=start, desc=split, unit="face", disable=not progress) as bar,
         ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
     ):
+        if start:
+            bar.write(f"{split}: going on at face {start:,} of {total:,}", file=sys.stderr)
         while start < total:
             indices = range(start, min(start + (at_once or max(1, PIECE_BYTES // per_face)), total))
             found = list(pool.map(face, indices))

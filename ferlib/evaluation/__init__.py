@@ -1,6 +1,6 @@
 """Evaluation: predictions, metrics with intervals, records of what was measured. Chapter 7."""
 
-from ferlib.data.fingerprint import fingerprint
+from ferlib.data.base import fingerprint
 from ferlib.evaluation.alterations import ALTERATIONS, Altered, alter, describe, kinds_for
 from ferlib.evaluation.batches import batch_dependence, compose
 from ferlib.evaluation.calibration import (

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ferlib.data.base import DataError, FaceDataset
+from ferlib.data.images import SourceDataset
 
 
 def face_names(faces: FaceDataset) -> list[str]:
@@ -21,9 +22,8 @@ def face_names(faces: FaceDataset) -> list[str]:
 
     Shape: N faces in, N strings out. Raises ``DataError`` where they have none (drawn faces). Chapter 7.
     """
-    source = getattr(faces, "source", None)
-    if source is not None and hasattr(faces, "rows"):
-        return [source.names[row] for row in torch.as_tensor(faces.rows).tolist()]
+    if isinstance(faces, SourceDataset):
+        return faces.names
     inner = getattr(faces, "faces", None)
     if not isinstance(inner, FaceDataset):
         raise DataError(f"{type(faces).__name__}: its faces are not files, so no list can name them")

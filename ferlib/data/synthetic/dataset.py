@@ -43,7 +43,7 @@ class SyntheticFaces(FaceDataset):
 
     Shape: item ``dict(image uint8 (C, H, W), label int, votes float (K,) summing to 10, landmarks float
     (68, 2) in
-    pixels from the top left corner of the picture in 300-W order, action_units float (21,), path str,
+    pixels from the top left corner of the picture in 300-W order, action_units float (21,), name str,
     [masks])``.
     Raises ``DataError`` for arguments out of range. Chapter 1.
     """
@@ -164,7 +164,7 @@ class SyntheticFaces(FaceDataset):
             votes=self.votes[indices],
             landmarks=drawn.landmarks,
             action_units=p.action_units,
-            path=[f"synthetic:{self.seed}:{i}" for i in indices],
+            name=[f"synthetic:{self.seed}:{i}" for i in indices],
         )
         if self.masks:
             out["masks"] = drawn.masks
