@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from PIL import Image
 
 import ferlib.data.prepare as module
 from ferlib.cli import main
+from ferlib.data import SyntheticFaces
 from ferlib.data.base import DataError
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.folders import RAFDB, AffectNet
@@ -308,3 +310,63 @@ def test_checksums_cover_every_block(tmp_path: Path) -> None:
     after = block_checksums(path)
     assert len(before) == 2 and before[0] == after[0] and before[1] != after[1]
     assert block_checksums(path, [1]) == [after[1]]
+
+
+def with_copies(root: Path) -> Path:
+    """Three training faces again in the validation split: as they are, mirrored, and compressed."""
+    data_files.microsoft(root, {"train": 12, "valid": 6, "test": 2})
+    drawn = SyntheticFaces(20, size=48, channels=1, framing="ferplus").batch(range(20))["image"][:, 0].numpy()
+    folders = [root / "data" / data_files.FOLDERS[split] for split in COUNTS]
+    for i in range(12):
+        Image.fromarray(drawn[i]).save(folders[0] / name_of("train", i))
+    for i in range(6):
+        Image.fromarray(drawn[12 + i]).save(folders[1] / name_of("valid", i))
+    Image.fromarray(drawn[4]).save(folders[1] / name_of("valid", 1))
+    Image.fromarray(drawn[5][:, ::-1]).save(folders[1] / name_of("valid", 2))
+    Image.fromarray(drawn[4]).save(folders[0] / name_of("train", 7))
+    Image.fromarray(drawn[4]).save(folders[2] / name_of("test", 0))
+    (folders[0] / name_of("train", 9)).write_bytes(b"")
+    (folders[1] / name_of("valid", 4)).write_bytes(b"")
+    return root
+
+
+def test_copies_are_counted_and_dropped_from_training_only(tmp_path: Path) -> None:
+    root = with_copies(tmp_path / "in")
+    kept = prepare("ferplus", root, tmp_path / "kept", progress=False)
+    assert kept.counts == {"train": 11, "valid": 5, "test": 2}
+    assert kept.manifest["twins"] == {
+        "train": {"train": 2, "valid": 2, "test": 2},
+        "valid": {"train": 1, "test": 1},
+        "test": {"train": 1, "valid": 1},
+    }
+    assert "train: 2 with one in train and 2 with one in valid and 2 with one in test" in str(kept)
+    report = prepare("ferplus", root, tmp_path / "out", twins="drop-across", progress=False)
+    assert report.counts == {"train": 8, "valid": 5, "test": 2}
+    assert {skip.name: skip.reason for skip in report.skipped["train"]} == {
+        name_of("train", 4): "has a copy in test",
+        name_of("train", 5): "has a copy in valid",
+        name_of("train", 7): "has a copy in test",
+        name_of("train", 9): "the file is empty",
+    }
+    assert "train" not in report.manifest["twins"]
+    only = prepare("ferplus", root, tmp_path / "only", splits=["train"], twins="drop-across", progress=False)
+    assert only.counts == {"train": 8}  # the other splits are looked at, though they are not prepared
+    again = prepare("ferplus", root, tmp_path / "out", twins="drop-across", progress=False)
+    assert again.already == list(COUNTS)
+    with pytest.raises(DataError, match="twins"):
+        prepare("ferplus", root, tmp_path / "out", progress=False)  # prepared otherwise
+    with pytest.raises(DataError, match="'all'"):
+        prepare("ferplus", root, tmp_path / "x", twins="all", progress=False)
+
+
+def test_the_doctor_tells_of_copies(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = with_copies(tmp_path / "in")
+    for path in root.rglob("*.png"):
+        if not path.stat().st_size:
+            path.unlink()
+    assert main(["doctor", "--data", str(root), "--every"]) == 0
+    told = capsys.readouterr().out
+    assert "shifted or compressed again: train: 2 with one in train and 3 with one in valid" in told
+    prepare("ferplus", root, tmp_path / "out", progress=False)
+    assert main(["doctor", "--data", str(tmp_path / "out")]) == 0
+    assert "same pixels: valid: 1 with one in train and 1 with one in test" in capsys.readouterr().out

@@ -463,8 +463,8 @@ def copies_across(sources: Mapping[str, Source]) -> dict[int, str]:
     faces = {split: _Readable(source) for split, source in sources.items()}
     groups = dict(zip(faces, find_twins(*faces.values()).groups, strict=True))
     copies = {
-        int(group): f"a copy of {split}/{sources[split].names[i]}"
-        for split in reversed(list(faces))
+        int(group): f"has a copy in {split}"
+        for split in faces
         if split != "train"
         for i, group in enumerate(groups[split])
         if i not in faces[split].failed
