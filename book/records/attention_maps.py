@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlib import data, explain
-from ferlib.data.synthetic.named import named_parameters
-from ferlib.data.synthetic.render import render_faces
+from ferlib.data import named_parameters, render_faces
 from ferlib.evaluation import ResultRecord
 from ferlib.widgets import TokenAttention, pack, pack_maps
 

@@ -13,8 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ferlib.data import SyntheticFaces
+from ferlib.data.base import fingerprint
 from ferlib.data.faces import KeptFaces
-from ferlib.evaluation import ResultRecord, accuracy_interval, fingerprint, predict
+from ferlib.evaluation import ResultRecord, accuracy_interval, predict
 from ferlib.training import build_criterion, build_model, fit, load_recipe, versions
 
 NAME = "small_model_lambda"

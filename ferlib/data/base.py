@@ -10,19 +10,11 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import Dataset, default_collate
 
+from ferlib.errors import DataError
+
+__all__ = ["DataError", "FaceDataset", "Skip", "fingerprint", "identity"]
+
 T = TypeVar("T")
-
-
-class DataError(ValueError):
-    """A file or value that cannot be used; the message names it, says what was expected and what to do.
-
-    Attributes:
-        reason: The message without the name of the file.
-    """
-
-    def __init__(self, message: str, where: object = ""):
-        super().__init__(f"{where}: {message}" if where else message)
-        self.reason = message
 
 
 @dataclass(frozen=True)

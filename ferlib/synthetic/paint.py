@@ -1,8 +1,7 @@
 """Soft shapes: the few operations with which every part of a face is painted, on B pictures at once.
 
 All shapes are functions of continuous face coordinates, so one face is the same at every size; an edge is
-never
-sharper than one pixel, which antialiases it.
+never sharper than one pixel, which antialiases it.
 """
 
 from __future__ import annotations
@@ -13,15 +12,20 @@ import torch
 import torch.nn.functional as F
 
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
+#: A color (B, 3), (3,) or three numbers; or one for every pixel, (B, C, H, W).
+Color = torch.Tensor | tuple[float, float, float]
 
 
 @dataclass
 class Canvas:
     """B pictures in the making.
 
-    Shape: ``image (B, C, H, W)`` in [0, 1]; face coordinates ``x, y (B, H, W)``; unposed coordinates
-    ``u, v (B, H, W)``; ``pixel (B, 1, 1)`` width of a pixel in face units; ``points (B, 68, 2)`` landmarks
-    in face coordinates.
+    Attributes:
+        image: ``(B, C, H, W)`` in [0, 1].
+        x, y: face coordinates ``(B, H, W)``.
+        u, v: the same without pose, ``(B, H, W)``.
+        pixel: ``(B, 1, 1)`` width of a pixel in face units.
+        points: ``(B, 68, 2)`` landmarks in face coordinates.
     """
 
     image: torch.Tensor
@@ -32,31 +36,33 @@ class Canvas:
     pixel: torch.Tensor
     points: torch.Tensor
 
-    def paint(self, mask: torch.Tensor, colour: torch.Tensor) -> None:
-        """Lay a colour ``(B, C)`` or ``(B, C, H, W)`` over the picture where the mask ``(B, H, W)`` is."""
-        if colour.dim() == 2:
-            colour = colour[:, :, None, None]
-        self.image = torch.lerp(self.image, colour.expand_as(self.image), mask[:, None].expand_as(self.image))
+    def color(self, rgb: Color, shade: torch.Tensor | None = None) -> torch.Tensor:
+        """A color in the picture's channels, gray being luminance, times a shade ``(B, H, W)``."""
+        rgb = torch.as_tensor(rgb).expand(len(self.image), 3)
+        if self.image.shape[1] == 1:
+            rgb = (rgb * LUMINANCE).sum(1, keepdim=True)
+        rgb = rgb[:, :, None, None]
+        return rgb if shade is None else rgb * shade[:, None]
+
+    def paint(self, mask: torch.Tensor, color: Color, shade: torch.Tensor | None = None) -> None:
+        """Lay a color over the picture where the mask ``(B, H, W)`` is, lit by a shade ``(B, H, W)``."""
+        if not isinstance(color, torch.Tensor) or color.dim() < 4:
+            color = self.color(color, shade)
+        self.image = torch.lerp(self.image, color.expand_as(self.image), mask[:, None].expand_as(self.image))
 
     def dim(self, mask: torch.Tensor, amount: float | torch.Tensor) -> None:
         """Multiply by ``1 - amount * mask``; a negative amount brightens."""
         if isinstance(amount, torch.Tensor) and amount.dim() == 1:
-            amount = amount[:, None, None]
+            amount = wide(amount)
         self.image = self.image * (1 - amount * mask)[:, None]
-
-    def colour(self, rgb: torch.Tensor) -> torch.Tensor:
-        """A colour ``(B, 3)`` or ``(3,)`` in the picture's channels: ``(B, C)``, grey being luminance."""
-        rgb = rgb.expand(len(self.image), 3)
-        return rgb if self.image.shape[1] == 3 else (rgb * LUMINANCE).sum(1, keepdim=True)
 
     def rows(self, index: torch.Tensor) -> Canvas:
         """The canvas of some of the faces."""
-        return Canvas(*(getattr(self, f)[index] for f in ("image", "x", "y", "u", "v", "pixel", "points")))
+        return Canvas(*(value[index] for value in vars(self).values()))
 
     def point(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Coordinates of one landmark, each ``(B, 1, 1)``."""
-        p = self.points[:, index]
-        return p[:, 0, None, None], p[:, 1, None, None]
+        return wide(self.points[:, index, 0]), wide(self.points[:, index, 1])
 
 
 def wide(t: torch.Tensor) -> torch.Tensor:
@@ -84,7 +90,7 @@ def bell(q: torch.Tensor) -> torch.Tensor:
 
 
 def blob(
-    dx: torch.Tensor, dy: torch.Tensor, sx: torch.Tensor | float, sy: torch.Tensor | float
+    dx: torch.Tensor, dy: torch.Tensor, sx: float | torch.Tensor, sy: float | torch.Tensor
 ) -> torch.Tensor:
     """Bump around (0, 0) of widths sx and sy, nearly Gaussian."""
     a, b = dx / sx, dy / sy
@@ -97,19 +103,19 @@ def line(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
     return bell(2 * a * a)
 
 
-def table(rows: list[tuple[float, float, float]], t: torch.Tensor) -> torch.Tensor:
-    """Read a colour scale at t in [0, 1]: ``(B,) -> (B, 3)``, rows given in 0-255, linear in between."""
-    colours = torch.tensor(rows) / 255
-    at = t.clamp(0, 1) * (len(rows) - 1)
-    low = at.floor().long().clamp(max=len(rows) - 2)
-    return torch.lerp(colours[low], colours[low + 1], (at - low)[:, None])
+def table(scale: str, t: torch.Tensor) -> torch.Tensor:
+    """Read a scale of colors, hexadecimal as in CSS, at t in [0, 1], linear in between: ``(B, 3)``."""
+    colors = torch.tensor([list(bytes.fromhex(color)) for color in scale.split()]) / 255
+    at = t.clamp(0, 1) * (len(colors) - 1)
+    low = at.floor().long().clamp(max=len(colors) - 2)
+    return torch.lerp(colors[low], colors[low + 1], (at - low)[:, None])
 
 
 class Curve:
     """A curve y(x) through landmarks: the chord plus ``(1 - s^2)`` times a polynomial, s in [-1, 1].
 
-    Shape: ``points (B, n, 2)`` from one end to the other; polynomial of degree ``n - 3``, so that all are
-    met.
+    Args:
+        points: ``(B, n, 2)`` from one end to the other; the polynomial of degree ``n - 3`` meets them all.
     """
 
     def __init__(self, points: torch.Tensor):
@@ -120,10 +126,8 @@ class Curve:
         lift = inner[..., 1] - self.middle[:, None, 1] - s * self.half[:, None, 1]
         powers = s[..., None] ** torch.arange(s.shape[1])
         system = (1 - s**2)[..., None] * powers
-        weights = torch.linalg.solve(
-            system.mT @ system + 1e-7 * torch.eye(s.shape[1]), system.mT @ lift[..., None]
-        )
-        self.weights = weights[..., 0].float()
+        normal = system.mT @ system + 1e-7 * torch.eye(s.shape[1])
+        self.weights = torch.linalg.solve(normal, system.mT @ lift[..., None])[..., 0].float()
         self.middle, self.half = self.middle.float(), self.half.float()
 
     def place(self, x: torch.Tensor) -> torch.Tensor:
@@ -139,36 +143,31 @@ class Curve:
         return value * (1 - c * c) + wide(self.middle[:, 1]) + c * wide(self.half[:, 1])
 
 
-def _bank() -> torch.Tensor:
+def noise_bank() -> torch.Tensor:
     generator = torch.Generator().manual_seed(20240406)
     layers = []
     for cells in (8, 24, 96):
         values = torch.rand(1, 1, cells, cells, generator=generator)
         values = F.pad(values, (2, 2, 2, 2), mode="circular")
-        grid = F.interpolate(values, scale_factor=256 // cells + 1, mode="bicubic", align_corners=False)
         step = 256 // cells + 1
+        grid = F.interpolate(values, scale_factor=step, mode="bicubic", align_corners=False)
         grid = grid[..., 2 * step : -2 * step, 2 * step : -2 * step]
         grid = F.interpolate(grid, size=(256, 256), mode="bilinear", align_corners=False)[0, 0]
-        grid = (grid - grid.mean()) / grid.std()
-        layers.append(grid)
-    strands = torch.rand(1, 1, 8, 64, generator=generator)
-    strands = F.pad(strands, (2, 2, 2, 2), mode="circular")
-    strands = F.interpolate(strands, size=(12 * 32, 68 * 4), mode="bicubic", align_corners=False)[
-        0, 0, 64:-64, 8:-8
-    ]
-    layers.append((strands - strands.mean()) / strands.std())
-    bank = torch.stack(layers)
-    return F.pad(bank[None], (0, 1, 0, 1), mode="circular")
+        grid = (
+            grid.double()
+        )  # so that the number of threads, which splits the sums, does not change the result
+        layers.append(((grid - grid.mean()) / grid.std()).float())
+    return F.pad(torch.stack(layers)[None], (0, 1, 0, 1), mode="circular")
 
 
-#: Periodic noise layers of mean 0 and deviation 1: coarse, middle, fine, strands along the second axis.
-NOISE = _bank()
+#: Periodic noise layers of mean 0 and deviation 1: coarse, middle, fine.
+NOISE = noise_bank()
 GRAIN = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(7))
 
 
 def noise(x: torch.Tensor, y: torch.Tensor, phase: torch.Tensor, layer: int) -> torch.Tensor:
     """Noise at coordinates (period 1), shifted by ``phase (B, 2)``: ``(B, H, W)``."""
-    grid = torch.stack([x + phase[:, 0, None, None], y + phase[:, 1, None, None]], -1)
+    grid = torch.stack([x + wide(phase[:, 0]), y + wide(phase[:, 1])], -1)
     grid = grid.frac_().add_(1.0).frac_().mul_(2.0).sub_(1.0)
     source = NOISE[:, layer : layer + 1].expand(len(x), -1, -1, -1)
     return F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=True)[:, 0]
