@@ -30,16 +30,16 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from ferlib.data import FERPlus, SyntheticFaces
-from ferlib.data.ferplus_layouts import microsoft_folder
+from ferlib.data.ferplus import microsoft_folder
 from ferlib.data.prepare import prepare
-from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augment, normalise, to_float, to_rgb
+from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, Augment, normalize, to_float, to_rgb
 
 
 class Files(Dataset):
     """Each PNG opened, converted and transformed by itself."""
 
     def __init__(self, faces: FERPlus, folder: Path):
-        self.paths = [folder / faces.source.names[int(row)] for row in faces.rows]
+        self.paths = [folder / name for name in faces.names]
         self.labels = faces.labels.tolist()
         self.transform = transforms.Compose(
             [
@@ -66,7 +66,7 @@ class Prepare:
         self.augment = Augment.neural_resizer()
 
     def __call__(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-        return normalise(to_rgb(self.augment(to_float(batch["image"])))), batch["label"]
+        return normalize(to_rgb(self.augment(to_float(batch["image"])))), batch["label"]
 
 
 def stand_in(root: Path, count: int) -> Path:

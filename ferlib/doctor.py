@@ -11,22 +11,19 @@ import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from safetensors import safe_open
 
 from ferlib.data.base import DataError
-from ferlib.data.cache import is_cache, verify
 from ferlib.data.faces import cache_root
+from ferlib.data.images import Source, SourceDataset
 from ferlib.data.labels import majority_label
-from ferlib.data.listing import summarise
-from ferlib.data.prepare import DATASETS
-from ferlib.data.sources import Source
+from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest, summarize, verify
+from ferlib.data.twins import find_twins, told
 from ferlib.models.official import CheckpointError, architectures, place_official, state_dict_in
 from ferlib.models.official_files import StateDict, read_official
 from ferlib.models.pretrained import PRETRAINED, Pretrained, find_pretrained, place, weights_folder
@@ -169,10 +166,8 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None, *, every: bool 
         if not here:
             text = f"no data set found in {root}" if root.is_dir() else f"{root} is not a folder"
             lines = []
-            for module in DATASETS.values():
-                reader = import_module(module)
-                expected = reader.EXPECTED.removeprefix("Expected one of: ")
-                lines += _wrap(f"{reader.TITLE}: {expected}", 88)
+            for kind in DATASETS.values():
+                lines += _wrap(f"{kind.title}: {kind.expected}", 88)
             advice = "give the folder that holds one of these"
             found.append(Finding("Data", "broken", "data", text, advice, lines))
     if not named:
@@ -190,22 +185,21 @@ def _data_sets(root: Path, every: bool) -> list[Finding]:
     for places in ([root], sorted(p for p in root.glob("*") if p.is_dir())):
         found = []
         for folder in places:
-            for name, module in DATASETS.items():
-                reader = import_module(module)
+            for kind in DATASETS.values():
                 try:
-                    if folder.is_dir() and reader.find_layout(folder):
-                        found.append(_data_set(name, reader, folder, every))
+                    if folder.is_dir() and kind.find(folder)[0]:
+                        found.append(_data_set(kind, folder, every))
                 except DataError as error:
-                    found.append(Finding("Data", "broken", reader.TITLE, str(error)))
+                    found.append(Finding("Data", "broken", kind.title, str(error)))
                     break
         if found:
             return found
     return []
 
 
-def _data_set(name: str, reader: ModuleType, root: Path, every: bool) -> Finding:
-    layout = reader.find_layout(root)
-    finding = Finding("Data", "ok", reader.TITLE, f"{layout} layout in {root}")
+def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
+    layout, there = kind.find(root)
+    finding = Finding("Data", "ok", kind.title, f"{layout} layout in {root}")
     sources: dict[str, Source] = {}
     problems: list[str] = []
     if is_cache(root):
@@ -213,25 +207,26 @@ def _data_set(name: str, reader: ModuleType, root: Path, every: bool) -> Finding
             verify(root)
         except DataError as error:
             problems.append(str(error))
-    for split in reader.available_splits(root):
+    for split in there:
         try:
-            sources[split] = reader.open_source(root, split)
+            sources[split] = kind.open(root, split)
             problems += _unreadable(sources[split], None if every else TRIED)
         except DataError as error:
             problems.append(str(error))
     if sources:
         finding.lines += _table(sources)
+    finding.lines += _copies(root, sources, every and not problems)
     for split, source in sources.items():
         finding.lines += [f"{split}: {note}" for note in source.notes]
         if source.skipped:
-            finding.lines += [f"{split}: left out", *summarise(source.skipped, shown=3).splitlines()]
-    absent = [s for s in reader.SPLITS if s not in reader.available_splits(root)]
-    if absent and not (name == "affectnet" and absent == ["test"]):
+            finding.lines += [f"{split}: left out", *summarize(source.skipped, shown=3).splitlines()]
+    absent = [split for split in kind.splits if split not in there]
+    if absent and list(kind.instead) != absent:
         finding.status = "odd"
         finding.lines.append(f"not there: {', '.join(absent)}")
         finding.advice = f"add what belongs to {' and '.join(absent)}; what is here can be used as it is"
     if layout != "prepared" and sources and not finding.advice:
-        command = f"ferlib prepare {name} --source {shlex.quote(str(root))} --out FOLDER"
+        command = f"ferlib prepare {kind.name} --source {shlex.quote(str(root))} --out FOLDER"
         finding.advice = f"{command} makes it read faster"
     if problems:
         finding.status = "broken"
@@ -242,6 +237,16 @@ def _data_set(name: str, reader: ModuleType, root: Path, every: bool) -> Finding
         more = "" if every else f"; {TRIED} images of each split were opened, --every opens all"
         finding.advice = f"take the named files anew; {damaged}{more}"
     return finding
+
+
+def _copies(root: Path, sources: dict[str, Source], every: bool) -> list[str]:
+    """How many faces have a copy within and across splits: as counted before, or all and near ones now."""
+    if every:
+        counts = find_twins(*map(SourceDataset, sources.values())).counts(list(sources))
+        return [f"copies, also mirrored, shifted or compressed again: {line}" for line in told(counts)]
+    if is_cache(root) and "twins" in (manifest := read_manifest(root)):
+        return [f"copies with the same pixels: {line}" for line in told(manifest["twins"])]
+    return []
 
 
 def _table(sources: dict[str, Source]) -> list[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ferlib.data.ferplus_layouts import FOLDERS, USAGE
+from ferlib.data.ferplus import FOLDERS, USAGE
 from ferlib.data.labels import VOTE_COLUMNS
 
 FIRST = {"train": 0, "valid": 28638, "test": 32220}  # first image numbers of FER2013's splits

@@ -7,38 +7,48 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ferlib.data.affectnet import BORROWED, AffectNet, available_splits, find_layout
 from ferlib.data.base import DataError
+from ferlib.data.folders import AffectNet
 from ferlib.data.labels import EMOTIONS_AFFECTNET
+from ferlib.data.prepare import DATASETS
 from tests import data_files
+
+
+def find(root: Path) -> tuple[str, list[str]]:
+    layout, places = DATASETS["affectnet"].find(root)
+    return layout, list(places)
 
 
 def test_the_official_release(tmp_path: Path) -> None:
     root = data_files.affectnet_official(tmp_path, {"train_set": [0, 7, 3, 8, 9, 10, 6], "val_set": [4, 2]})
-    assert find_layout(root) == "official" and available_splits(root) == ["train", "valid"]
+    assert find(root) == ("official", ["train", "valid"])
     eight, seven = AffectNet(root, "train"), AffectNet(root, "train", classes=7)
     assert eight.classes == EMOTIONS_AFFECTNET and seven.classes == EMOTIONS_AFFECTNET[:7]
     assert eight.labels.tolist() == [0, 7, 3, 6] and seven.labels.tolist() == [0, 3, 6]
-    assert eight[1]["image"].shape == (3, 64, 64) and eight[1]["path"] == "1.jpg"
+    assert eight[1]["image"].shape == (3, 64, 64) and eight[1]["name"] == "1.jpg"
     assert {s.name: s.reason for s in eight.skipped} == {
         "3.jpg": "annotated as 'none' (8)",
         "4.jpg": "annotated as 'uncertain' (9)",
         "5.jpg": "annotated as 'no face' (10)",
     }
-    assert not eight.unlabelled and [s.name for s in seven.unlabelled] == ["1.jpg"]
+    assert not eight.unlabeled and [s.name for s in seven.unlabeled] == ["1.jpg"]
     assert len(seven.class_counts()) == 7
 
 
 def test_the_validation_set_stands_in_for_the_unpublished_test_set(tmp_path: Path) -> None:
     root = data_files.affectnet_official(tmp_path, {"train_set": [0], "val_set": [4, 2]})
     faces = AffectNet(root, "test")
-    assert faces.labels.tolist() == [4, 2] and faces.source.notes == [BORROWED]
+    assert (
+        faces.labels.tolist() == [4, 2]
+        and len(faces.source.notes) == 1
+        and "validation" in faces.source.notes[0]
+    )
 
 
 def test_class_folders(tmp_path: Path) -> None:
     numbers = [str(k) for k in range(8)]
     root = data_files.class_folders(tmp_path, {"train": 1, "val": 2, "test": 1}, numbers, side=64)
-    assert find_layout(root) == "class-folders" and available_splits(root) == ["train", "valid", "test"]
+    assert find(root) == ("class-folders", ["train", "valid", "test"])
     assert AffectNet(root, "valid").labels.tolist() == [k for k in range(8) for _ in range(2)]
     assert AffectNet(root, "test", classes=7).labels.tolist() == list(range(7))
     assert not AffectNet(root, "test").source.notes
@@ -49,7 +59,7 @@ def test_folders_may_have_the_classes_names(tmp_path: Path) -> None:
     names = [name.capitalize() for name in EMOTIONS_AFFECTNET]
     root = data_files.class_folders(tmp_path, {"train": 1}, [*names, "Joy"], side=64)
     faces = AffectNet(root, "train")
-    assert faces.labels.tolist() == list(range(8)) and faces[2]["path"].startswith("Sadness/")
+    assert faces.labels.tolist() == list(range(8)) and faces[2]["name"].startswith("Sadness/")
     assert [s.reason for s in faces.skipped] == ["its folder is no class (0 to 7)"]
 
 

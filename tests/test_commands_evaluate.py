@@ -12,7 +12,7 @@ import torch
 import ferlib.models
 from ferlib.cli import main
 from ferlib.commands.networks import Networks
-from ferlib.data.fingerprint import fingerprint
+from ferlib.data.base import fingerprint
 from ferlib.evaluation import ResultRecord
 from ferlib.models import btn_small
 from ferlib.training import checkpoints, load_recipe

@@ -8,7 +8,7 @@ import torch
 
 from ferlib.data import DataError, SyntheticFaces
 from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
-from ferlib.data.rafdb import RAFDB
+from ferlib.data.folders import RAFDB
 from ferlib.evaluation import CORRUPTIONS, CorruptedFaces, ResultRecord, describe_corruption, robustness
 from ferlib.evaluation.corruptions import METRICS, corrupt, face_names, listed_rows, table
 from tests.data_files import rafdb_official
@@ -27,7 +27,7 @@ def test_steps_go_further_and_keep_everything_but_the_picture(kind):
         assert batch["image"].dtype == torch.uint8 and batch["image"].shape == clean.shape
         changes.append((batch["image"].float() - clean).abs().mean((1, 2, 3)))
         assert torch.equal(corrupted.labels, DRAWN.labels) and torch.equal(corrupted.votes, DRAWN.votes)
-        assert batch["path"] == DRAWN.batch(range(6))["path"] and corrupted.classes == DRAWN.classes
+        assert batch["name"] == DRAWN.batch(range(6))["name"] and corrupted.classes == DRAWN.classes
     steps = torch.stack(changes).diff(dim=0)
     assert steps.mean(1).min() > 0, "a step that changes the faces less than the one before it"
     if kind in ("occlusion", "darkness", "noise"):  # these go further on every single face

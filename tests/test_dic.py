@@ -10,9 +10,8 @@ import torch
 from safetensors.torch import save_file
 
 from ferlib.cli import main
-from ferlib.data.base import DataError
 from ferlib.data.ferplus import FERPlus
-from ferlib.data.superresolution import make_upscaler
+from ferlib.data.prepare import upscale
 from ferlib.models import DIC, CheckpointError, from_official
 from ferlib.models.dic import MEAN, DICUpscaler, _official_name, upscaler
 from ferlib.models.dic_feedback import AttentiveFusion, merge_heatmaps
@@ -142,7 +141,7 @@ def test_a_data_set_from_end_to_end(tmp_path, weights, monkeypatch, capsys):
     assert "64 x 64 px" in printed.out and "train: 100%" in printed.err
     faces = FERPlus(tmp_path / "once", "train")
     assert faces[0]["image"].shape == (3, 64, 64)
-    by_hand = make_upscaler("dic", 8, weights)(FERPlus(root, "train", size=8)[2]["image"][None])
+    by_hand = upscale(FERPlus(root, "train", size=8)[2]["image"][None], 8, upscaler(weights))
     assert torch.equal(faces[2]["image"], by_hand[0])
 
     done = []
@@ -171,7 +170,7 @@ def test_what_cannot_be_is_one_line(tmp_path, weights, capsys):
     torch.save({"conv.weight": torch.zeros(2)}, other)
     cases = [
         (["--upscale", "8"], "get DIC_HELEN.pth", "--method bicubic"),
-        (["--upscale", "4", "--weights", str(weights)], "enlarges 8 times, not 4", "--upscale 8"),
+        (["--upscale", "4", "--weights", str(weights)], "enlarges 8 times, not 4"),
         (["--upscale", "8", "--weights", str(other)], "conv_in.0.weight", "conv.weight"),
         (["--upscale", "8", "--weights", str(tmp_path / "no.pth")], "weights file is not there", "no.pth"),
         (["--upscale", "8", "--size", "20", "--weights", str(weights)], "multiples of 8 pixels", "20, 20"),
@@ -184,7 +183,5 @@ def test_what_cannot_be_is_one_line(tmp_path, weights, capsys):
 
 
 def test_without_weights_the_library_says_so_too():
-    with pytest.raises(DataError, match=r"get DIC_HELEN\.pth"):
-        make_upscaler("dic", 8)
     with pytest.raises(ValueError, match=r"get DIC_HELEN\.pth"):
         upscaler(None)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from ferlib.data.fingerprint import fingerprint
+from ferlib.data.base import fingerprint
 from ferlib.evaluation import (
     Interval,
     PredictionError,

@@ -10,9 +10,9 @@ from torch.utils.data import DataLoader
 
 from ferlib.data import SyntheticFaces, open_faces
 from ferlib.data.base import DataError, identity
-from ferlib.data.cache import is_cache
 from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces, SomeFaces, cache_root
 from ferlib.data.ferplus import FERPlus
+from ferlib.data.prepare import is_cache
 from tests import data_files
 
 
@@ -52,9 +52,9 @@ def test_part_of_the_real_faces_at_another_size(real: Path) -> None:
     again, other = open_faces("train", length=6, seed=1), open_faces("train", length=6, seed=2)
     assert len(some) == 6 and some[0]["image"].shape == (1, 32, 32)
     assert torch.equal(some.labels, again.labels) and again[0]["image"].shape == (1, 48, 48)
-    assert [again[i]["path"] for i in range(6)] != [other[i]["path"] for i in range(6)]
+    assert [again[i]["name"] for i in range(6)] != [other[i]["name"] for i in range(6)]
     assert some.batch([0, 5])["votes"].shape == (2, 8) and some.classes == again.classes
-    with pytest.raises(DataError, match="20 labelled faces, 30 were asked for"):
+    with pytest.raises(DataError, match="20 labeled faces, 30 were asked for"):
         open_faces("train", length=30)
 
 
@@ -100,7 +100,7 @@ def test_defaults_and_refusals(drawn: None) -> None:
 def test_chosen_rows_are_a_data_set(real: Path) -> None:
     faces = FERPlus(real, "train")
     some = SomeFaces(faces, [4, 1])
-    assert some[0]["path"] == faces[4]["path"] and some.labels.tolist() == faces.labels[[4, 1]].tolist()
+    assert some[0]["name"] == faces[4]["name"] and some.labels.tolist() == faces.labels[[4, 1]].tolist()
     assert torch.equal(some.batch([1])["image"], faces.batch([1])["image"])
     assert some.class_counts().sum() == 2 and torch.equal(some.votes, faces.votes[[4, 1]])
 

@@ -44,7 +44,7 @@ class Files(FaceDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image = torch.from_numpy(np.array(read_image(self.paths[index])))
-        return {"image": image, "label": int(self.labels[index]), "path": str(self.paths[index])}
+        return {"image": image, "label": int(self.labels[index]), "name": str(self.paths[index])}
 
 
 def run(data, folder, recipe=RECIPE, model=None, **options):

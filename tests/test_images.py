@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from ferlib.data.base import DataError
-from ferlib.data.images import read_image, read_pixels
+from ferlib.data.ferplus import read_pixels
+from ferlib.data.images import read_image
 from tests.data_files import picture
 
 

@@ -8,16 +8,14 @@ import pytest
 import torch
 
 from ferlib.data.base import DataError
-from ferlib.data.ferplus_files import read_fer2013new, read_label_csv
+from ferlib.data.ferplus import read_fer2013new, read_label_csv
 from ferlib.data.labels import (
     EMOTIONS_AFFECTNET,
     EMOTIONS_FERPLUS,
     EMOTIONS_RAFDB,
     class_mapping,
     confusion_prior,
-    convert_labels,
     majority_label,
-    vote_distribution,
 )
 from ferlib.losses import FERPLUS_PRIOR
 
@@ -65,13 +63,6 @@ def test_an_unknown_rule_is_refused_with_the_known_ones() -> None:
         majority_label([HARD], "best")
 
 
-def test_shares_sum_to_one_over_the_expressions() -> None:
-    share = vote_distribution([[5, 0, 0, 0, 0, 0, 0, 0, 5, 0], [0] * 8 + [5, 5], HARD])
-    assert share[0].tolist() == [1, 0, 0, 0, 0, 0, 0, 0]
-    assert share[1].sum() == 0  # nobody saw an expression
-    torch.testing.assert_close(share[2], torch.tensor(HARD[:8]) / 10)
-
-
 def test_the_prior_is_the_mean_share_per_class() -> None:
     votes = torch.zeros(16, 10)
     for k in range(8):
@@ -93,16 +84,9 @@ def test_mappings_between_data_sets() -> None:
     )
     assert class_mapping(EMOTIONS_FERPLUS, EMOTIONS_RAFDB).tolist() == [6, 3, 0, 4, 5, 2, 1, -1]
     assert class_mapping(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET).tolist() == [0, 1, 3, 2, 6, 5, 4, 7]
-    labels = torch.tensor([7, 0, -1, 6])
-    assert convert_labels(labels, EMOTIONS_FERPLUS, EMOTIONS_RAFDB).tolist() == [-1, 6, -1, 1]
-    for source, target in ((EMOTIONS_RAFDB, EMOTIONS_FERPLUS), (EMOTIONS_AFFECTNET, EMOTIONS_FERPLUS)):
-        back = convert_labels(convert_labels(torch.arange(len(source)), source, target), target, source)
-        assert back.tolist() == list(range(len(source)))
 
 
-def test_mapping_refuses_labels_that_are_no_classes() -> None:
-    with pytest.raises(DataError, match="expected -1 to 6"):
-        convert_labels([7], EMOTIONS_RAFDB, EMOTIONS_FERPLUS)
+def test_names_that_repeat_are_refused() -> None:
     with pytest.raises(DataError, match="differ"):
         class_mapping(("a", "a"), ("a", "b"))
 

@@ -19,8 +19,8 @@ from PIL import Image
 
 from ferlib.cli import main
 from ferlib.data.base import DataError
+from ferlib.data.folders import RAFDB
 from ferlib.data.images import read_image
-from ferlib.data.rafdb import RAFDB
 from tests.data_files import picture
 
 SIDE, PER_KIND, GOOD = 100, 8, 40
@@ -162,7 +162,7 @@ def test_prepare_keeps_the_good_faces_and_names_every_other_with_its_reason(
     assert len(kept) == GOOD
     for i in range(GOOD):
         item = kept[i]
-        seed = int(item["path"].split("_")[1][:2])
+        seed = int(item["name"].split("_")[1][:2])
         assert np.array_equal(item["image"].numpy(), np.asarray(colour(seed)).transpose(2, 0, 1))
         assert item["label"] == seed % 7
 
@@ -283,7 +283,7 @@ class Drawn(FaceDataset):
         if self.served % (len(self) // 10) == 0:
             self.peaks[10 * self.served // len(self)] = peak()
         image = torch.full((1, 8, 8), index % 251, dtype=torch.uint8)
-        return {"image": image, "label": int(self.labels[index]), "path": str(index)}
+        return {"image": image, "label": int(self.labels[index]), "name": str(index)}
 
 COUNT = 200_000
 faces, few = Drawn(COUNT), Drawn(1000)

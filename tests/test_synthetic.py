@@ -25,7 +25,7 @@ def test_item_has_what_the_contract_says() -> None:
     assert item["votes"].shape == (8,) and item["votes"].sum() == 10
     assert item["landmarks"].shape == (68, 2) and item["landmarks"].dtype == torch.float32
     assert item["action_units"].shape == (21,) and item["action_units"].max() <= 1.5
-    assert item["path"] == "synthetic:3:5"
+    assert item["name"] == "synthetic:3:5"
     assert faces.classes == EMOTIONS_FERPLUS
     for mask in item["masks"].values():
         assert mask.shape == (48, 48) and mask.min() >= 0 and mask.max() <= 1
@@ -49,7 +49,7 @@ def test_a_batch_is_its_items(framing: str) -> None:
         item = faces[index]
         assert same(batch["image"][row], item["image"])
         torch.testing.assert_close(batch["landmarks"][row], item["landmarks"], atol=1e-3, rtol=0)
-        assert batch["label"][row] == item["label"] and batch["path"][row] == item["path"]
+        assert batch["label"][row] == item["label"] and batch["name"][row] == item["name"]
         assert torch.equal(batch["votes"][row], item["votes"])
         torch.testing.assert_close(batch["masks"]["mouth"][row], item["masks"]["mouth"], atol=1e-4, rtol=0)
 

@@ -11,7 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
 from ferlib.data.base import DataError
-from ferlib.data.transforms import IMAGENET_MEAN, Augment, model_input, normalise, resize, to_float, to_rgb
+from ferlib.data.transforms import IMAGENET_MEAN, Augment, model_input, normalize, resize, to_float, to_rgb
 
 
 def batch(count: int = 4, channels: int = 3, side: int = 32) -> torch.Tensor:
@@ -42,7 +42,7 @@ def test_pixels_to_network_input() -> None:
         model_input(pixels), reference.normalize(pixels.float().expand(-1, 3, -1, -1) / 255, mean, std)
     )
     torch.testing.assert_close(
-        normalise(to_float(pixels), (0.5,), (0.25,)), (pixels.float() / 255 - 0.5) / 0.25
+        normalize(to_float(pixels), (0.5,), (0.25,)), (pixels.float() / 255 - 0.5) / 0.25
     )
 
 
@@ -136,7 +136,7 @@ def test_wrong_input_is_one_clear_error() -> None:
     with pytest.raises(DataError, match="to_float"):
         Augment()(pixels)
     with pytest.raises(DataError, match="to_float"):
-        normalise(pixels)
+        normalize(pixels)
     with pytest.raises(DataError, match="uint8"):
         to_float(pixels.float())
     with pytest.raises(DataError, match=r"expected \(B, 1, H, W\)"):

@@ -26,7 +26,7 @@ class Spots(FaceDataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return {"image": self.images[index], "label": int(self.labels[index]), "votes": self.votes[index],
-                "path": f"spot{index}"}  # fmt: skip
+                "name": f"spot{index}"}  # fmt: skip
 
 
 class Net(nn.Module):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from book.experiments.faces import Faces, grouped_folds, without_twins
 from book.experiments.harness import Checkpoint, Row, Run, resumed_epochs
 from book.experiments.measures import measure
-from ferlib.data.transforms import Augment, model_input, normalise, to_float, to_rgb
+from ferlib.data.transforms import Augment, model_input, normalize, to_float, to_rgb
 from ferlib.models import FixedResizer, NeuralResizer
 
 NAME = "downsizing"
@@ -118,7 +118,7 @@ def fit(
         net.train()
         for rows in torch.randperm(len(images), generator=draw)[: steps * BATCH].split(BATCH):
             faces = to_float(images[rows])
-            faces = normalise(to_rgb(augment(faces, draw) if augment else faces))
+            faces = normalize(to_rgb(augment(faces, draw) if augment else faces))
             optimizer.zero_grad()
             F.cross_entropy(net(faces), labels[rows]).backward()
             optimizer.step()

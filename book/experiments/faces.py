@@ -17,7 +17,7 @@ import torch
 from book.experiments.twins import ferplus_groups
 from ferlib.data import EMOTIONS_FERPLUS, majority_label
 from ferlib.data.base import FaceDataset
-from ferlib.data.ferplus import open_source
+from ferlib.data.prepare import DATASETS
 
 FOLDERS = ("FER2013Valid", "FER2013Train")  # pilots first
 SPLITS = {"FER2013Valid": "valid", "FER2013Train": "train"}
@@ -75,7 +75,7 @@ def read(folder: Path, fer2013_labels: Path) -> Faces:
         given = {(row["folder"], row["name"]): row["fer2013"] for row in csv.DictReader(file)}
     parts: dict[str, list[np.ndarray]] = {field.name: [] for field in fields(Faces)}
     for name in FOLDERS:
-        source = open_source(folder, SPLITS[name])
+        source = DATASETS["ferplus"].open(folder, SPLITS[name])
         files = [Path(path).name for path in source.names]
         images = np.stack([np.asarray(source.read(i)).reshape(48, 48) for i in range(len(files))])
         votes = np.asarray(source.votes, dtype=np.float32)

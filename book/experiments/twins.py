@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ferlib.data import EMOTIONS_FERPLUS, FaceDataset, Twins, confusion_prior, find_twins, majority_label
-from ferlib.data.ferplus import open_source
-from ferlib.data.sources import SourceDataset
+from ferlib.data.images import SourceDataset
+from ferlib.data.prepare import DATASETS
 from ferlib.data.twins import NEAR
 from ferlib.evaluation import ResultRecord
 from ferlib.evaluation.intervals import Interval, percentiles, wilson_interval
@@ -72,8 +72,7 @@ def checksum(names: Sequence[str], groups: NDArray[np.int64]) -> str:
 
 def every_face(root: Path, split: str) -> SourceDataset:
     """All images of a split, also those whose votes name no expression."""
-    source = open_source(root, split)
-    return SourceDataset(source, torch.arange(len(source)), source.labels, source.votes)
+    return SourceDataset(DATASETS["ferplus"].open(root, split))
 
 
 # ---- which similarity makes a copy ----
@@ -348,7 +347,7 @@ def main() -> None:
 
     start = time.monotonic()
     faces = [every_face(options.data, split) for split in SPLITS]
-    names = [[Path(name).name for name in data.source.names] for data in faces]
+    names = [[Path(name).name for name in data.names] for data in faces]
     flat = [name for split in names for name in split]
     low = find_twins(*faces, threshold=0.5)
     if options.draw:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ferlib.data import FaceDataset
-from ferlib.data.fingerprint import fingerprint
+from ferlib.data.base import fingerprint
 from ferlib.data.transforms import to_float
 from ferlib.evaluation import Interval, mean_class_accuracy, summarize
 from ferlib.models import warp

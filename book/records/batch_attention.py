@@ -30,7 +30,7 @@ from ablation import about, difference, source, versions
 from torch import Tensor, nn
 
 from ferlib.data import open_faces
-from ferlib.data.transforms import normalise, to_float, to_rgb
+from ferlib.data.transforms import normalize, to_float, to_rgb
 from ferlib.evaluation import ResultRecord, summarize
 from ferlib.losses import BatchTransformerLoss
 from ferlib.models import BatchTransformerNetwork, btn_small, class_batch_attention
@@ -95,7 +95,7 @@ def troubled(faces: Faces, trouble: str, seed: int) -> Faces:
 
 def ready(images: Tensor) -> Tensor:
     """Network input at the pyramid's working size, so that it need not resize in each step."""
-    big = F.interpolate(normalise(to_rgb(to_float(images))), size=(56, 56), mode="bilinear", antialias=True)
+    big = F.interpolate(normalize(to_rgb(to_float(images))), size=(56, 56), mode="bilinear", antialias=True)
     return big.contiguous(memory_format=torch.channels_last)
 
 

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import torch
 
-from ferlib.data.ferplus_files import read_fer2013new, read_label_csv
-from ferlib.data.ferplus_layouts import SPLITS, USAGE, microsoft_folder
+from ferlib.data.ferplus import SPLITS, USAGE, microsoft_folder, read_fer2013new, read_label_csv
 from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, confusion_prior, majority_label
 from ferlib.evaluation import ResultRecord
 from ferlib.losses import FERPLUS_PRIOR

@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ferlib.data import SyntheticFaces
-from ferlib.data.transforms import normalise
+from ferlib.data.transforms import normalize
 from ferlib.evaluation import Interval, ResultRecord
 from ferlib.models import MobileFaceNet, PosterV2
 
@@ -124,7 +124,7 @@ def drift(network: MobileFaceNet, batches: list[Tensor], probe: SyntheticFaces, 
     faces = probe.batch(range(len(probe)))
     images, truth = faces["image"].float() / 255, faces["landmarks"] / probe.size
     eyes = (truth[:, 36] - truth[:, 45]).norm(dim=1)
-    maps = network.eval().features(normalise(images))
+    maps = network.eval().features(normalize(images))
 
     def miss(given: Tensor) -> float:
         points = network(given).landmarks
@@ -137,12 +137,12 @@ def drift(network: MobileFaceNet, batches: list[Tensor], probe: SyntheticFaces, 
             if name.endswith("running_mean") and "output_layer" not in name:
                 spread = (start[name.replace("mean", "var")] + EPS).sqrt()
                 moved[name] = ((tensor - start[name]).abs() / spread).mean()
-        now = network.features(normalise(images))
+        now = network.features(normalize(images))
         changes = [float((a - b).norm() / b.norm()) for a, b in zip(now, maps, strict=True)]
         first, *others = moved.values()
         return {
             "step": step, "landmark error, images in [0, 1]": miss(images),
-            "landmark error, images ImageNet-normalised": miss(normalise(images)),
+            "landmark error, images ImageNet-normalised": miss(normalize(images)),
             "first batch norm's means moved, in standard deviations": float(first),
             "the others' means moved, in standard deviations": float(torch.stack(others).mean()),
             "fine maps changed, images ImageNet-normalised": changes[0],
@@ -153,7 +153,7 @@ def drift(network: MobileFaceNet, batches: list[Tensor], probe: SyntheticFaces, 
     for step in range(1, STEPS[-1] + 1):
         network.train()
         batch = batches[(step - 1) % len(batches)]
-        network.features(normalise(batch) if normalised else batch)
+        network.features(normalize(batch) if normalised else batch)
         if step in STEPS:
             curve.append(look(step))
     network.load_state_dict(start)
@@ -186,7 +186,7 @@ def main() -> None:
         command=f"python book/records/{NAME}.py --weights mobilefacenet.safetensors",
     )  # fmt: skip
     large = SyntheticFaces(options.faces, 224, 0, channels=3)
-    images = normalise(large.batch(range(len(large)))["image"].float() / 255)
+    images = normalize(large.batch(range(len(large)))["image"].float() / 255)
     for name, draws in logit_changes(images, landmarks, options.seeds).items():
         changes = [d["change"] for d in draws]
         found = Interval(sum(changes) / len(changes), min(changes), max(changes))

@@ -13,8 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ferlib.data import SyntheticFaces
+from ferlib.data.base import fingerprint
 from ferlib.data.faces import KeptFaces
-from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation import ResultRecord, accuracy_interval, predict
 from ferlib.training import build_criterion, build_model, fit, load_recipe, versions
 

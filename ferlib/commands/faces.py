@@ -6,17 +6,13 @@ import argparse
 import re
 import sys
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import torch
 
-from ferlib.data import AffectNet, DataError, FaceDataset, FERPlus
-from ferlib.data.cache import is_cache, read_manifest
+from ferlib.data import RAFDB, AffectNet, DataError, FaceDataset, FERPlus
 from ferlib.data.faces import SomeFaces, drawn_faces
-from ferlib.data.prepare import DATASETS
-from ferlib.data.rafdb import RAFDB
+from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest
 from ferlib.doctor import look_at_data
 
 KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
@@ -98,7 +94,7 @@ class Faces:
         """A class without a face, or a class too many, is mostly another data set's folder."""
         if self.kind == "ferplus":
             return
-        reader = _reader(self.kind)
+        kind = _kind(self.kind)
         strange = sorted(
             {s.name.split("/")[0] for s in faces.skipped if "its folder is no class" in s.reason}
         )
@@ -114,8 +110,8 @@ class Faces:
             else f"no training face of {lacking[0]!r}"
         )
         raise DataError(
-            f"{self.data}: {what} of {reader.TITLE} ({len(faces.classes)} expressions); is it another "
-            f"data set, or another number of expressions (--dataset, --recipe)? {reader.EXPECTED}"
+            f"{self.data}: {what} of {kind.title} ({len(faces.classes)} expressions); is it another data "
+            f"set, or another number of expressions (--dataset, --recipe)? Expected one of: {kind.expected}"
         )
 
 
@@ -149,23 +145,21 @@ def check_layout(root: Path, kind: str) -> None:
     Shape: a path and a kind in. Raises ``DataError`` that says what is there instead, where the data set
     lies, or which layouts are known.
     """
-    reader = _reader(kind)
-    if root.is_dir() and reader.find_layout(root):
-        return
+    wanted = _kind(kind)
     if root.is_dir():
-        for name, module in DATASETS.items():
-            if import_module(module).find_layout(root):
-                title = import_module(module).TITLE
+        if wanted.find(root)[0]:
+            return
+        for other in DATASETS.values():
+            if other.find(root)[0]:
                 raise DataError(
-                    f"{root} holds {title}, {reader.TITLE} is wanted: give its folder, or a recipe for "
-                    f"{title}, or --dataset {name}"
+                    f"{root} holds {other.title}, {wanted.title} is wanted: give its folder, or a recipe for "
+                    f"{other.title}, or --dataset {other.name}"
                 )
         for inner in sorted(path for path in root.glob("*") if path.is_dir()):
-            if reader.find_layout(inner):
-                raise DataError(f"{root}: {reader.TITLE} lies in {inner}: give that folder")
+            if wanted.find(inner)[0]:
+                raise DataError(f"{root}: {wanted.title} lies in {inner}: give that folder")
     found = look_at_data([root])[0]
-    expected = reader.EXPECTED.removeprefix("Expected one of: ")
-    raise DataError(f"{found.text}. {reader.TITLE}: {expected}; {found.advice}")
+    raise DataError(f"{found.text}. {wanted.title}: {wanted.expected}; {found.advice}")
 
 
 def tell_left_out(faces: FaceDataset, data: str, split: str) -> None:
@@ -187,5 +181,5 @@ def check_classes(found: int, wanted: int, what: str) -> None:
         )
 
 
-def _reader(kind: str) -> ModuleType:
-    return import_module(DATASETS[kind.rstrip("78")])
+def _kind(kind: str) -> Kind:
+    return DATASETS[kind.rstrip("78")]

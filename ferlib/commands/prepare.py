@@ -7,20 +7,25 @@
       --weights DIC_HELEN.pth                  (a network: slow without a GPU)
 
 Stopped in the middle, the same command goes on where it was. Faces that cannot be used are counted, told,
-and listed with their reasons in OUT/skipped.csv.
+and listed with their reasons in OUT/skipped.csv. Copies of a picture within and across splits are counted;
+--twins drop-across leaves those out of the training split that have a copy in another split.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
-from ferlib.data.prepare import DATASETS, prepare
-from ferlib.data.superresolution import METHODS
+from torch import Tensor
+
+from ferlib.data.base import DataError
+from ferlib.data.prepare import DATASETS, METHODS, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``ferlib prepare``. Shape: parser in, nothing out."""
+    """Options of ``ferlib prepare``."""
     parser.add_argument("dataset", choices=list(DATASETS), help="which data set it is")
     parser.add_argument(
         "--source", required=True, metavar="DIR", help="folder as downloaded, in any known layout"
@@ -33,8 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--upscale", type=int, default=1, metavar="N", help="enlarge N times (default 1: not at all)"
     )
-    parser.add_argument("--method", default="bicubic", help=f"{', '.join(METHODS)} (default bicubic)")
+    parser.add_argument("--method", default="bicubic", help=f"{', '.join(METHODS)}, dic (default bicubic)")
     parser.add_argument("--weights", metavar="FILE", help="weights of a learned method (dic: DIC_HELEN.pth)")
+    parser.add_argument(
+        "--twins",
+        choices=("keep", "drop-across"),
+        default="keep",
+        help="drop-across: leave out of train what has a copy, exact or nearly so, in another split",
+    )
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoding threads (default: one per processor)"
     )
@@ -42,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prepare, and print what was done and what was left out. Shape: parsed options -> exit code. Raises
-    DataError.
-    """
+    """Prepare, and print what was done and what was left out."""
     try:
         report = prepare(
             options.dataset,
@@ -53,8 +62,8 @@ def run(options: argparse.Namespace) -> int:
             splits=options.splits,
             size=options.size,
             upscale=options.upscale,
-            method=options.method,
-            weights=options.weights,
+            method=_method(options.method, options.weights),
+            twins=options.twins,
             workers=options.workers,
             progress=not options.quiet,
         )
@@ -63,3 +72,18 @@ def run(options: argparse.Namespace) -> int:
         raise
     print(report)
     return 0
+
+
+def _method(name: str, weights: str | None) -> str | Callable[..., Tensor]:
+    if weights is not None and not Path(weights).is_file():
+        raise DataError("the weights file is not there", weights)
+    if name == "dic":
+        from ferlib.models import dic  # networks are loaded only where they are needed
+
+        try:
+            return dic.upscaler(weights)
+        except ValueError as error:
+            raise DataError(str(error)) from None
+    if weights is not None:
+        raise DataError(f"method {name!r} takes no weights; leave --weights {weights} out")
+    return name

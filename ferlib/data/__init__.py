@@ -1,21 +1,18 @@
-"""Faces with labels: data sets people download, faces the book draws, and the way from files to tensors."""
+"""Faces with labels: data sets people download, faces the book renders, and the way from files to tensors."""
 
-from ferlib.data.affectnet import AffectNet
 from ferlib.data.base import DataError, FaceDataset, identity
 from ferlib.data.faces import open_faces
 from ferlib.data.ferplus import FERPlus
+from ferlib.data.folders import RAFDB, AffectNet
 from ferlib.data.labels import (
     EMOTIONS_AFFECTNET,
     EMOTIONS_FERPLUS,
     EMOTIONS_RAFDB,
     class_mapping,
     confusion_prior,
-    convert_labels,
     majority_label,
-    vote_distribution,
 )
-from ferlib.data.rafdb import RAFDB
-from ferlib.data.superresolution import upscale
+from ferlib.data.prepare import upscale
 from ferlib.data.synthetic import (
     SyntheticFaces,
     named_parameters,
@@ -42,7 +39,6 @@ __all__ = [
     "Twins",
     "class_mapping",
     "confusion_prior",
-    "convert_labels",
     "find_twins",
     "identity",
     "majority_label",
@@ -54,5 +50,4 @@ __all__ = [
     "the_false_friend",
     "the_hard_face",
     "upscale",
-    "vote_distribution",
 ]

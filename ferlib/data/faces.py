@@ -1,4 +1,4 @@
-"""The faces the book runs on: its own, drawn by the renderer, or a reader's FER+."""
+"""The faces the book runs on: its own, made by the renderer, or a reader's FER+."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ import numpy as np
 import torch
 
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.cache import is_cache
-from ferlib.data.ferplus import FERPlus, available_splits
-from ferlib.data.ferplus_layouts import SPLITS
-from ferlib.data.listing import check_root, check_split
-from ferlib.data.prepare import prepare
+from ferlib.data.ferplus import SPLITS, FERPlus
+from ferlib.data.prepare import DATASETS, check_root, check_split, is_cache, prepare
 from ferlib.data.transforms import resize
 
-#: How many faces each split has when the book draws them.
+#: How many faces each split has when the book renders them.
 SYNTHETIC_LENGTHS = {"train": 4096, "valid": 1024, "test": 1024}
 _SEED_STEP = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
 
 
 def cache_root() -> Path:
-    """Where prepared data is kept: ``$FERLIB_CACHE``, or ``~/.cache/ferlib``. Shape: -> path. Chapter 1."""
+    """Where prepared data is kept: ``$FERLIB_CACHE``, or ``~/.cache/ferlib``. Chapter 1."""
     return Path(os.environ.get("FERLIB_CACHE") or Path.home() / ".cache" / "ferlib").expanduser()
 
 
@@ -36,23 +33,18 @@ def open_faces(
     """The faces a chapter works on; which they are is the reader's choice, not the chapter's.
 
     With the environment variable ``FERLIB_DATA`` set to a FER+ folder (any layout) these are real faces,
-    prepared once into ``cache_root()``; otherwise synthetic ones, grey and framed as FER+ frames them,
-    drawn once and then kept in memory.
+    prepared once into ``cache_root()``; otherwise synthetic ones, gray and framed as FER+ frames them,
+    rendered once and then kept in memory. Items are ``dict(image=uint8 (1, size, size), label=int,
+    votes=(8,), name=str, ...)``. Chapter 1; used in all chapters.
 
-    Parameters
-    ----------
-    split: ``"train"``, ``"valid"`` or ``"test"``; each draws from a seed of its own.
-    size: side in pixels; real faces are resized when it is not theirs.
-    length: how many faces; default: all real ones, or 4096 / 1024 / 1024 synthetic ones.
-    seed: which synthetic people, or which random part of the real faces, are taken.
+    Args:
+        split: ``"train"``, ``"valid"`` or ``"test"``; each renders from a seed of its own.
+        size: Side in pixels; real faces are resized when it is not theirs.
+        length: How many faces (default: all real ones, or 4096 / 1024 / 1024 synthetic ones).
+        seed: Which synthetic people, or which random part of the real faces, are taken.
 
-    Shape: items ``dict(image uint8 (1, size, size), label int, votes (8,), path str, ...)``.
-
-    Raises
-    ------
-    DataError: ``FERLIB_DATA`` is no FER+ folder, lacks the split, or has fewer faces than asked for.
-
-    Chapter 1; used in all chapters.
+    Raises:
+        DataError: ``FERLIB_DATA`` is no FER+ folder, lacks the split, or has fewer faces than asked for.
     """
     check_split(split, SPLITS)
     if length is not None and length < 1:
@@ -63,7 +55,7 @@ def open_faces(
     faces: FaceDataset = FERPlus(_prepared(check_root(root)), split)
     if length is not None:
         if length > len(faces):
-            raise DataError(f"{root}: {split} has {len(faces):,} labelled faces, {length:,} were asked for")
+            raise DataError(f"{split} has {len(faces):,} labeled faces, {length:,} were asked for", root)
         order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
         faces = SomeFaces(faces, order[:length].sort().values)
     return faces if size == 48 else ResizedFaces(faces, size)
@@ -72,12 +64,10 @@ def open_faces(
 def drawn_faces(
     split: str = "train", *, size: int = 48, length: int | None = None, seed: int = 0
 ) -> FaceDataset:
-    """Synthetic faces as FER+ shows its own: grey, and framed from brows to chin.
+    """Synthetic faces as FER+ shows its own: gray, and framed from brows to chin.
 
-    Each split has people of its own; they are drawn once and then kept in memory.
-
-    Shape: items as those of :func:`open_faces`; 4096 / 1024 / 1024 of them unless ``length`` says otherwise.
-    Chapter 1.
+    Each split has people of its own; they are rendered once and then kept in memory. There are 4096 / 1024 /
+    1024 of them unless ``length`` says otherwise; for the rest see :func:`open_faces`. Chapter 1.
     """
     from ferlib.data.synthetic import SyntheticFaces  # the renderer is loaded only where it draws
 
@@ -90,14 +80,13 @@ def _prepared(root: Path) -> Path:
     """The prepared form of a FER+ folder, made at the first call."""
     if is_cache(root):
         return root
-    facts: list[Any] = [str(root.resolve())]
     # label files and folders tell by size and time whether the data set was exchanged
-    for path in sorted([*root.glob("*"), *root.glob("*/*"), *root.glob("*/*/label.csv")]):
-        if path.is_dir() or path.suffix == ".csv":
-            facts.append([str(path), path.stat().st_size, path.stat().st_mtime_ns])
+    places = sorted([*root.glob("*"), *root.glob("*/*"), *root.glob("*/*/label.csv")])
+    stats = [(str(p), p.stat()) for p in places if p.is_dir() or p.suffix == ".csv"]
+    facts = [str(root.resolve()), *([name, stat.st_size, stat.st_mtime_ns] for name, stat in stats)]
     key = hashlib.blake2b(json.dumps(facts).encode(), digest_size=6).hexdigest()
-    out = cache_root() / f"ferplus-{key}"
-    if not is_cache(out) or set(available_splits(out)) < set(available_splits(root)):
+    out, find = cache_root() / f"ferplus-{key}", DATASETS["ferplus"].find
+    if not is_cache(out) or find(out)[1].keys() < find(root)[1].keys():
         prepare("ferplus", root, out, progress=False, wait=True)
     return out
 
@@ -105,10 +94,9 @@ def _prepared(root: Path) -> Path:
 class KeptFaces(FaceDataset):
     """Another data set's faces, each read once and then kept in memory.
 
-    They are read in blocks of neighbours, the same blocks whoever is asked for first: drawn faces depend on
-    those drawn with them by a rounding, and a resumed run must see the very pixels of one never stopped.
-
-    Shape: as the data set it wraps; ``batch`` gives image, label and votes, a single item everything it has.
+    They are read in blocks of neighbors, the same blocks whoever is asked for first: synthetic faces depend
+    on those rendered with them by a rounding, and a resumed run must see the very pixels of one never
+    stopped. ``batch`` gives image, label and votes, a single item everything it has.
     """
 
     BLOCK = 64
@@ -138,16 +126,12 @@ class KeptFaces(FaceDataset):
             self._images[rows] = images
             self._have[block] = True
         images = torch.empty(0, dtype=torch.uint8) if self._images is None else self._images[index]
-        batch = {"image": images, "label": self.labels[index]}
-        if self.votes is not None:
-            batch["votes"] = self.votes[index]
-        return batch
+        votes = {} if self.votes is None else {"votes": self.votes[index]}
+        return {"image": images, "label": self.labels[index], **votes}
 
 
 class SomeFaces(FaceDataset):
-    """Chosen rows of a data set, as a data set. Shape: ``rows`` int64 ``(n,)``; items as the data set has
-    them.
-    """
+    """Chosen rows (n,) of a data set, as a data set."""
 
     def __init__(self, faces: FaceDataset, rows: torch.Tensor | np.ndarray | Sequence[int]):
         self.faces, self.rows = faces, torch.as_tensor(rows).long()
@@ -163,9 +147,7 @@ class SomeFaces(FaceDataset):
 
 
 class ResizedFaces(FaceDataset):
-    """A data set at another size, bicubic, antialiased when shrinking. Shape: image uint8 ``(C, size,
-    size)``.
-    """
+    """A data set at another size: images uint8 (C, size, size), bicubic, antialiased when shrinking."""
 
     def __init__(self, faces: FaceDataset, size: int):
         self.faces, self.size = faces, size

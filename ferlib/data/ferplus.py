@@ -1,111 +1,349 @@
-"""FER+: 35,710 grey faces of 48 pixels with the votes of ten annotators each."""
+"""FER+: 35,710 gray faces of 48 pixels with the votes of ten annotators each, in the forms people have it."""
 
 from __future__ import annotations
 
+import csv
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
-from ferlib.data.base import DataError
-from ferlib.data.cache import cached_source, is_cache, read_manifest
-from ferlib.data.ferplus_layouts import (
-    SPLITS,
-    kaggle,
-    kaggle_files,
-    microsoft,
-    microsoft_folder,
-    neural_resizer,
-    neural_resizer_csv,
-)
-from ferlib.data.images import SUFFIXES
-from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, majority_label
-from ferlib.data.listing import Skip, check_root, check_split
-from ferlib.data.sources import Source, SourceDataset, with_size
+from ferlib.data.base import DataError, Skip
+from ferlib.data.folders import AGAIN, Listing, read_table
+from ferlib.data.images import SUFFIXES, Source, SourceDataset
+from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, VOTE_COLUMNS, majority_label
+from ferlib.data.prepare import DATASETS, Kind
 
-TITLE = "FER+"
-EXPECTED = (
-    "Expected one of: Microsoft's folders data/FER2013Train, FER2013Valid, FER2013Test with png files and "
-    "label.csv; Kaggle's fer2013.csv (or icml_face_data.csv) beside fer2013new.csv; the Neural Resizer's "
-    "train/ and test/ beside its label csv; or a folder made by `ferlib prepare ferplus`"
-)
+SPLITS = ("train", "valid", "test")
+FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
+USAGE = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
+# The Neural Resizer's csv calls FER+'s private test images PublicTest, and the public ones PrivateTest.
+USAGE_NEURAL_RESIZER = {"train": "Training", "valid": "PrivateTest", "test": "PublicTest"}
+FIRST_TEST_IMAGE = 32220  # fer0032220.png is the first PrivateTest image in Microsoft's numbering
+KAGGLE_FILES = ("fer2013.csv", "icml_face_data.csv")
+UPSCALED = ("", "_x8_SR", "_x4_SR", "_x2_SR", "_SR")  # what super-resolution tools append to a name
+NO_VOTES = "votes sum to zero"
+_PLACES = ("", "data", "FERPlus", "FERPlus/data", "fer2013", "data/fer2013")
 
 
-def find_layout(root: Path) -> str | None:
-    """Which layout of FER+ lies in a folder: "prepared", "microsoft", "kaggle", "neural-resizer" or None.
+# ---- the label and pixel files ----
 
-    Shape: path -> text or None.
+
+def _votes(cells: Sequence[str]) -> list[float] | str:
+    """Ten votes, or the reason why they cannot be used."""
+    try:
+        votes = [float(cell) for cell in cells]
+    except ValueError:
+        return "votes are not numbers"
+    if not all(0 <= v < float("inf") for v in votes):
+        return "votes are negative or not finite"
+    return votes if sum(votes) > 0 else NO_VOTES
+
+
+def read_label_csv(path: str | Path) -> tuple[list[str], torch.Tensor, list[Skip]]:
+    """Microsoft's ``label.csv``: rows of name, box, ten votes, with no header (one is tolerated). Chapter 1.
+
+    Returns:
+        N names, float32 votes (N, 10), and the rows that were left out with reasons.
+
+    Raises:
+        DataError: The file is missing, empty, or its first row has not 12 columns.
     """
-    if is_cache(root):
-        return "prepared" if read_manifest(root)["dataset"] == "ferplus" else None
-    folders = [f for split in SPLITS if (f := microsoft_folder(root, split))]
+    table = read_table(Path(path))
+    wide = 2 + len(VOTE_COLUMNS)
+    if len(table[0]) != wide:
+        raise DataError(
+            f"the first row has {len(table[0])} columns; expected {wide}: name, box, "
+            f"{', '.join(VOTE_COLUMNS)}. Take label.csv from Microsoft's FERPlus repository",
+            path,
+        )
+    if table[0][2].lower() == "neutral":
+        table = table[1:]
+    names, kept, skipped = [], [], []
+    for row in table:
+        votes = _votes(row[2:]) if len(row) == wide else f"row has not {wide} columns"
+        if isinstance(votes, str):
+            skipped.append(Skip(row[0], votes))
+        else:
+            names.append(row[0])
+            kept.append(votes)
+    return names, torch.tensor(kept).reshape(-1, len(VOTE_COLUMNS)), skipped
+
+
+def read_fer2013new(path: str | Path) -> tuple[list[str], list[str], torch.Tensor]:
+    """Microsoft's ``fer2013new.csv``, row by row as Kaggle's csv has its pictures. Chapter 1.
+
+    Returns:
+        N usages ("Training", "PublicTest", "PrivateTest"), N image names ("" where FER+ removed the picture)
+        and float32 votes (N, 10).
+
+    Raises:
+        DataError: Columns are missing or a row is damaged.
+    """
+    header, *table = read_table(Path(path))
+    expected = ["Usage", "Image name", *VOTE_COLUMNS]
+    if [cell.lower() for cell in header] != [cell.lower() for cell in expected]:
+        raise DataError(f"columns are {', '.join(header)}; expected {', '.join(expected)}", path)
+    for number, row in enumerate(table, start=2):
+        votes = _votes(row[2:]) if len(row) == len(expected) else "short"
+        if isinstance(votes, str) and votes != NO_VOTES:
+            # rows are matched to Kaggle's by position, so one damaged row makes all after it doubtful
+            raise DataError(f"line {number} is damaged ({','.join(row)[:60]}); {AGAIN}", path)
+    votes = torch.tensor([[float(cell) for cell in row[2:]] for row in table])
+    return [row[0] for row in table], [row[1] for row in table], votes
+
+
+def read_pixels(text: str, side: int = 48) -> np.ndarray:
+    """One row of pixels as FER2013's csv holds it: ``side * side`` numbers 0..255 between spaces. Chapter 1.
+
+    Returns:
+        uint8 (1, side, side).
+
+    Raises:
+        DataError: Another count of numbers, something that is no whole number, or a number outside 0..255.
+    """
+    try:
+        values = np.array(text.split(), dtype=np.int64)
+    except (ValueError, OverflowError):
+        raise DataError("the pixels hold something that is no whole number") from None
+    if len(values) != side * side:
+        raise DataError(f"{len(values):,} pixels; expected {side * side:,} ({side} x {side})")
+    if values.min() < 0 or values.max() > 255:
+        raise DataError(f"pixel values from {values.min()} to {values.max()}; expected 0 to 255")
+    return values.astype(np.uint8).reshape(1, side, side)
+
+
+def _load_row(path: Path, starts: Sequence[int], column: int, names: Sequence[str], index: int) -> np.ndarray:
+    """A face of Kaggle's csv, by the byte where its line starts."""
+    try:
+        with path.open("rb") as file:
+            file.seek(starts[index])
+            row = next(csv.reader([file.readline().decode("utf-8")]))
+        return read_pixels(row[column])
+    except IndexError:
+        reason = "the row is cut short"
+    except (DataError, UnicodeDecodeError, csv.Error, OSError) as error:
+        reason = str(error)
+    raise DataError(reason, f"{path} ({names[index]})")
+
+
+def _scan_lines(path: Path) -> tuple[list[str], list[int], list[bytes]]:
+    """The header of a pixel csv, where each further line starts, and the two ends of each."""
+    starts, ends = [], []
+    try:
+        with path.open("rb") as file:
+            header = [cell.strip().strip('"') for cell in file.readline().decode("utf-8-sig").split(",")]
+            place = file.tell()
+            for line in file:
+                if line.strip():
+                    starts.append(place)
+                    ends.append(line[:24] + b" | " + line[-24:])
+                place += len(line)
+    except (UnicodeDecodeError, OSError) as error:
+        raise DataError(f"cannot be read as text in UTF-8 ({error}); {AGAIN}", path) from None
+    return header, starts, ends
+
+
+# ---- the layouts ----
+
+
+def microsoft_folder(root: Path, split: str) -> Path | None:
+    """The folder ``FER2013Train`` (``Valid``, ``Test``) below a root."""
+    places = (root / place / FOLDERS[split] for place in ("data", "", "FERPlus/data", "FERPlus"))
+    return next((folder for folder in places if folder.is_dir()), None)
+
+
+def _first_line(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.readline(500).lower()
+    except OSError:
+        return b""  # a csv that cannot be opened is not the one that is looked for
+
+
+def _look(root: Path) -> tuple[str, dict[str, Any]] | None:
+    folders = {split: f for split in SPLITS if (f := microsoft_folder(root, split))}
     # a clone of Microsoft's repository has label.csv in the folders, but no images
-    if any(entry.name.lower().endswith(SUFFIXES) for folder in folders for entry in os.scandir(folder)):
-        return "microsoft"
-    if neural_resizer_csv(root):
-        return "neural-resizer"
-    if all(kaggle_files(root)):
-        return "kaggle"
-    if folders:
-        return "microsoft"
-    return "kaggle" if kaggle_files(root)[0] else None
+    if any(entry.name.lower().endswith(SUFFIXES) for f in folders.values() for entry in os.scandir(f)):
+        return "microsoft", folders
+    for folder in (root, root / "data"):
+        for path in sorted(folder.glob("*.csv"), key=lambda p: (p.name != "fer2013new_jin2.csv", p.name)):
+            header = _first_line(path)
+            if b"image name" in header and b"emotion" in header:
+                for base in (folder, folder / "data"):
+                    if any((base / split).is_dir() for split in SPLITS):
+                        return "neural-resizer", dict.fromkeys(SPLITS, (path, base))
+    pixels, votes = (
+        next((path for place in _PLACES for name in names if (path := root / place / name).is_file()), None)
+        for names in (KAGGLE_FILES, ("fer2013new.csv",))
+    )
+    if folders and not (pixels and votes):
+        return "microsoft", folders
+    return ("kaggle", dict.fromkeys(SPLITS, (pixels, votes))) if pixels else None
 
 
-def available_splits(root: Path) -> list[str]:
-    """Which of train, valid, test a folder offers. Shape: path -> list of text."""
-    layout = find_layout(root)
-    if layout == "prepared":
-        return list(read_manifest(root)["splits"])
-    if layout == "microsoft":
-        return [split for split in SPLITS if microsoft_folder(root, split)]
-    return [] if layout is None else list(SPLITS)
+def _microsoft(folder: Path, split: str) -> Source:
+    """Microsoft's folders: ``FER2013Train/*.png`` beside ``label.csv``."""
+    names, votes, skipped = read_label_csv(folder / "label.csv")
+    listing = Listing("ferplus", "microsoft", split, folder)
+    for skip in skipped:
+        listing.skip(skip.name, skip.reason)
+    for name, ballot in zip(names, votes.tolist(), strict=True):
+        listing.add(name, ballot)
+    listing.unlisted("no row in label.csv")
+    return listing.source(
+        EMOTIONS_FERPLUS,
+        48,
+        1,
+        f"none of the {len(names):,} images named in label.csv is there. Write them with Microsoft's "
+        "generate_training_data.py, or put Kaggle's fer2013.csv beside fer2013new.csv",
+    )
 
 
-def open_source(root: str | Path, split: str) -> Source:
-    """One split of FER+ in whichever layout the folder has.
+def _kaggle(files: tuple[Path, Path | None], split: str) -> Source:
+    """Kaggle's ``fer2013.csv`` or ``icml_face_data.csv``, with votes from ``fer2013new.csv`` by position."""
+    pixels, new = files
+    if new is None:
+        raise DataError("fer2013new.csv (Microsoft's FERPlus repository) is not beside it", pixels)
+    usage, names, votes = read_fer2013new(new)
+    header, starts, ends = _scan_lines(pixels)
+    if "pixels" not in header or "Usage" not in header:
+        raise DataError(f"columns are {', '.join(header)}; expected emotion, pixels and Usage", pixels)
+    if len(starts) != len(names):
+        raise DataError(
+            f"has {len(starts):,} faces and {new.name} {len(names):,} rows; they must match row by row. Take "
+            "both files whole and unsorted",
+            pixels,
+        )
+    wrong = next((i for i, (u, e) in enumerate(zip(usage, ends, strict=True)) if u.encode() not in e), None)
+    if wrong is not None:
+        raise DataError(
+            f"face {wrong + 1} is not marked {usage[wrong]!r} as {new.name} has it: another order, or a "
+            "damaged line; take both files anew",
+            pixels,
+        )
+    listing, rows = Listing("ferplus", "kaggle", split, None), {}
+    for i in (i for i, u in enumerate(usage) if u == USAGE[split]):
+        if not names[i]:
+            listing.skip(f"row {i + 1}", "no image name in fer2013new.csv (FER+ removed the picture)")
+        elif votes[i].sum() == 0:
+            listing.skip(names[i], NO_VOTES)
+        else:
+            rows.setdefault(names[i], i)
+            listing.add(names[i], votes[i].tolist())
+    source = listing.source(EMOTIONS_FERPLUS, 48, 1, f"{new.name} has no row of usage {USAGE[split]!r}")
+    places = [starts[rows[name]] for name in source.names]
+    source.load = partial(_load_row, pixels, places, header.index("pixels"), source.names)
+    source.files = [pixels]
+    source.notes.append("votes come from fer2013new.csv; label.csv differs for some images")
+    return source
 
-    Shape: path, text -> Source. Raises DataError if no layout is recognised or the split is missing.
+
+def _image_number(name: str) -> int:
+    digits = "".join(c for c in Path(name).stem.split("_")[0] if c.isdigit())
+    return int(digits) if digits else -1
+
+
+def _usage_names(rows: list[list[str]], usage: int, name: int) -> tuple[dict[str, str], str]:
+    """Which Usage name means which split in a Neural Resizer csv, told by the image numbers if they can."""
+    public, private = (
+        [n for row in rows if row[usage] == which and (n := _image_number(row[name])) >= 0]
+        for which in ("PublicTest", "PrivateTest")
+    )
+    # FER2013's order is training, public, private: of two groups the one with the higher numbers is private
+    if public and private and max(public) < min(private) and min(private) >= FIRST_TEST_IMAGE:
+        return USAGE, "its Usage names are Microsoft's"
+    return USAGE_NEURAL_RESIZER, (
+        "the csv's PrivateTest is Microsoft's PublicTest and the other way round; "
+        "'valid' and 'test' mean Microsoft's here"
+    )
+
+
+def _neural_resizer(files: tuple[Path, Path], split: str) -> Source:
+    """The Neural Resizer repository's layout: ``train/``, ``test/`` and a csv of decided labels.
+
+    Its csv exchanges the names PublicTest and PrivateTest against Microsoft's (fer0032223.png is PrivateTest
+    there, PublicTest here); ``split`` always means Microsoft's, so "test" reads the rows marked PublicTest.
+    The file's vote columns are one-hot, so there are labels but no votes. Images may be super-resolved
+    (``..._x8_SR.png``).
     """
-    root = check_root(root)
-    check_split(split, SPLITS)
-    layout = find_layout(root)
-    if layout is None:
-        raise DataError(f"{root}: no FER+ found. {EXPECTED}")
-    if layout == "prepared":
-        return cached_source(root, split, "ferplus")
-    return {"microsoft": microsoft, "kaggle": kaggle, "neural-resizer": neural_resizer}[layout](root, split)
+    path, base = files
+    header, *table = read_table(path)
+    cells = [cell.lower() for cell in header]
+    if "usage" not in cells:
+        raise DataError(f"columns are {', '.join(header)}; expected Usage, Image Name and emotion", path)
+    usage, name, emotion = (cells.index(c) for c in ("usage", "image name", "emotion"))
+    whole = [row for row in table if len(row) == len(header)]
+    meaning, note = _usage_names(whole, usage, name)
+    folder = next((f for s in (split, "train", "test") if (f := base / s).is_dir()), base)
+    listing = Listing("ferplus", "neural-resizer", split, folder)
+    for row in table:
+        if len(row) != len(header):
+            listing.skip(",".join(row)[:40], f"row has not {len(header)} columns")
+        elif row[usage] != meaning[split]:
+            continue
+        elif row[emotion] not in "01234567" or len(row[emotion]) != 1:
+            listing.skip(row[name], "emotion is not one of 0 to 7")
+        else:
+            stem, dot, suffix = row[name].rpartition(".")
+            listing.add(row[name], int(row[emotion]), [f"{stem}{u}{dot}{suffix}" for u in UPSCALED])
+    source = listing.source(
+        EMOTIONS_FERPLUS, 48, 1, f"none of the {split!r} images named in {path.name} is there"
+    )
+    source.notes.append(note)
+    return source
+
+
+def _read(place: Any, layout: str, split: str) -> Source:
+    return {"microsoft": _microsoft, "kaggle": _kaggle, "neural-resizer": _neural_resizer}[layout](
+        place, split
+    )
+
+
+DATASETS["ferplus"] = Kind(
+    "ferplus",
+    "FER+",
+    "Microsoft's folders data/FER2013Train, FER2013Valid, FER2013Test with png files and label.csv; Kaggle's "
+    "fer2013.csv (or icml_face_data.csv) beside fer2013new.csv; the Neural Resizer's train/ and test/ beside "
+    "its label csv; or a folder made by `ferlib prepare ferplus`",
+    SPLITS,
+    _look,
+    _read,
+)
 
 
 class FERPlus(SourceDataset):
-    """FER+ faces of one split, labelled by a named rule.
+    """FER+ faces of one split, labeled by a named rule.
 
-    Reads Microsoft's folders, Kaggle's csv joined with ``fer2013new.csv``, the Neural Resizer's folders,
-    and what ``ferlib prepare ferplus`` makes of any of them (much the fastest). "valid" is FER2013's
-    PublicTest and "test" its PrivateTest in every layout, also in the Neural Resizer's, whose csv
-    exchanges the two names.
-
-    Parameters
-    ----------
-    root: the folder.
-    split: ``"train"``, ``"valid"`` or ``"test"``.
-    labels: ``"majority"`` (after outlier removal: 25,045 / 3,191 faces of label.csv in train / valid),
-    ``"half"`` (at
-        least half of all votes) or ``"votes"`` (every face with a vote for an expression; train on
-        ``vote_distribution(dataset.votes)``); see :func:`ferlib.data.labels.majority_label`.
-    size: side in pixels to resize to; default: as stored, and pictures of another size are refused.
-
-    Attributes: ``classes`` (8 names), ``labels`` int64 ``(N,)``, ``votes`` float32 ``(N, 8)`` (counts for the
-    expressions) and ``all_votes`` ``(N, 10)`` with "unknown" and "not a face" (both None in the Neural
-    Resizer's layout, whose file has none), ``skipped`` (files and rows that cannot be used) and
-    ``unlabelled`` (faces the rule leaves without a label), each a list of :class:`Skip`.
-
-    Shape: items ``dict(image uint8 (1, S, S), label int, votes (8,), path str)``, S = 48 as published.
-
-    Raises
-    ------
-    DataError: unknown layout, split or rule; damaged files, when they are read.
+    Reads Microsoft's folders, Kaggle's csv joined with ``fer2013new.csv``, the Neural Resizer's folders, and
+    what ``ferlib prepare ferplus`` makes of any of them (much the fastest). "valid" is FER2013's PublicTest
+    and "test" its PrivateTest in every layout, also in the Neural Resizer's, whose csv exchanges the two
+    names. Items are ``dict(image=uint8 (1, S, S), label=int, votes=float (8,), name=str)``, S = 48 as
+    published.
 
     Source: Barsoum et al. 2016 (FER+); label rule of the Neural Resizer. Chapter 1.
+
+    Args:
+        root: The folder.
+        split: ``"train"``, ``"valid"`` or ``"test"``.
+        labels: ``"majority"`` (after outlier removal: 25,045 / 3,191 faces of label.csv in train / valid),
+            ``"half"`` (at least half of all votes) or ``"votes"`` (every face with a vote for an expression;
+            train on the votes); see :func:`ferlib.data.majority_label`.
+        size: Side in pixels to resize to (default: as stored, and pictures of another size are refused).
+
+    Attributes:
+        votes: float32 (N, 8), counts for the expressions; None in the Neural Resizer's layout, whose file has
+            none.
+        all_votes: float32 (N, 10), with "unknown" and "not a face".
+        skipped: Files and rows that cannot be used.
+        unlabeled: Faces the rule leaves without a label.
+
+    Raises:
+        DataError: Unknown layout, split or rule; damaged files, when they are read.
     """
 
     def __init__(
@@ -113,22 +351,18 @@ class FERPlus(SourceDataset):
     ):
         if labels not in LABEL_RULES:
             raise DataError(f"label rule {labels!r} is not known; choose one of {', '.join(LABEL_RULES)}")
-        source = with_size(open_source(root, split), size)
-        if source.votes is None:
-            if labels != "majority":
-                raise DataError(
-                    f"{root}: holds decided majority labels, no votes; rule {labels!r} needs votes"
-                )
+        source = DATASETS["ferplus"].open(root, split, size)
+        if source.votes is not None:
+            chosen = majority_label(source.votes, labels, classes=len(EMOTIONS_FERPLUS))
+        elif labels == "majority":
             chosen = source.labels
         else:
-            chosen = majority_label(source.votes, labels, classes=len(EMOTIONS_FERPLUS))
+            raise DataError(f"holds decided majority labels, no votes; rule {labels!r} needs votes", root)
         rows = torch.nonzero(chosen >= 0)[:, 0]
-        votes = None if source.votes is None else source.votes[rows]
-        super().__init__(
-            source, rows, chosen[rows], None if votes is None else votes[:, : len(EMOTIONS_FERPLUS)]
-        )
-        self.all_votes = votes
-        self.unlabelled = [
+        super().__init__(source, rows, chosen[rows])
+        self.all_votes = self.votes
+        self.votes = None if self.votes is None else self.votes[:, : len(EMOTIONS_FERPLUS)]
+        self.unlabeled = [
             Skip(source.names[i], f"votes give no label by rule {labels!r}")
             for i in torch.nonzero(chosen < 0)[:, 0].tolist()
         ]

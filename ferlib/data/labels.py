@@ -46,21 +46,27 @@ def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = 
     With v the votes of one face and V = sum of v over all columns, the last two ("unknown", "not a face")
     included:
 
-    ``"majority"``  outliers first: votes of 0 or 1 become 0, V is summed again; then the top vote, if it is
-        one of the expressions and holds *more than* half of V. Gives the 25,045 training and 3,191
-        validation labels of the Neural Resizer from FER+'s ``label.csv``.
-    ``"half"``  the top vote, if it is one of the expressions and holds *at least* half of V. The rule behind
-        the published prior matrix (25,373 training faces of ``fer2013new.csv``).
-    ``"votes"``  the expression with most votes, however few; the first one on a tie. For training on
-        the votes themselves.
+    ``"majority"``
+        Outliers first: votes of 0 or 1 become 0, V is summed again; then the top vote, if it is one of the
+        expressions and holds *more than* half of V. Gives the 25,045 training and 3,191 validation labels of
+        the Neural Resizer from FER+'s ``label.csv``.
+    ``"half"``
+        The top vote, if it is one of the expressions and holds *at least* half of V. The rule behind the
+        published prior matrix (25,373 training faces of ``fer2013new.csv``).
+    ``"votes"``
+        The expression with most votes, however few; the first one on a tie. For training on the votes
+        themselves.
 
-    Shape: ``votes`` ``(N, 10)`` (FER+'s columns, see ``VOTE_COLUMNS``), ``(N, K)`` (expressions only) or
-    one row; returns int64 ``(N,)``, or a scalar for one row. ``classes``: how many leading columns are
-    expressions (default: 8 of 10 columns, otherwise all).
+    Args:
+        votes: (N, 10) in the order of ``VOTE_COLUMNS``, (N, K) for expressions only, or one row.
+        rule: One of ``LABEL_RULES``.
+        classes: How many leading columns are expressions (default: 8 of 10 columns, otherwise all).
 
-    Raises
-    ------
-    DataError: unknown rule; negative or NaN votes; a wrong shape.
+    Returns:
+        int64 (N,), or a scalar for one row.
+
+    Raises:
+        DataError: Unknown rule; negative or NaN votes; a wrong shape.
 
     Chapter 1.
     """
@@ -81,38 +87,32 @@ def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = 
     return torch.where(enough & (label < classes) & (total > 0), label, -1)
 
 
-def vote_distribution(votes: Any, *, classes: int | None = None) -> torch.Tensor:
-    """Votes as shares of the expressions: p_c = v_c / sum_k v_k over the K expressions; 0 where there is
-    no vote.
-
-    Shape: ``votes`` ``(N, 10)``, ``(N, K)`` or one row; returns float32 ``(N, K)`` (or ``(K,)``) whose
-    rows sum to 1, or to 0 for a face without a vote for any expression. Chapter 1.
-    """
-    votes = _as_votes(votes)
-    votes = votes[..., : _class_count(votes.shape[-1], classes)]
-    return (votes / votes.sum(-1, keepdim=True).clamp_min(1e-12)).float()
-
-
 def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = None) -> torch.Tensor:
-    """How annotators share their votes on the faces of each class: the prior D of the F-PDLS loss.
+    r"""How annotators share their votes on the faces of each class: the prior D of the F-PDLS loss.
 
-        D[y, c] = mean over faces i with label y of v_ic / sum_k v_ik ,   rows scaled to sum to 1
+    .. math:: D_{yc} = \frac{1}{|\{i : y_i = y\}|} \sum_{i : y_i = y} \frac{v_{ic}}{\sum_k v_{ik}}
 
-    (k runs over the expressions.) On the training rows of Microsoft's ``fer2013new.csv`` with the default
-    rule it equals the published constants within 1e-4.
+    k runs over the expressions, and rows are scaled to sum to 1. On the training rows of Microsoft's
+    ``fer2013new.csv`` with the default rule it equals the published constants within 1e-4.
 
-    Shape: ``votes`` ``(N, 10)`` or ``(N, K)``; returns float32 ``(K, K)``; rows: label, columns: vote share.
+    Args:
+        votes: (N, 10) or (N, K).
+        rule: The rule that gives the labels y, see :func:`majority_label`.
+        classes: How many leading columns are expressions.
 
-    Raises
-    ------
-    DataError: a class that no face has, since its row would be made up.
+    Returns:
+        float32 (K, K); rows: label, columns: vote share.
 
-    Source: Neural Resizer, the distribution of the PDLS loss. Chapter 1; used in chapter 3.
+    Raises:
+        DataError: A class that no face has, since its row would be made up.
+
+    Source: Neural Resizer, the distribution of the PDLS loss. Chapters 1 and 3.
     """
     votes = _as_votes(votes)
     classes = _class_count(votes.shape[-1], classes)
     label = majority_label(votes, rule, classes=classes)
-    share = vote_distribution(votes, classes=classes).double()
+    votes = votes[:, :classes]
+    share = votes / votes.sum(1, keepdim=True).clamp_min(1e-12)
     counts = torch.bincount(label[label >= 0], minlength=classes)
     if (counts == 0).any():
         missing = ", ".join(
@@ -128,34 +128,16 @@ def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = Non
 
 
 def class_mapping(source: Sequence[str], target: Sequence[str]) -> torch.Tensor:
-    """Where each class of one data set stands in another: ``target[m[i]] == source[i]``, and -1 where it
-    is missing.
+    """Where each class of one data set stands in another: ``target[m[i]] == source[i]``, or -1.
 
     The inverse direction reorders a matrix of FER+ order for another data set:
-    ``index = class_mapping(EMOTIONS_RAFDB, EMOTIONS_FERPLUS); prior[index][:, index]``.
+    ``index = class_mapping(EMOTIONS_RAFDB, EMOTIONS_FERPLUS); prior[index][:, index]``. Chapter 1.
 
-    Shape: two sequences of K and M names; returns int64 ``(K,)``. Chapter 1.
+    Returns:
+        int64 (K,) for the K names of ``source``.
     """
     for names in (source, target):
         if len(set(names)) != len(names):
             raise DataError(f"class names must differ from each other: {tuple(names)}")
     where = {name: i for i, name in enumerate(target)}
     return torch.tensor([where.get(name, -1) for name in source])
-
-
-def convert_labels(labels: Any, source: Sequence[str], target: Sequence[str]) -> torch.Tensor:
-    """Rewrite labels from one data set's class order into another's; -1 where the other lacks the class.
-
-    Shape: ``labels`` int ``(N,)``, each in ``0 .. len(source)-1`` or -1; returns int64 ``(N,)``.
-
-    Raises
-    ------
-    DataError: a label outside the source's classes.
-
-    Chapter 1.
-    """
-    labels = torch.as_tensor(labels).long()
-    if labels.numel() and (labels.min() < -1 or labels.max() >= len(source)):
-        raise DataError(f"labels run from {labels.min()} to {labels.max()}; expected -1 to {len(source) - 1}")
-    mapping = torch.cat([class_mapping(source, target), torch.tensor([-1])])
-    return mapping[labels]

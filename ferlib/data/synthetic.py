@@ -95,7 +95,7 @@ class SyntheticFaces(FaceDataset):
     Face number ``i`` of a seed is always the same person with the same expression, whatever the length, the
     batch or the size of the picture. An item has ``image`` uint8 ``(C, H, W)``, ``label``, ``votes`` ``(K,)``
     summing to 10, ``landmarks`` ``(68, 2)`` in pixels from the top left corner of the picture in 300-W order,
-    ``action_units`` ``(21,)``, ``path`` and, where asked for, ``masks``. Chapter 1.
+    ``action_units`` ``(21,)``, ``name`` and, where asked for, ``masks``. Chapter 1.
 
     Args:
         length: number of faces.
@@ -217,7 +217,7 @@ class SyntheticFaces(FaceDataset):
             votes=self.votes[indices],
             landmarks=drawn.landmarks,
             action_units=p.action_units,
-            path=[f"synthetic:{self.seed}:{i}" for i in indices],
+            name=[f"synthetic:{self.seed}:{i}" for i in indices],
         )
         return out | {"masks": drawn.masks} if self.masks else out
 
@@ -287,7 +287,7 @@ def _named(name: str, size: int | None, framing: str) -> dict[str, Any]:
         landmarks=drawn.landmarks[0],
         action_units=p.action_units[0],
         masks={key: value[0] for key, value in drawn.masks.items()},
-        path="synthetic:" + name.replace(" ", "-"),
+        name="synthetic:" + name.replace(" ", "-"),
     )
 
 

@@ -1,4 +1,4 @@
-"""From stored pixels to what a network takes: floats, colour, size, and augmentation of whole batches."""
+"""From stored pixels to what a network takes: floats, color, size, and augmentation of whole batches."""
 
 from __future__ import annotations
 
@@ -25,31 +25,33 @@ def _check(images: torch.Tensor, *, floating: bool | None = None) -> torch.Tenso
 
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
-    """Pixels 0..255 as floats in [0, 1].
-
-    Shape: uint8 ``(B, C, H, W)`` -> float32 ``(B, C, H, W)``, C = 1 or 3. Raises DataError for other
-    types. Chapter 1.
-    """
+    """Pixels 0..255 as floats in [0, 1]: uint8 (B, C, H, W) -> float32. Chapter 1."""
     return _check(images, floating=False).float().div_(255)
 
 
 def to_rgb(images: torch.Tensor) -> torch.Tensor:
-    """Grey faces as three equal channels (a view, no copy); colour faces as they are.
-
-    Shape: ``(B, 1, H, W)`` or ``(B, 3, H, W)`` -> ``(B, 3, H, W)``, any type. Chapter 1.
-    """
+    """Gray faces (B, 1, H, W) as three equal channels, a view; color faces as they are. Chapter 1."""
     return _check(images).expand(-1, 3, -1, -1)
 
 
-def normalise(
+def normalize(
     images: torch.Tensor,
     mean: tuple[float, ...] = IMAGENET_MEAN,
     std: tuple[float, ...] = IMAGENET_STD,
 ) -> torch.Tensor:
     """Shift and scale each channel: (x - mean) / std, by default with ImageNet's numbers.
 
-    Shape: float ``(B, C, H, W)`` in [0, 1] -> float ``(B, C', H, W)``; C' is the length of ``mean``, and
-    one grey channel is spread over it. Raises DataError for uint8 pixels. Chapter 1.
+    Args:
+        images: float (B, C, H, W) in [0, 1].
+        mean, std: Numbers of each channel; one gray channel is spread over them.
+
+    Returns:
+        float (B, C', H, W), C' the length of ``mean``.
+
+    Raises:
+        DataError: uint8 pixels.
+
+    Chapter 1.
     """
     _check(images, floating=True)
     mean_, std_ = (
@@ -62,9 +64,18 @@ def resize(images: torch.Tensor, size: int, mode: str = "bicubic") -> torch.Tens
     """Resize to a square by ``"nearest"``, ``"bilinear"`` or ``"bicubic"`` interpolation, antialiased when
     shrinking.
 
-    Shape: ``(B, C, H, W)`` uint8 or float -> ``(B, C, size, size)`` of the same type; results stay in the
-    type's range.
-    Raises DataError for another mode or size < 1. Chapter 1; what interpolation loses: chapter 2.
+    Args:
+        images: uint8 or float (B, C, H, W).
+        size: Pixels.
+        mode: The interpolation.
+
+    Returns:
+        (B, C, size, size) of the same type, in the type's range.
+
+    Raises:
+        DataError: Another mode, or size < 1.
+
+    Chapter 1; what interpolation loses: chapter 2.
     """
     _check(images)
     if mode not in ("nearest", "bilinear", "bicubic") or size < 1:
@@ -81,40 +92,46 @@ def resize(images: torch.Tensor, size: int, mode: str = "bicubic") -> torch.Tens
 
 
 def model_input(images: torch.Tensor, size: int | None = None, mode: str = "bicubic") -> torch.Tensor:
-    """Stored faces as the networks take them: RGB, optionally resized (``mode``), ImageNet-normalised.
+    """Stored faces as the networks take them: RGB, optionally resized (``mode``), ImageNet-normalized.
 
-    Shape: uint8 ``(B, C, H, W)``, C = 1 or 3 -> float32 ``(B, 3, S, S)``, S = ``size`` (default:
-    unchanged). Chapter 1.
+    Args:
+        images: uint8 (B, 1 or 3, H, W).
+        size: Pixels (default: unchanged).
+        mode: The interpolation.
+
+    Returns:
+        float32 (B, 3, size, size).
+
+    Chapter 1.
     """
     images = to_float(images)
-    return normalise(to_rgb(images if size is None else resize(images, size, mode)))
+    return normalize(to_rgb(images if size is None else resize(images, size, mode)))
 
 
 @dataclass(frozen=True)
 class Augment:
-    """Random views of faces: one affine map and one colour jitter per face, whole batches at once.
+    """Random views of faces: one affine map and one color jitter per face, whole batches at once.
 
     The geometry of face i is one affine map (flip, rotation by the sum of both angles, zoom, shift),
     sampled once bilinearly; what falls outside is black. Chained transforms, as in the released Neural
     Resizer code, resample twice (nearest) and cut corners in between; the angles are distributed the same.
     Then brightness, contrast and saturation are each scaled by a factor drawn from [1 - j, 1 + j], in
-    random order per face (contrast around the face's mean luminance; saturation leaves grey faces as they
+    random order per face (contrast around the face's mean luminance; saturation leaves gray faces as they
     are), then a rectangle may be erased.
 
-    Parameters
-    ----------
-    flip: probability of a left-right flip.
-    rotation, second_rotation: degrees; both angles are uniform in +-value, and add up.
-    zoom: (lowest, highest) magnification, uniform.
-    shift: largest shift in each direction, as a share of the side, uniform in +-value.
-    brightness, contrast, saturation: half-width j of the factor's range.
-    erase: probability of erasing one rectangle of ``erase_area`` = (lowest, highest) share of the picture,
-        sides' ratio in [0.3, 3.3].
-    erase_fill: what it is filled with, one grey or three channels' values in [0, 1].
+    Called with float (B, C, H, W) in [0, 1] it gives the same; ``generator``, a ``torch.Generator`` on the
+    CPU, makes the result repeatable. Source: Neural Resizer, utils/dataloaders.py. Chapters 1 and 6.
 
-    Shape: float ``(B, C, H, W)`` in [0, 1] -> the same. ``generator``: a ``torch.Generator`` on the CPU
-    makes the result repeatable. Raises DataError for uint8 input. Source: Neural Resizer,
-    utils/dataloaders.py. Chapters 1 and 6.
+    Attributes:
+        flip: Probability of a left-right flip.
+        rotation, second_rotation: Degrees; both angles are uniform in +-value, and add up.
+        zoom: (lowest, highest) magnification, uniform.
+        shift: Largest shift in each direction, as a share of the side, uniform in +-value.
+        brightness, contrast, saturation: Half-width j of the factor's range.
+        erase: Probability of erasing one rectangle.
+        erase_area: (lowest, highest) share of the picture that it takes; the ratio of its sides is in [0.3,
+        3.3].
+        erase_fill: What it is filled with, one gray or three channels' values in [0, 1].
     """
 
     flip: float = 0.5
@@ -131,32 +148,31 @@ class Augment:
 
     @classmethod
     def neural_resizer(cls) -> Augment:
-        """The Neural Resizer's: flip, rotation +-45, a second +-15 at fixed zoom 1.2, jitter 0.4. Shape:
-        -> Augment.
-        """
+        """The Neural Resizer's: flip, rotation +-45, a second +-15 at fixed zoom 1.2, jitter 0.4."""
         return cls(
             rotation=45, second_rotation=15, zoom=(1.2, 1.2), brightness=0.4, contrast=0.4, saturation=0.4
         )
 
     @classmethod
     def light(cls) -> Augment:
-        """Gentle: flip, rotation +-10, shift 6 %, zoom 0.9-1.1, jitter 0.2, erasing. Shape: -> Augment."""
+        """Gentle: flip, rotation +-10, shift 6 %, zoom 0.9-1.1, jitter 0.2, erasing."""
         return cls(
             rotation=10, zoom=(0.9, 1.1), shift=0.06, brightness=0.2, contrast=0.2, saturation=0.2, erase=0.25
         )
 
     @classmethod
     def flip_erase(cls) -> Augment:
-        """POSTER V2's: flip, and half of the faces lose 2-10 % to the mean colour. Shape: -> Augment."""
+        """POSTER V2's: flip, and half of the faces lose 2-10 % to the mean color."""
         return cls(erase=0.5, erase_area=(0.02, 0.1), erase_fill=IMAGENET_MEAN)
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
         """Draw the parameters of ``count`` faces.
 
-        Shape: returns tensors of length N = count: ``flip`` (N,) bool, ``angle`` (N,) degrees
-        counter-clockwise, ``zoom`` (N,), ``shift`` (N, 2) as shares of the side (right, down), ``factors``
-        (N, 3) for brightness, contrast, saturation, ``order`` (N, 3) in which they act, ``erase`` (N, 4)
-        as (top, left, bottom, right) shares of the side (all 0: nothing).
+        Returns:
+            Tensors of length N = count: ``flip`` (N,) bool, ``angle`` (N,) degrees counter-clockwise,
+            ``zoom`` (N,), ``shift`` (N, 2) as shares of the side (right, down), ``factors`` (N, 3) for
+            brightness, contrast, saturation, ``order`` (N, 3) in which they act, ``erase`` (N, 4) as (top,
+            left, bottom, right) shares of the side (all 0: nothing).
         """
         u = torch.rand(count, 16, generator=generator)
         s = 2 * u - 1
@@ -177,9 +193,7 @@ class Augment:
         }
 
     def apply(self, images: torch.Tensor, parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-        """Transform faces with given parameters (see :meth:`sample`). Shape: float ``(B, C, H, W)`` -> the
-        same.
-        """
+        """Transform float faces (B, C, H, W) with given parameters (see :meth:`sample`)."""
         _check(images, floating=True)
         p = {key: value.to(images.device) for key, value in parameters.items()}
         moved = [parameters["angle"], parameters["shift"].flatten(), parameters["zoom"] - 1]
@@ -230,14 +244,14 @@ def _jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) ->
     images = images.clone()
     for step in range(3):
         kind = order[:, step]
-        for k in range(2 if images.shape[1] == 1 else 3):  # saturation does nothing to grey
+        for k in range(2 if images.shape[1] == 1 else 3):  # saturation does nothing to gray
             rows = torch.nonzero(kind == k)[:, 0]
             if len(rows) == 0:
                 continue
             x, factor = images[rows], f[rows, k]
             if k == 0:
                 x = x * factor
-            else:  # blend with the mean luminance (contrast) or with the grey picture (saturation)
+            else:  # blend with the mean luminance (contrast) or with the gray picture (saturation)
                 base = _luma(x)
                 base = base.mean((1, 2, 3), keepdim=True) if k == 1 else base
                 x = base + factor * (x - base)
@@ -253,7 +267,7 @@ def _erase(
     x = (torch.arange(width, device=images.device) + 0.5) / width
     top, left, bottom, right = boxes[:, :, None].unbind(1)
     inside = ((y >= top) & (y < bottom))[:, None, :, None] & ((x >= left) & (x < right))[:, None, None, :]
-    colour = torch.tensor(fill, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
-    if len(colour) > images.shape[1]:
-        colour = colour.mean(0)  # a grey face has no colour to lose
-    return torch.where(inside, colour, images)
+    color = torch.tensor(fill, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)
+    if len(color) > images.shape[1]:
+        color = color.mean(0)  # a gray face has no color to lose
+    return torch.where(inside, color, images)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -82,6 +82,26 @@ class Twins:
             return torch.bincount(own)[own] > 1
         return torch.isin(own, self.groups[other])
 
+    def counts(self, names: Sequence[str]) -> dict[str, dict[str, int]]:
+        """How many faces of each data set have a copy in each, where there are any.
+
+        Args:
+            names: What the data sets are called, such as "train" and "valid".
+        """
+        return {
+            one: found
+            for i, one in enumerate(names)
+            if (found := {two: n for j, two in enumerate(names) if (n := int(self.has_twin(i, j).sum()))})
+        }
+
+
+def told(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Counts of copies as lines: "valid: 52 with one in valid and 271 with one in train"."""
+    return [
+        f"{one}: {' and '.join(f'{n:,} with one in {two}' for two, n in found.items())}"
+        for one, found in counts.items()
+    ] or ["none"]
+
 
 def find_twins(*datasets: FaceDataset, near: bool = True, threshold: float = NEAR) -> Twins:
     r"""Find the copies of pictures within and across data sets.
@@ -122,9 +142,10 @@ def find_twins(*datasets: FaceDataset, near: bool = True, threshold: float = NEA
     place = [(d, i) for d, dataset in enumerate(datasets) for i in range(len(dataset))]
     first: list[int] = []  # of each face, the first one with its pixels
     known: dict[bytes, int] = {}
-    small = np.empty((len(place), SIDE, SIDE), np.uint8)
+    small = np.empty((len(place) if near else 0, SIDE, SIDE), np.uint8)
     for start, images in _blocks(datasets):
-        small[start : start + len(images)] = _gray(images).numpy()
+        if near:
+            small[start : start + len(images)] = _gray(images).numpy()
         shape = str(tuple(images.shape[1:])).encode()
         for image in images.contiguous().numpy():
             code = hashlib.blake2b(image, digest_size=16, key=shape).digest()

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
+from ferlib.data.images import SourceDataset
 from ferlib.data.synthetic import SyntheticFaces
 from ferlib.data.transforms import resize
 from ferlib.evaluation.evaluate import PREDICT, about_model, device_name, predict
@@ -310,9 +311,8 @@ def face_names(faces: FaceDataset) -> list[str]:
     Raises:
         DataError: They have none, because they are synthetic.
     """
-    source = getattr(faces, "source", None)
-    if source is not None and hasattr(faces, "rows"):
-        return [source.names[row] for row in torch.as_tensor(faces.rows).tolist()]
+    if isinstance(faces, SourceDataset):
+        return faces.names
     inner = getattr(faces, "faces", None)
     if not isinstance(inner, FaceDataset):
         raise DataError(f"{type(faces).__name__}: its faces are not files, so no list can name them")

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 import ferlib
-from ferlib.data.base import FaceDataset
-from ferlib.data.fingerprint import fingerprint
+from ferlib.data.base import FaceDataset, fingerprint
 from ferlib.evaluation.intervals import Interval
 from ferlib.training.environment import commit
 from ferlib.training.files import write_text

@@ -115,7 +115,7 @@ class DICUpscaler:
     One face at a time, so that the memory does not depend on the batch and a face not on its neighbours.
 
     Shape: uint8 ``(B, 1 or 3, H, W)`` in, uint8 ``(B, 3, 8 H, 8 W)`` out. ``scales``, ``channels`` and
-    ``at_once`` tell ``ferlib.data.superresolution`` what it can do. Raises: ``ValueError`` for another scale
+    ``at_once`` tell ``ferlib.data.prepare`` what it can do. Raises: ``ValueError`` for another scale
     or sides that are no multiples of 8. Chapter 2.
     """
 
@@ -123,7 +123,8 @@ class DICUpscaler:
     channels = 3
     at_once = 1
 
-    def __init__(self, network: DIC, device: str | torch.device | None = None) -> None:
+    def __init__(self, network: DIC, device: str | torch.device | None = None, name: str = "dic") -> None:
+        self.name = name
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         # channels last: a transposed convolution of 48 maps is four times faster on a CPU
         network = network.to(self.device, memory_format=torch.channels_last)
@@ -158,7 +159,7 @@ def upscaler(weights: str | Path | None) -> Callable[[Tensor, int], Tensor]:
         )
     network = DIC()
     network.load_state_dict(from_official(read_official(weights), "dic"))
-    return DICUpscaler(network)
+    return DICUpscaler(network, name=f"dic, {Path(weights).name}")
 
 
 BLOCK_NAMES = {

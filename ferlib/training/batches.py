@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ferlib.data.base import DataError, FaceDataset, identity
-from ferlib.data.transforms import normalise, resize, to_float, to_rgb
+from ferlib.data.transforms import normalize, resize, to_float, to_rgb
 from ferlib.training.build import build_augment
 from ferlib.training.device import memory_format
 from ferlib.training.recipes import Recipe
@@ -189,8 +189,8 @@ class Batches:
             drawn = self.augment.sample(index.count, torch.Generator().manual_seed(index.seed))
             own = torch.tensor(kept) + index.first
             images = self.augment.apply(images, {key: value[own] for key, value in drawn.items()})
-        images = normalise(to_rgb(images)).contiguous(memory_format=memory_format(self.recipe))
-        names = found.get("path") or [f"face {index.rows[place]}" for place in kept]
+        images = normalize(to_rgb(images)).contiguous(memory_format=memory_format(self.recipe))
+        names = found.get("name") or [f"face {index.rows[place]}" for place in kept]
         return Batch(images, self._target(found), list(map(str, names)), list(lost.values()), problem)
 
     def _target(self, found: dict[str, Any]) -> Tensor:

@@ -18,8 +18,7 @@ import torch
 from lightning_fabric import Fabric
 
 import ferlib
-from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.fingerprint import fingerprint
+from ferlib.data.base import DataError, FaceDataset, fingerprint
 
 _ALL, _SAMPLE = 50_000, 1024  # larger data sets are told apart by a sample of their images
 
