@@ -50,7 +50,10 @@ def open_cache() -> JupyterCacheAbstract:
 def _common_key() -> str:
     """A digest of what every chapter depends on besides its own cells and the results they name."""
     digest = hashlib.sha256()
-    sources = [p for p in (ROOT / "ferlib").rglob("*") if p.is_file() and "__pycache__" not in p.parts]
+    folders = (ROOT / "ferlib", ROOT / "book" / "figures")  # chapter 9 draws with the latter
+    sources = [
+        p for folder in folders for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts
+    ]
     for path in sorted(sources):
         digest.update(path.relative_to(ROOT).as_posix().encode())
         digest.update(path.read_bytes())

@@ -89,9 +89,8 @@ def small_networks(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
         with torch.no_grad(), explain.AttentionRecorder(model) as recorder:
             probabilities = model(inputs).softmax(1)
         names = [f"layer {n + 1}" for n in range(len(recorder.records))]
-        rolled = dict(zip(names, explain.rollout_layers(recorder.records), strict=True))
-        if title == "Swin":  # a page of 600 kB holds the last one
-            rolled = {names[-1]: rolled[names[-1]]}
+        kept = names[-1:] if title == "Swin" else names  # a page of 600 kB holds the last one
+        rolled = {name: rolled_up_to(recorder.records[: names.index(name) + 1]) for name in kept}
         attention = TokenAttention.of(recorder.records, names, rollout=rolled, grid=7)
         record.extra[title] = {
             "attention": attention.packed,
@@ -102,6 +101,12 @@ def small_networks(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
             "straightened by": straightened(model, inputs),
         }
     return record
+
+
+def rolled_up_to(records: list[explain.Attention]) -> Tensor:
+    """What each token of the last layer is made of, in tokens of the first: (F, N last, N first)."""
+    every = torch.eye(records[-1].layout.tokens)
+    return explain.rollout_rows(records, every.expand(len(records[-1].on_grid()), -1, -1))
 
 
 def beside_the_mouth(attention: explain.Attention) -> Tensor:

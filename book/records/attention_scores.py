@@ -19,6 +19,7 @@ from pathlib import Path
 
 import attention_models
 import torch
+from perturbation import deletion_insertion
 from torch import Tensor, nn
 
 from ferlib import data, explain
@@ -183,7 +184,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         for number, cover in enumerate(COVERS):
             put(f"occluder auc, {cover}", hidden["auc"][covered["kind"] == number])
         pictures = data.model_input(images[some], size=size)
-        curves = explain.deletion_insertion(model, pictures, heat[some], labels[some], steps=STEPS)
+        curves = deletion_insertion(model, pictures, heat[some], labels[some], steps=STEPS)
         put("deletion", curves["deletion"])
         put("insertion", curves["insertion"])
         if method in explain.METHODS:

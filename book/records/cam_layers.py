@@ -21,6 +21,7 @@ from pathlib import Path
 
 import attention_models
 import torch
+from perturbation import deletion_insertion
 from torch import Tensor, nn
 
 from ferlib import data, explain
@@ -88,7 +89,7 @@ def measure(
             options = dict(method=method, reshape=reshape)
             maps = explain.grad_cam(model, inputs, labels, layer=layer, **options)
             found = explain.attention_score(maps, truth)
-            found |= explain.deletion_insertion(model, inputs[:some], maps[:some], labels[:some], steps=8)
+            found |= deletion_insertion(model, inputs[:some], maps[:some], labels[:some], steps=8)
             others = explain.grad_cam(fresh, inputs[:some], labels[:some], layer=random[name][0], **options)
             found["likeness to random weights"] = explain.rank_correlation(maps[:some], others)
             scores[name, method] = found
@@ -135,7 +136,7 @@ def main() -> None:
         fresh = attention_models.build(recipe.replace(seed=5)).eval()
         inputs = data.model_input(images, size=recipe.image_size or 48)
         with torch.no_grad():
-            right = (explain.answer(model, inputs).argmax(1) == labels).float()
+            right = (explain.output_logits(model, inputs).argmax(1) == labels).float()
         print(name, f"accuracy {right.mean():.3f}", flush=True)
         note(record, name, measure(model, fresh, inputs, labels, truth, options.some))
         record.extra[name] = {

@@ -1,15 +1,35 @@
-"""Grad-CAM: which places of a feature map speak for a class, by the grad-cam package."""
+"""Maps of a network, by name: Grad-CAM and its kin by the grad-cam package, attention, rollout, gradients.
+
+Which layer Grad-CAM reads, and how its output becomes a picture, no package knows for these networks; that,
+and the way back through a spatial transformer, is done here. Chapter 8.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import pytorch_grad_cam
 import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ferlib.explain.answer import answer, chosen, undisturbed
-from ferlib.explain.picture import unwarp
-from ferlib.explain.target import Reshape, target_layer
+from ferlib.explain.recorder import AttentionRecorder, output_logits, undisturbed
+from ferlib.explain.rollout import (
+    chain,
+    check_classes,
+    gradient_rollout,
+    output_rows,
+    pull,
+    rollout_rows,
+)
+from ferlib.models.modes import evaluating
+from ferlib.models.resized_transformer import ResizedTransformer
+from ferlib.models.spatial_transformer import SpatialTransformer, warp
+from ferlib.models.token_transformer import TokenTransformer
+
+Reshape = Callable[[Tensor], Tensor]
 
 CAMS = {
     "grad-cam": pytorch_grad_cam.GradCAM,
@@ -18,6 +38,116 @@ CAMS = {
     "layer-cam": pytorch_grad_cam.LayerCAM,
     "eigen-cam": pytorch_grad_cam.EigenCAM,
 }
+#: Methods of :func:`attention_map`, and what each shows.
+METHODS = {
+    "attention-last": "the last layer: what the class token (else the mean place) attends to",
+    "rollout": "attention through all layers, half of each step the shortcut",
+    "gradient-rollout": "attention through all layers, where more of it raises the class's score",
+    "grad-cam": "feature maps weighted by their mean gradient",
+    "grad-cam++": "feature maps weighted by their positive gradients",
+    "hires-cam": "feature maps times gradient, place by place",
+    "layer-cam": "feature maps times positive gradient, place by place",
+    "eigen-cam": "the first principal component of the feature maps, the same for every class",
+    "gradient": "how much the class's score changes with each pixel",
+}
+#: Maps that do not depend on the network: what a method has to beat.
+BASELINES = {
+    "edges": "where the picture changes from pixel to pixel (Sobel)",
+    "centre": "a blob in the middle of the picture",
+    "noise": "random numbers, always the same",
+}
+
+
+def attention_map(
+    model: nn.Module,
+    images: Tensor,
+    classes: Tensor | None = None,
+    method: str = "rollout",
+    *,
+    output: str = "vit",
+) -> Tensor:
+    """A map by its name, for any network of this book and any picture.
+
+    Of timm's ViT, DeiT and Swin, alone or behind a resizer, of POSTER V2 and the Batch Transformer Network
+    every method returns a map; of a network without attention, the last six do. Rollouts of the Batch
+    Transformer Network and POSTER V2 follow its transformer, whose tokens are three levels of 7 x 7 places;
+    those of a resized transformer are brought back through its spatial transformer.
+
+    Args:
+        model: A classifier; afterwards it is as before.
+        images: (B, 3, H, W).
+        classes: (B,); None takes the predicted class. Attention itself, rollout and eigen-cam return the same
+            map for all classes.
+        method: A key of ``METHODS``, or of ``BASELINES``.
+        output: Of a Batch Transformer Network, as in :func:`output_logits`.
+
+    Returns:
+        (B, H, W), each map stretched to [0, 1] (a constant one is 0 everywhere).
+
+    Raises:
+        ValueError: The method is unknown, or the network has no such map.
+    """
+    if method in BASELINES:
+        return stretch(_baseline(images, method))
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}, expected one of {', '.join((*METHODS, *BASELINES))}")
+    if method in CAMS:
+        return stretch(grad_cam(model, images, classes, method=method, output=output))
+    if method == "gradient":
+        return stretch(_input_gradient(model, images, classes, output))
+    read = _readout(model)
+    if method == "gradient-rollout":
+        maps = gradient_rollout(model, images, classes, output=output, read=read)
+    else:
+        maps = _attended(model, images, method, output, read)
+    return stretch(unwarp(model, images, enlarge(maps.float(), tuple(images.shape[2:]))))
+
+
+def _readout(model: nn.Module) -> str | None:
+    """Which tokens a timm transformer reads, as :func:`output_rows` names them; None for other networks."""
+    for module in model.modules():
+        if hasattr(module, "patch_embed") and hasattr(module, "global_pool"):
+            if hasattr(module, "head_dist"):
+                return "prefix"
+            return {"token": "token", "avg": "mean", "avgmax": "mean", "max": "mean"}.get(module.global_pool)
+    return None
+
+
+def _attended(model: nn.Module, images: Tensor, method: str, output: str, read: str | None) -> Tensor:
+    """Attention of the last layer, or rollout: (B, rows, columns)."""
+    with undisturbed(model), torch.no_grad(), AttentionRecorder(model, heads="mean") as recorder:
+        output_logits(model, images, output)
+    records, start = chain(recorder.records), output_rows(recorder.records, read)
+    if method == "rollout":
+        return records[0].layout.pictures(rollout_rows(records, start)[:, 0])
+    last = records[-1]
+    return last.layout.pictures(pull(start, last.weights.mean(1), last.layout)[:, 0])
+
+
+def _input_gradient(model: nn.Module, images: Tensor, classes: Tensor | None, output: str) -> Tensor:
+    r""":math:`M(p) = \max_k \lvert \partial z_c / \partial x_k(p) \rvert` over the colors k: (B, H, W).
+
+    Source: Simonyan et al. 2014.
+    """
+    with undisturbed(model), torch.enable_grad():
+        pixels = images.detach().clone().requires_grad_()
+        logits = output_logits(model, pixels, output)
+        score = logits.gather(1, check_classes(logits, classes)[:, None]).sum()
+        return torch.autograd.grad(score, pixels)[0].abs().amax(1)
+
+
+def _baseline(images: Tensor, name: str) -> Tensor:
+    batch, _, height, width = images.shape
+    if name == "noise":
+        draw = torch.Generator().manual_seed(0)
+        return torch.rand(batch, height, width, generator=draw).to(images.device)
+    if name == "centre":
+        y = torch.linspace(-1, 1, height, device=images.device)
+        x = torch.linspace(-1, 1, width, device=images.device)
+        return torch.exp(-2 * (y[:, None] ** 2 + x[None] ** 2)).expand(batch, -1, -1)
+    gray = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
+    sobel = gray.new_tensor([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
+    return F.conv2d(gray, torch.stack([sobel, sobel.T])[:, None]).square().sum(1).sqrt()
 
 
 def grad_cam(
@@ -30,24 +160,28 @@ def grad_cam(
     reshape: Reshape | None = None,
     output: str = "vit",
 ) -> Tensor:
-    r"""Where a class is read from: the feature maps of a layer, weighted by what they do for that class.
+    r"""Where a class is read from: the feature maps of a layer, weighted by their effect on that class.
 
     .. math:: M(p) = \max\Bigl(0, \sum_k \bar g_k F_k(p)\Bigr), \qquad
               \bar g_k = \tfrac{1}{|P|} \sum_{p \in P} \partial z_c / \partial F_k(p)
 
-    Parameters
-    ----------
-    model: a classifier; its weights, gradients, modes and hooks are afterwards as before.
-    classes: the class to ask about for each image; None asks about the predicted one.
-    layer: the module whose output is the feature map; None takes ``target_layer(model, images)``.
-    method: "grad-cam", "grad-cam++", "hires-cam", "layer-cam" or "eigen-cam" (which asks no class).
-    reshape: brings the layer's output to (B, channels, h, w) where it is not (see ``tokens_to_map``).
-    output: which answer of a Batch Transformer Network is explained; "vit" looks at each image alone.
+    Source: Selvaraju et al. 2017, equations 1 and 2. Chapter 8.
 
-    Shape: images (B, 3, H, W), classes (B,) -> (B, H, W) in [0, 1], in the picture's own pixels, each map
-    stretched between its least and greatest value. Raises ``ValueError`` for an unknown method, for classes
-    that the network does not have, and for a layer whose output is no picture.
-    Selvaraju et al. 2017, equations 1 and 2. Chapter 8.
+    Args:
+        model: A classifier; its weights, gradients, modes and hooks are afterwards as before.
+        images: (B, 3, H, W).
+        classes: (B,); None takes the predicted class.
+        layer: The module whose output is the feature map; None takes ``target_layer(model, images)``.
+        method: "grad-cam", "grad-cam++", "hires-cam", "layer-cam" or "eigen-cam" (the same for all classes).
+        reshape: Brings the layer's output to (B, channels, h, w) where it is not (see ``tokens_to_map``).
+        output: Of a Batch Transformer Network, as in :func:`output_logits`.
+
+    Returns:
+        (B, H, W), each map stretched between its least and greatest value to [0, 1].
+
+    Raises:
+        ValueError: The method is unknown, the network does not have the classes, or the layer's output is no
+            picture or has no influence on the score.
     """
     if method not in CAMS:
         raise ValueError(f"method is {method!r}, expected one of {', '.join(CAMS)}")
@@ -62,14 +196,19 @@ def grad_cam(
         seen.append(maps)
         if maps.ndim != 4:
             raise ValueError(
-                f"the layer gives {tuple(maps.shape)}, not (B, channels, h, w): give a reshape=, such as "
+                f"the layer outputs {tuple(maps.shape)}, not (B, channels, h, w): give a reshape=, such as "
                 "tokens_to_map(1) or channels_last_to_map"
             )
         return maps
 
     with undisturbed(model), torch.enable_grad():
-        targets = _targets(model, images, classes, output)
-        cam = CAMS[method](_Answer(model, output), [layer], reshape_transform=picture)
+        targets = None
+        if classes is not None:
+            with torch.no_grad():
+                first = output_logits(model, images[:1], output)
+            checked = check_classes(first.expand(len(images), -1), classes)
+            targets = [ClassifierOutputTarget(int(c)) for c in checked]
+        cam = CAMS[method](_OneOutput(model, output), [layer], reshape_transform=picture)
         try:
             maps = cam(input_tensor=images.detach().clone().requires_grad_(), targets=targets)
         except (AttributeError, TypeError, IndexError) as error:
@@ -84,36 +223,153 @@ def grad_cam(
     return unwarp(model, images, found, layer)
 
 
-def input_gradient(
-    model: nn.Module, images: Tensor, classes: Tensor | None = None, *, output: str = "vit"
-) -> Tensor:
-    r"""How much the score of a class moves with each pixel.
-
-    .. math:: M(p) = \max_{k} \lvert \partial z_c / \partial x_k(p) \rvert \quad (k\text{: colour})
-
-    Shape: images (B, 3, H, W), classes (B,) -> (B, H, W), not negative. Simonyan et al. 2014. Chapter 8.
-    """
-    with undisturbed(model), torch.enable_grad():
-        pixels = images.detach().clone().requires_grad_()
-        scores = answer(model, pixels, output)
-        score = scores.gather(1, chosen(scores, classes)[:, None]).sum()
-        return torch.autograd.grad(score, pixels)[0].abs().amax(1)
-
-
-def _targets(model: nn.Module, images: Tensor, classes: Tensor | None, output: str) -> list | None:
-    if classes is None:
-        return None
-    with torch.no_grad():
-        count = answer(model, images[:1], output)
-    return [ClassifierOutputTarget(int(c)) for c in chosen(count.expand(len(images), -1), classes)]
-
-
-class _Answer(nn.Module):
-    """One tensor of logits out of a network that may have several answers."""
+class _OneOutput(nn.Module):
+    """A network of which one output is taken: (B, 3, H, W) -> (B, C)."""
 
     def __init__(self, model: nn.Module, output: str) -> None:
         super().__init__()
         self.model, self.output = model, output
 
     def forward(self, images: Tensor) -> Tensor:
-        return answer(self.model, images, self.output)
+        return output_logits(self.model, images, self.output)
+
+
+class TargetLayer(NamedTuple):
+    """A layer whose output is a feature map, the reshape that makes it (B, channels, h, w) (None where it has
+    that shape), and its name.
+    """
+
+    layer: nn.Module
+    reshape: Reshape | None
+    name: str
+
+
+def target_layer(model: nn.Module, images: Tensor) -> TargetLayer:
+    """The layer that the Grad-CAM family should read, for the networks of this book and for others.
+
+    * timm's ViT and DeiT: ``norm1`` of the last block. Behind the last attention only the class token is
+      read, so that later outputs have no gradient at the other places.
+    * timm's Swin: ``norm2`` of the last block, behind the last attention, where places are no longer mixed.
+      Beware: ``norm1`` outputs (B, h, w, channels) there, ``norm2`` (B, h * w, channels). In version 2 both
+      norms stand inside their branches, and the block's output is taken. Which of ``norm1``, ``norm2`` and
+      the output finds the true region best was measured: ``book/results/cam_layers.json``.
+    * the Batch Transformer Network and POSTER V2: ``norm1`` of the transformer's last block, where all three
+      levels still stand beside each other; their channels are stacked.
+    * a network of convolutions: the last module whose output is a picture, (B, channels, h, w) with h, w > 1,
+      of images (B, 3, H, W).
+
+    Raises:
+        ValueError: There is none: give a layer and a reshape yourself.
+    """
+    names = {module: name for name, module in model.named_modules()}
+    for module in names:
+        if isinstance(module, TokenTransformer):
+            layer = module.blocks[-1].norm1
+            tokens = module.pos_embed.shape[1] - 1
+            levels = 3 if tokens % 3 == 0 and round((tokens // 3) ** 0.5) ** 2 == tokens // 3 else 1
+            return TargetLayer(layer, tokens_to_map(1, levels=levels), names[layer])
+        if hasattr(module, "patch_embed") and hasattr(module, "blocks"):  # timm's ViT
+            layer = module.blocks[-1].norm1
+            prefix = int(getattr(module, "num_prefix_tokens", 1))
+            return TargetLayer(layer, tokens_to_map(prefix), names[layer])
+        if hasattr(module, "patch_embed") and hasattr(module, "layers"):  # timm's Swin
+            block = module.layers[-1].blocks[-1]
+            if hasattr(block.attn, "logit_scale"):  # version 2
+                return TargetLayer(block, channels_last_to_map, names[block])
+            grid = tuple(block.input_resolution)
+            return TargetLayer(block.norm2, tokens_to_map(0, grid=grid), names[block.norm2])
+    layer = _last_picture(model, images)
+    return TargetLayer(layer, None, names[layer])
+
+
+def _last_picture(model: nn.Module, images: Tensor) -> nn.Module:
+    found: list[nn.Module] = []
+
+    def note(module: nn.Module, _: tuple, output: object) -> None:
+        picture = isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1
+        if picture and any(isinstance(part, nn.Conv2d) for part in module.modules()):
+            found.append(module)
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    try:
+        with evaluating(model), torch.no_grad():
+            model(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        raise ValueError(
+            f"{type(model).__name__} has no convolutional feature map: give layer= and a reshape= that makes "
+            "its output (B, channels, h, w), such as tokens_to_map(1)"
+        )
+    return found[-1]
+
+
+def tokens_to_map(prefix: int = 1, *, levels: int = 1, grid: tuple[int, int] | None = None) -> Reshape:
+    """A reshape for vision transformers: tokens without the first ``prefix`` on their grid.
+
+    ``levels`` grids one after the other are laid on top of each other, each with channels of its own.
+    ``grid``: rows and columns; None takes a square one.
+
+    Returns:
+        A function (B, prefix + levels * h * w, channels) -> (B, levels * channels, h, w); it raises
+        ``ValueError`` for tokens that do not fill the grid.
+    """
+
+    def reshape(tokens: Tensor) -> Tensor:
+        places = tokens.shape[1] - prefix
+        side = round((places / levels) ** 0.5)
+        rows, columns = grid or (side, side)
+        if levels * rows * columns != places:
+            raise ValueError(
+                f"{places} tokens after the first {prefix} do not fill {levels} grid(s) of {rows} x {columns}"
+            )
+        split = tokens[:, prefix:].unflatten(1, (levels, rows, columns))  # (B, levels, h, w, channels)
+        return split.permute(0, 1, 4, 2, 3).flatten(1, 2)
+
+    return reshape
+
+
+def channels_last_to_map(maps: Tensor) -> Tensor:
+    """A reshape for Swin: (B, h, w, channels) -> (B, channels, h, w)."""
+    return maps.permute(0, 3, 1, 2)
+
+
+def unwarp(model: nn.Module, images: Tensor, maps: Tensor, layer: nn.Module | None = None) -> Tensor:
+    r"""Undo the spatial transformer: maps over what the backbone saw -> maps (B, H, W) over the picture.
+
+    .. math:: M_\mathrm{picture} = \mathrm{warp}(M, \theta^{-1})
+
+    Networks without a spatial transformer in front, and layers inside it, see the picture as it is; their
+    maps are returned unchanged. What the backbone did not see gets 0.
+
+    Args:
+        model: The network.
+        images: (B, 3, H, W).
+        maps: (B, H, W).
+        layer: The layer that the maps were taken from, if it is one.
+    """
+    front = getattr(model, "spatial_transformer", None)
+    if not isinstance(model, ResizedTransformer) or not isinstance(front, SpatialTransformer):
+        return maps
+    if layer is not None and any(layer is part for part in front.modules()):
+        return maps
+    with evaluating(front), torch.no_grad():
+        theta = front.theta(images).double()
+    last = torch.tensor([[[0.0, 0.0, 1.0]]], dtype=theta.dtype, device=theta.device)
+    inverse = torch.linalg.pinv(torch.cat([theta, last.expand(len(theta), -1, -1)], dim=1))[:, :2]
+    return warp(maps[:, None], inverse.to(maps.dtype))[:, 0].clamp(min=0)
+
+
+def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps of places (B, h, w) -> maps of pixels (B, H, W), bilinearly."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
+
+
+def stretch(maps: Tensor) -> Tensor:
+    """Each map (B, H, W) from 0 to 1, its least to its greatest value; a constant map becomes 0."""
+    maps = maps - maps.amin((1, 2), keepdim=True)
+    top = maps.amax((1, 2), keepdim=True)
+    return torch.where(top > 0, maps / top.clamp(min=torch.finfo(maps.dtype).tiny), 0.0)

@@ -1,49 +1,166 @@
-"""Listen to attention without changing the network: weights come out, the network stays as it was.
+"""Record attention: the weights of every layer, and where its tokens lie on the picture.
 
-The networks of this library compute every attention in one small module that can be listened to. Networks of
-timm call PyTorch's fused attention, which never writes its weights down; there the recorder watches the call,
-computes the weights from the same queries and keys beside it, and lets the fused result through untouched.
-Only where gradients of the weights are asked for is the fused call replaced by the explicit product.
+The networks of this library compute every attention in one small module that calls its listeners. Networks of
+timm call PyTorch's fused attention, which never writes its weights down; while the recorder is active they
+compute the explicit product, as timm's own ``AttentionExtract`` asks of them, and hooks in front of the
+attention's dropout receive its weights. timm's class has no place for windows and levels, which are put back
+on the picture here. Chapter 8.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from ferlib.explain.fused import explicit, mean_weights, weights_of
-from ferlib.explain.layout import Layout
-from ferlib.explain.sites import KINDS, Site, find_sites
+from ferlib.models.batch_transformer import ClassBatchAttention
+from ferlib.models.modes import evaluating
+from ferlib.models.multi_level_attention import LEVELS, MultiLevelAttention
+from ferlib.models.token_transformer import TokenTransformer
+from ferlib.models.window_attention import LevelFusion
 
-_SOFTMAX = (torch.softmax, torch.Tensor.softmax, F.softmax)
-STEPS = ("softmax", "scores")
+
+def output_logits(model: nn.Module, images: Tensor, output: str = "vit") -> Tensor:
+    """The logits (B, C) of images (B, 3, H, W), also of a network with several outputs.
+
+    Of a Batch Transformer Network's outputs, "vit" depends on each image alone, "bt" and "cba" on the batch.
+
+    Raises:
+        ValueError: There is no such output.
+    """
+    if not hasattr(model, "outputs"):
+        return model(images)
+    if output not in ("vit", "bt", "cba"):
+        raise ValueError(f"output is one of vit, bt, cba, got {output!r}")
+    return getattr(model.outputs(images), output)
+
+
+@contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients of weights inside; modes, flags and gradients as before afterwards."""
+    weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
+    try:
+        for weight, _, _ in weights:
+            weight.requires_grad_(False)
+            weight.grad = None
+        with evaluating(model):
+            yield
+    finally:
+        for weight, needed, gradient in weights:
+            weight.requires_grad_(needed)
+            weight.grad = gradient
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the tokens of one attention lie on the picture.
+
+    Attention over the whole picture has the shape (B, heads, N, N) with N = prefix + levels * rows * columns;
+    in windows of w * w places, which stand in the batch axis row by row, (B * windows, heads, w * w, w * w).
+
+    Attributes:
+        grid: Rows and columns of places, counted from the upper left, row by row.
+        prefix: Tokens in front that stand for no place (class token, registers).
+        levels: How many whole grids follow one after the other (3 in the Batch Transformer Network).
+        window: Rows and columns of a window; None without windows.
+        shift: By how much the grid was rolled up and to the left before it was cut (Swin).
+    """
+
+    grid: tuple[int, int]
+    prefix: int = 0
+    levels: int = 1
+    window: tuple[int, int] | None = None
+    shift: tuple[int, int] = (0, 0)
+
+    @property
+    def places(self) -> int:
+        """How many places the grid has."""
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens the whole picture has."""
+        return self.prefix + self.levels * self.places
+
+    def cut(self, rows: Tensor) -> Tensor:
+        """Tokens on the grid (B, ..., places) -> tokens in windows (B, ..., windows, w * w).
+
+        Padding, where a window reaches over the edge, gets 0.
+        """
+        padded = torch.cat([rows, rows.new_zeros(*rows.shape[:-1], 1)], dim=-1)
+        return padded[..., self._index(rows.device)]
+
+    def join(self, windows: Tensor) -> Tensor:
+        """Undo ``cut``: (B, ..., windows, w * w) -> (B, ..., places). What lies on padding is dropped."""
+        out = windows.new_zeros(*windows.shape[:-2], self.places + 1)
+        out[..., self._index(windows.device).flatten()] = windows.flatten(-2)
+        return out[..., :-1]
+
+    def per_image(self, weights: Tensor) -> Tensor:
+        """Windows out of the batch axis: (B * windows, ...) -> (B, windows, ...)."""
+        return weights.unflatten(0, (-1, len(self._index(weights.device))))
+
+    def whole(self, weights: Tensor) -> Tensor:
+        """Attention in windows -> over the picture (B, heads, places, places), 0 from window to window."""
+        if self.window is None:
+            return weights
+        index = self._index(weights.device)
+        split = self.per_image(weights).transpose(1, 2)  # (B, heads, windows, Q, K)
+        n = self.places + 1  # one more for padding
+        out = weights.new_zeros(*split.shape[:2], n, n)
+        out[:, :, index[:, :, None], index[:, None, :]] = split
+        return out[:, :, :-1, :-1]
+
+    def pictures(self, keys: Tensor) -> Tensor:
+        """The last axis as a picture, prefix dropped, levels added up: (..., tokens) -> (..., rows, columns).
+
+        Raises:
+            ValueError: The number of tokens is another.
+        """
+        if keys.shape[-1] != self.tokens:
+            raise ValueError(f"{keys.shape[-1]} tokens do not lie on {self}: expected {self.tokens}")
+        return keys[..., self.prefix :].unflatten(-1, (self.levels, *self.grid)).sum(-3)
+
+    def _index(self, device: torch.device) -> Tensor:
+        return _window_index(self.grid, self.window, self.shift).to(device)
+
+
+@lru_cache(maxsize=64)
+def _window_index(grid: tuple[int, int], window: tuple[int, int], shift: tuple[int, int]) -> Tensor:
+    """Which place each token of each window is: (windows, w * w), the number of places where it is padding.
+
+    The order of things is timm's: roll up and left by the shift, pad below and right, cut.
+    """
+    (rows, columns), (high, wide) = grid, window
+    down, right = -(-rows // high), -(-columns // wide)  # windows, counting those that reach over the edge
+    r, c = torch.arange(down * high), torch.arange(right * wide)
+    row = torch.where(r < rows, (r + shift[0]) % rows, -1)
+    column = torch.where(c < columns, (c + shift[1]) % columns, -1)
+    place = row[:, None] * columns + column[None]
+    place[(row < 0)[:, None] | (column < 0)[None]] = rows * columns
+    return place.view(down, high, right, wide).transpose(1, 2).reshape(down * right, high * wide)
 
 
 @dataclass(frozen=True)
 class Attention:
     """Attention weights of one layer in one forward pass.
 
-    Attributes: ``name`` of the module inside the model; ``weights``, whose last axis sums to one; ``axes`` in
-    words; ``kind``, one of:
-
-    * ``"tokens"``: ViT, DeiT, POSTER V2's head. Query and key are the class token (first), then the places.
-    * ``"window"``: Swin. Query and key are the places of a window, windows row by row in the batch axis.
-    * ``"window-cross"``: POSTER V2. Query: places of the landmark map; key: places of the face map.
-    * ``"levels"``: multi-level attention. Query and key are the places of three levels, 3 x 49 tokens.
-    * ``"class-batch"``: per class, query and key are the images of the batch.
-    * ``"pool"``: a pooling head's learned queries ask all tokens. ``"other"``: anything else.
-
-    ``layout`` says where tokens lie on the picture (None where they do not); ``scores`` are what the softmax
-    was taken of (scaled, with bias and mask), or None unless ``keep_scores``.
-
-    Shape: ``weights``, ``scores`` (B, heads, queries, keys) in transformers, (B * windows, heads, w * w, w *
-    w) in windows, (C, B, B) in class batch attention. Chapter 8.
+    Attributes:
+        name: The module inside the model.
+        weights: (B, heads, queries, keys) in transformers, (B * windows, heads, w * w, w * w) in windows, (C,
+            B, B) in class batch attention; rows sum to one.
+        axes: The axes in words.
+        kind: "tokens" (ViT, DeiT, POSTER V2's head: class token, then places), "window" (Swin: places of a
+            window), "window-cross" (POSTER V2: queries from the landmark map, keys from the face map),
+            "levels" (multi-level attention: places of three levels), "class-batch" (per class, the images of
+            the batch) or "other".
+        layout: Where the tokens lie on the picture; None where they do not.
     """
 
     name: str
@@ -51,48 +168,112 @@ class Attention:
     axes: str
     kind: str = "other"
     layout: Layout | None = None
-    scores: Tensor | None = None
 
-    @property
-    def asking(self) -> str:
-        """Who asks, and whom, in a sentence. Shape: none."""
-        return KINDS[self.kind]
-
-    def on_grid(self, step: str = "softmax") -> Tensor:
+    def on_grid(self) -> Tensor:
         """Attention over the whole picture: windows put back where they were cut, their shift undone.
 
-        A place has weight 0 (score minus infinity) for what is not in its window. Where the picture had to be
-        padded to fill its windows, what goes to the padding is dropped, and a row sums to less than one.
-        Attention without windows is given as it is. ``step``: "softmax" or "scores".
+        A place has weight 0 for what is not in its window. Where the picture had to be padded to fill its
+        windows, what goes to the padding is dropped, and a row sums to less than one. Attention without
+        windows is returned as it is.
 
-        Shape: -> (B, heads, queries, keys), for windows both the places of the grid, row by row. Raises
-        ``ValueError`` for an unknown step, for scores that were not kept.
+        Returns:
+            (B, heads, queries, keys), for windows both the places of the grid, row by row.
         """
-        weights = self._step(step)
-        if self.layout is None:
-            return weights
-        return self.layout.whole(weights, outside=0.0 if step == "softmax" else -math.inf)
+        return self.weights if self.layout is None else self.layout.whole(self.weights)
 
-    def to_image(self, step: str = "softmax") -> Tensor:
-        """For each query, its keys as a picture: prefix dropped, levels added up (scores: the largest).
+    def to_image(self) -> Tensor:
+        """For each query, its keys as a picture, prefix dropped and levels added up.
 
-        Shape: -> (B, heads, queries, rows, columns). Queries are counted as in ``on_grid``. Raises
-        ``ValueError`` as ``on_grid`` does, and for attention that does not lie on a picture.
+        Returns:
+            (B, heads, queries, rows, columns).
+
+        Raises:
+            ValueError: The tokens do not lie on a picture.
         """
         if self.layout is None:
-            raise ValueError(f"{self.name}: {self.asking}; that does not lie on a picture")
-        whole = self.on_grid(step)
-        if step == "scores":
-            places = whole[..., self.layout.prefix :].unflatten(-1, (self.layout.levels, *self.layout.grid))
-            return places.amax(-3)
-        return self.layout.pictures(whole)
+            raise ValueError(f"{self.name}: attention of kind {self.kind!r} does not lie on a picture")
+        return self.layout.pictures(self.on_grid())
 
-    def _step(self, step: str) -> Tensor:
-        if step not in STEPS:
-            raise ValueError(f"step is one of {', '.join(STEPS)}, got {step!r}")
-        if step == "scores" and self.scores is None:
-            raise ValueError(f"{self.name}: scores were not kept; record with keep_scores=True")
-        return self.weights if step == "softmax" else self.scores
+
+class Site(NamedTuple):
+    """One attention inside a network.
+
+    ``watched`` is the module whose input tells how large the picture is, and ``layout(shape of the weights,
+    that input)`` says where the tokens lie.
+    """
+
+    name: str
+    module: nn.Module
+    kind: str
+    watched: nn.Module | None = None
+    layout: Callable[[torch.Size, tuple], Layout | None] = lambda shape, inputs: None
+
+
+def find_sites(model: nn.Module) -> list[Site]:
+    """Every attention of a network: those of ``ferlib.models``, and of timm's ViT, DeiT and Swin."""
+    sites = []
+    for name, module in model.named_modules():
+        parts = name.split(".") if name else []
+        around = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts) - 1, -1, -1)]
+        if hasattr(module, "listeners"):
+            sites.append(_our_site(name, module, around))
+        elif hasattr(module, "attn_drop") and "Attention" in type(module).__name__:
+            sites.append(_timm_site(name, module, around))
+    return sites
+
+
+def _our_site(name: str, module: nn.Module, around: list[nn.Module]) -> Site:
+    if isinstance(module, ClassBatchAttention):
+        return Site(name, module, "class-batch")
+    for parent in around:
+        if isinstance(parent, LevelFusion):
+            return Site(name, module, "window-cross", parent, partial(_landmark_windows, parent.window))
+        if isinstance(parent, MultiLevelAttention):
+            return Site(name, module, "levels", None, lambda shape, _: _square(shape[-1], 0))
+        if isinstance(parent, TokenTransformer):
+            return Site(name, module, "tokens", None, lambda shape, _: _square(shape[-1], 1))
+    return Site(name, module, "other")
+
+
+def _landmark_windows(window: int, shape: torch.Size, inputs: tuple) -> Layout:
+    return Layout(tuple(inputs[1].shape[-2:]), window=(window, window))
+
+
+def _square(tokens: int, prefix: int) -> Layout | None:
+    """Three levels of a square grid, or one, behind a prefix."""
+    for levels in (LEVELS, 1):
+        side = round(((tokens - prefix) / levels) ** 0.5)
+        if side and levels * side * side == tokens - prefix:
+            return Layout((side, side), prefix, levels)
+    return None
+
+
+def _timm_site(name: str, module: nn.Module, around: list[nn.Module]) -> Site:
+    block = around[0] if around else None
+    if hasattr(module, "window_size") and hasattr(block, "shift_size"):
+        sides = (_pair(block.window_size), _pair(block.shift_size))
+        return Site(name, module, "window", block, partial(_swin_windows, *sides))
+    embed = next((parent.patch_embed for parent in around if hasattr(parent, "patch_embed")), None)
+
+    def tokens(shape: torch.Size, inputs: tuple) -> Layout | None:
+        grid = getattr(embed, "grid_size", None)
+        if inputs and inputs[0].ndim == 4 and hasattr(embed, "dynamic_feat_size"):
+            grid = embed.dynamic_feat_size(tuple(inputs[0].shape[-2:]))
+        if not grid or shape[-1] < grid[0] * grid[1]:  # unknown, or some patches were dropped
+            return None
+        return Layout(tuple(grid), shape[-1] - grid[0] * grid[1])
+
+    return Site(name, module, "tokens", embed, tokens)
+
+
+def _swin_windows(
+    window: tuple[int, int], shift: tuple[int, int], shape: torch.Size, inputs: tuple
+) -> Layout:
+    return Layout(tuple(inputs[0].shape[1:3]), window=window, shift=shift)
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 class AttentionRecorder:
@@ -105,145 +286,81 @@ class AttentionRecorder:
         recorder.records[0].weights
 
     Works for the networks of ``ferlib.models`` and for timm's ViT, DeiT and Swin (both versions), inside
-    other networks, too, with fused attention on or off, in any memory format. Afterwards the model is as
-    before: no hook, listener, mode or setting stays, whatever happens in the block. Blocks may be nested.
+    other networks, too, in any memory format. The attention is computed explicitly meanwhile, so outputs may
+    differ from those of fused attention in the last digits. Afterwards the model is as before: no hook,
+    listener or setting stays, whatever happens in the block. Recorders may be nested. The recorder's
+    ``records`` are in the order of the computation; a second forward pass appends.
 
-    Parameters
-    ----------
-    keep_scores: keep what the softmax was taken of, too.
-    keep_graph: keep the weights in the graph, so that gradients can be taken with respect to them: the fused
-        call is then replaced by the explicit product, and outputs may differ in the last digits.
-    only: record only modules whose name contains this.
-    heads: "all", or "mean" to keep the mean over heads only, with an axis of length one (less memory).
+    Args:
+        model: The network.
+        keep_graph: Keep the weights in the graph, so that gradients can be taken with respect to them.
+        heads: "all", or "mean" to keep the mean over heads only, with an axis of length one (less memory).
 
-    Shape: ``records`` is a list of ``Attention`` in the order of the computation; a second forward pass
-    appends. Raises ``ValueError`` for a model without attention, for a compiled or scripted one, which cannot
-    be listened to (record the model it was made from: they share weights), and for an unknown option. Chapter
-    8.
+    Raises:
+        ValueError: The model has no attention, or it is compiled or scripted and its attention cannot be
+            recorded (record the model it was made from: they share weights), or ``heads`` is another.
     """
 
-    def __init__(
-        self, model: nn.Module, *, keep_scores: bool = False, keep_graph: bool = False, only: str = "",
-        heads: str = "all",
-    ) -> None:  # fmt: skip
+    def __init__(self, model: nn.Module, *, keep_graph: bool = False, heads: str = "all") -> None:
         _refuse_compiled(model)
         if heads not in ("all", "mean"):
             raise ValueError(f"heads is 'all' or 'mean', got {heads!r}")
         if heads == "mean" and keep_graph:
             raise ValueError("the network uses each head, not their mean: keep_graph needs heads='all'")
-        self.model, self.keep_graph, self.keep_scores, self.heads = model, keep_graph, keep_scores, heads
+        self.model, self.keep_graph, self.heads = model, keep_graph, heads
         self.records: list[Attention] = []
-        sites = find_sites(model)
-        self._sites = [site for site in sites if only in site.name]
+        self._sites = find_sites(model)
         if not self._sites:
-            if sites:
-                names = ", ".join(site.name for site in sites)
-                raise ValueError(f"no attention has {only!r} in its name; there are {names}")
             raise ValueError(
                 f"{type(model).__name__} has no attention to record: expected a network of ferlib.models "
                 "or a vision transformer of timm"
             )
-        self._inside: list[Site] = []
-        self._inputs: dict[nn.Module, tuple] = {}
-        self._scores: Tensor | None = None
-        self._depth = 0
+        self._entered: list[ExitStack] = []
 
     def __enter__(self) -> AttentionRecorder:
-        self._depth += 1
-        if self._depth > 1:  # already listening
+        if self._entered:  # already recording
+            self._entered.append(ExitStack())
             return self
-        self._hooks: list[Any] = []
-        self._ears: list[tuple[nn.Module, Any]] = []
-        for watched in {site.watched for site in self._sites} - {None}:
-            self._hooks.append(watched.register_forward_pre_hook(self._inputs.__setitem__))
-        for site in self._sites:
-            if not site.listens or self.keep_scores:
-                self._hooks.append(site.module.register_forward_pre_hook(lambda *_, s=site: self._go_in(s)))
-                leave = site.module.register_forward_hook(lambda *_: self._leave(), always_call=True)
-                self._hooks.append(leave)
-            if site.listens:
-                self._ears.append((site.module, lambda weights, s=site: self._note(s, weights)))
-                site.module.listeners.append(self._ears[-1][1])
-        self._mode = _Watch(self)
-        self._mode.__enter__()
+        with ExitStack() as stack:
+            inputs: dict[nn.Module, tuple] = {}
+            for watched in {site.watched for site in self._sites} - {None}:
+                stack.callback(watched.register_forward_pre_hook(inputs.__setitem__).remove)
+            for site in self._sites:
+                stack.callback(self._listen(site, inputs))
+            self._entered.append(stack.pop_all())
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._depth -= 1
-        if self._depth:
-            return
-        self._mode.__exit__(*error)
-        for hook in self._hooks:
-            hook.remove()
-        for module, ear in self._ears:
-            module.listeners.remove(ear)
-        self._inside.clear()
-        self._inputs.clear()
+        self._entered.pop().close()
+
+    def _listen(self, site: Site, inputs: dict[nn.Module, tuple]) -> Callable[[], Any]:
+        """Start to record one attention; returns what ends it."""
+
+        def note(weights: Tensor) -> None:
+            axes = getattr(site.module, "axes", "batch, heads, queries, keys")
+            layout = site.layout(weights.shape, inputs.get(site.watched, ()))
+            if self.heads == "mean" and weights.ndim == 4:
+                weights = weights.mean(1, keepdim=True)
+            weights = weights if self.keep_graph else weights.detach()
+            self.records.append(Attention(site.name, weights, axes, site.kind, layout))
+
+        if hasattr(site.module, "listeners"):
+            site.module.listeners.append(note)
+            return lambda: site.module.listeners.remove(note)
+        hook = site.module.attn_drop.register_forward_pre_hook(lambda _, args: note(args[0]))
+        fused = getattr(site.module, "fused_attn", None)
+        if fused is None:
+            return hook.remove
+        site.module.fused_attn = False
+        return lambda: (hook.remove(), setattr(site.module, "fused_attn", fused))
 
     def clear(self) -> None:
-        """Forget what was recorded. Shape: nothing in, nothing out."""
+        """Forget what was recorded."""
         self.records.clear()
 
     def find(self, part: str) -> list[Attention]:
-        """Records whose module name contains ``part``, such as ``"vit"``. Shape: a list of ``Attention``."""
+        """Records whose module name contains ``part``, such as ``"vit"``."""
         return [record for record in self.records if part in record.name]
-
-    def _go_in(self, site: Site) -> None:
-        self._inside.append(site)
-        self._scores = None
-
-    def _leave(self) -> None:
-        if self._inside:
-            self._inside.pop()
-
-    def _note(self, site: Site, weights: Tensor, scores: Tensor | None = None) -> None:
-        axes = getattr(site.module, "axes", "batch, heads, queries, keys")
-        layout = site.layout(weights.shape, self._inputs.get(site.watched, ()))
-        kept = [weights, (self._scores if scores is None else scores) if self.keep_scores else None]
-        if self.heads == "mean" and weights.ndim == 4 and weights.shape[1] > 1:
-            kept = [None if t is None else t.mean(1, keepdim=True) for t in kept]
-        if not self.keep_graph:
-            kept = [None if t is None else t.detach() for t in kept]
-        self.records.append(Attention(site.name, kept[0], axes, site.kind, layout, kept[1]))
-
-
-class _Watch(TorchFunctionMode):
-    """Sees every torch function that is called in the block; acts on attention inside known modules only."""
-
-    quiet = False  # while one recorder computes weights, those around it are not to take them for attention
-
-    def __init__(self, recorder: AttentionRecorder) -> None:
-        super().__init__()
-        self.recorder = recorder
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        recorder = self.recorder
-        if not recorder._inside or _Watch.quiet:
-            return func(*args, **kwargs)
-        site = recorder._inside[-1]
-        if func is F.scaled_dot_product_attention and not site.listens:
-            if recorder.keep_graph:
-                weights, scores = weights_of(*args, **kwargs)
-                recorder._note(site, weights, scores)
-                return explicit(weights, *args, **kwargs)
-            out = func(*args, **kwargs)
-            _Watch.quiet = True
-            try:
-                beside = mean_weights if recorder.heads == "mean" and not recorder.keep_scores else weights_of
-                weights, scores = beside(*args, **kwargs)
-            finally:
-                _Watch.quiet = False
-            recorder._note(site, weights, scores)
-            return out
-        out = func(*args, **kwargs)
-        if func in _SOFTMAX and out.ndim >= 3:
-            scores = args[0] if args else kwargs["input"]
-            if site.listens:
-                recorder._scores = scores  # its listener is called with the weights in a moment
-            else:
-                recorder._note(site, out, scores)
-        return out
 
 
 def _refuse_compiled(model: nn.Module) -> None:
@@ -251,6 +368,50 @@ def _refuse_compiled(model: nn.Module) -> None:
         compiled = hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None
         if compiled or isinstance(module, torch.jit.ScriptModule):
             raise ValueError(
-                f"{type(module).__name__} is compiled, and compiled code cannot be listened to: record the "
+                f"{type(module).__name__} is compiled, and compiled code cannot be recorded: record the "
                 "model as it was before torch.compile or torch.jit (they share their weights)"
             )
+
+
+class BatchAttention(NamedTuple):
+    """Class batch attention of one batch, and what it takes to compute it again.
+
+    ``weights[c] = softmax(scale * query[:, c] @ key[:, c].T)``, (C, B, B), is how much each image (row)
+    attends to which (column) for class c. ``cba[:, c] = weights[c] @ value[:, c]``, ``bt = cba + value``,
+    each (B, C). ``query`` and ``key`` (B, C, 49) hold the channel encoding; ``value`` (B, C) are the scores
+    of each image alone.
+    """
+
+    weights: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    cba: Tensor
+    bt: Tensor
+    scale: float
+
+
+def batch_attention(model: nn.Module, images: Tensor) -> BatchAttention:
+    """The class batch attention of a Batch Transformer Network on images (B, 3, H, W), in evaluation mode.
+
+    Raises:
+        ValueError: The network has no batch transformer, or attends to fixed reference images instead of the
+            batch (``set_reference(None)`` undoes that).
+    """
+    parts = [module for module in model.modules() if isinstance(module, ClassBatchAttention)]
+    if not parts or not hasattr(model, "outputs"):
+        raise ValueError(
+            f"{type(model).__name__} has no batch transformer: expected a Batch Transformer Network"
+        )
+    kept: list[tuple[Tensor, ...]] = []
+    hook = parts[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs))
+    try:
+        with evaluating(model), torch.no_grad(), AttentionRecorder(model) as recorder:
+            outputs = model.outputs(images)
+    finally:
+        hook.remove()
+    if not kept:
+        raise ValueError("this network attends to reference images, not its batch: call set_reference(None)")
+    (weights,) = [record.weights for record in recorder.records if record.kind == "class-batch"]
+    query, key, value = kept[0]
+    return BatchAttention(weights, query, key, value, outputs.cba, outputs.bt, 1 / math.sqrt(query.shape[1]))
