@@ -27,7 +27,7 @@ from ferlib.widgets.base import FOLDER as WIDGETS
 
 FOLDER = onnx_web.FOLDER
 DRAWN = {  # expression: (seed, side of the picture); portraits with hair and shoulders
-    "happiness": 3, "surprise": 5, "anger": 11, "sadness": 4, "fear": 8, "neutral": 2,
+    "happiness": 7, "surprise": 5, "anger": 11, "sadness": 4, "fear": 8, "neutral": 2,
 }  # fmt: skip
 HELPERS = ("h", "bar", "button", "viridis", "paint", "announcer", "capital", "write", "clamp")
 
