@@ -31,9 +31,7 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
 
 
 def mean_class_accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean of the recalls of the classes that occur, from labels and predictions (N,): every class counts the
-    same, however rare.
-    """
+    """Mean recall of the classes that occur, from labels and predictions (N,): rare ones count the same."""
     return float(np.nanmean(recalls(confusion_matrix(labels, predictions, classes))))
 
 
