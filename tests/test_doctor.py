@@ -160,8 +160,8 @@ def test_what_is_missing_and_what_it_would_give(tmp_path: Path, monkeypatch: pyt
     assert not any(line.startswith("mobilefacenet:") for line in found.lines) and rest.status == "missing"
 
 
-def test_a_btn_checkpoint_with_names_of_its_own(shared: Path, tmp_path: Path) -> None:
-    official = {row.key: torch.zeros(row.shape) for row in read_rows(shared, "posterv2_8cls")}
+def test_a_btn_checkpoint_with_names_of_its_own(tmp_path: Path) -> None:
+    official = {row.key: torch.zeros(row.shape) for row in read_rows("posterv2_8cls")}
     record = {"state_dict": official | {"mla.q.weight": torch.zeros(3)}, "recorder": Recorder()}
     torch.save(record, tmp_path / "AffectNet8_64.29.pth")
     (found,) = [f for f in examine(weights=[tmp_path / "AffectNet8_64.29.pth"]) if f.section == "Weights"]
