@@ -37,7 +37,7 @@ def say(*words: str, capsys: pytest.CaptureFixture) -> tuple[int, str]:
 def test_an_ordinary_computer_is_well(capsys: pytest.CaptureFixture) -> None:
     code, text = say(capsys=capsys)
     assert code == 0 and "Nothing is broken." in text
-    for word in ("Python", "torch", "GPU", "disk here", "the chapters draw their own", "FERLIB_DATA="):
+    for word in ("Python", "torch", "GPU", "disk here", "the chapters render synthetic ones", "FERLIB_DATA="):
         assert word in text
     assert max(map(len, text.splitlines())) <= 110
 
@@ -49,7 +49,7 @@ def test_counts_per_class_and_split(tmp_path: Path, capsys: pytest.CaptureFixtur
     rows = {line.split()[0]: line.split()[1:] for line in text.splitlines() if line.strip()}
     assert rows["train"] == ["valid", "test"]
     assert rows["neutral"] == ["2", "1", "1"] and rows["contempt"] == ["1", "0", "0"]
-    assert rows["labelled"] == ["9", "4", "3"]
+    assert rows["labeled"] == ["9", "4", "3"]
     assert f"-> ferlib prepare ferplus --source '{root}' --out FOLDER" in text
 
 

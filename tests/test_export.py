@@ -18,8 +18,14 @@ from ferlib.cli import main
 from ferlib.data.faces import drawn_faces
 from ferlib.data.labels import EMOTIONS_FERPLUS
 from ferlib.data.transforms import model_input, resize, to_float
-from ferlib.export import ExportError, export_onnx, parity
-from ferlib.export.whole import WholeClassifier, resizing_matrix, round_to_half
+from ferlib.export import (
+    ExportError,
+    WholeClassifier,
+    export_onnx,
+    parity,
+    resizing_matrix,
+    round_to_half,
+)
 from ferlib.models.pocket import PocketNet
 from ferlib.training import checkpoints, load_recipe
 
@@ -59,9 +65,10 @@ def run(path: Path, faces: torch.Tensor) -> dict[str, np.ndarray]:
 
 def test_the_file_says_what_torch_says(exported, faces):
     found = parity(exported.path, exported.module, to_float(faces))
-    assert set(found.by_output) == {"probabilities", "logits", "evidence"}
-    assert found.largest < 1e-4
-    assert parity(exported.path, trained_whole(seed=1), to_float(faces)).largest > 1e-2  # it can fail
+    assert set(found) == {"probabilities", "logits", "evidence"}
+    assert max(found.values()) < 1e-4
+    other = parity(exported.path, trained_whole(seed=1), to_float(faces))  # it can fail
+    assert min(other.values()) > 1e-2
 
 
 def trained_whole(seed: int) -> WholeClassifier:
@@ -96,7 +103,8 @@ def test_the_file_knows_itself_and_weighs_half(exported, tmp_path):
     assert hashlib.sha256(exported.path.read_bytes()).hexdigest() == exported.sha256
     assert str(ROOT).encode() not in exported.path.read_bytes()  # no path of this machine
     full = export_onnx(trained(), tmp_path / "full.onnx", classes=EMOTIONS_FERPLUS, image_size=64, half=False)
-    assert exported.size < 0.75 * full.size and full.facts["weights"] == "float32"
+    assert exported.path.stat().st_size < 0.75 * full.path.stat().st_size
+    assert full.facts["weights"] == "float32"
 
 
 @pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
@@ -112,13 +120,13 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path):
         def forward(self, image):
             return image.mean((2, 3)).repeat(1, 2) if image.sum().item() > 0 else image.mean((2, 3))[:, :2]
 
-    with pytest.raises(ExportError, match="answers 6 classes, 8 were named"):
+    with pytest.raises(ExportError, match="6 classes"):
         export_onnx(Odd(), tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS)
-    with pytest.raises(ExportError, match="temperature is 0"):
+    with pytest.raises(ExportError, match="temperature"):
         export_onnx(trained(), tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS, temperature=0)
     large = trained()
     large.stages[0].conv1.weight.data.mul_(1e8)
-    with pytest.raises(ExportError, match="half precision cannot hold"):
+    with pytest.raises(ExportError, match=r"stages\.0\.conv1\.weight"):
         export_onnx(large, tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS, image_size=64)
     assert not list(tmp_path.iterdir())
 
@@ -142,13 +150,13 @@ def test_the_command_exports_a_run_and_says_what_it_wrote(tmp_path, capsys):
 def test_without_its_extra_it_says_what_to_install(missing, tmp_path, monkeypatch):
     """A notebook opened alone brings no more than the chapters need."""
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(ExportError, match=f"needs {missing}, of ferlib's extra `export`: pip install onnx"):
+    with pytest.raises(ExportError, match=rf"{missing}\b.* pip install onnx onnxscript"):
         export_onnx(trained(), tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS, image_size=64)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_shipped_model_is_whole_small_and_packed():
-    from ferlib.pictures import shipped_model
+    from ferlib.predict import shipped_model
 
     path, facts = shipped_model()  # raises where the checksum differs
     assert path.stat().st_size == facts["bytes"] < 3_000_000

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ferlib.doctor.computer import look_at_computer
+from ferlib.doctor import examine
 from ferlib.home import PLACES, settle
 from tests import data_files
 
@@ -65,5 +65,5 @@ def test_a_drive_that_is_not_mounted_is_named(tmp_path: Path, monkeypatch: pytes
     with pytest.warns(UserWarning, match=r"gone is no folder.*mount the drive"):
         assert settle(environment) == {} and len(environment) == 1
     monkeypatch.setenv("FERLIB_HOME", str(tmp_path / "gone"))
-    (finding,) = [found for found in look_at_computer() if found.what == "FERLIB_HOME"]
+    (finding,) = [found for found in examine() if found.what == "FERLIB_HOME"]
     assert finding.status == "broken" and "mount the drive first" in finding.advice

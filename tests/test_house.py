@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import inspect
 import pkgutil
@@ -11,17 +10,13 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
+
 import ferlib
 from book.builder import glance
+from tests import floors
 
 ROOT = Path(__file__).resolve().parents[1]
-# A module may import only from floors below its own.
-FLOORS = {
-    "dark": 0, "home": 0, "style": 1, "data": 1, "models": 1, "losses": 1,
-    "training": 2, "evaluation": 3, "explain": 4, "plots": 4, "drawing": 4,
-    "export": 4, "pictures": 5, "forest": 4,
-    "widgets": 5, "doctor": 5, "commands": 6, "cli": 7, "__main__": 8,
-}  # fmt: skip
 
 
 def modules() -> list[str]:
@@ -36,34 +31,33 @@ def tracked() -> list[Path]:
     return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
 
 
-def test_no_module_imports_upward() -> None:
-    offences = []
-    for path in sorted((ROOT / "ferlib").rglob("*.py")):
-        parts = path.relative_to(ROOT / "ferlib").with_suffix("").parts
-        if parts[0] == "__init__":
-            continue
-        floor = FLOORS[parts[0]]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module]
-                if node.module == "ferlib":
-                    names = [f"ferlib.{alias.name}" for alias in node.names]
-            elif isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            for name in names:
-                other = name.split(".")[1] if name.startswith("ferlib.") else parts[0]
-                if other != parts[0] and FLOORS.get(other, 0) >= floor:
-                    offences.append(f"{path.relative_to(ROOT)}:{node.lineno} imports {name}")
-    assert not offences
+def test_every_part_imports_only_from_floors_below_its_own() -> None:
+    assert floors.upward(floors.imports()) == []
 
 
-def test_modules_are_small_enough_to_read() -> None:
-    lengths = {p: len(p.read_text(encoding="utf-8").splitlines()) for p in (ROOT / "ferlib").rglob("*.py")}
-    assert not {str(p.relative_to(ROOT)): n for p, n in lengths.items() if n > 300}
+def test_an_arrow_upward_a_sideways_one_and_an_unlisted_part_are_found() -> None:
+    wrong = floors.upward(
+        iter(
+            [
+                ("data", "training", "a:1"),
+                ("models", "data", "b:2"),
+                ("data", "synthetic", "c:3"),
+                ("training", "bridge", "d:4"),
+                ("training", "models", "e:5"),
+            ]
+        )
+    )
+    assert [line[:3] for line in wrong] == ["a:1", "b:2", "d:4"] and "bridge" in wrong[2]
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "book/api.md"])
+def test_documents_show_these_floors(document: str) -> None:
+    """`python -m tests.floors` prints the picture to paste."""
+    assert f"```text\n{floors.picture()}\n```" in (ROOT / document).read_text(encoding="utf-8")
 
 
 def public_objects() -> list[tuple[str, object]]:
+    """Public classes and functions, and the public methods of these classes, by dotted name."""
     found = {}
     for name in modules():
         module = importlib.import_module(name)
@@ -71,6 +65,11 @@ def public_objects() -> list[tuple[str, object]]:
             value = getattr(module, public)
             if inspect.isclass(value) or inspect.isfunction(value):
                 found[f"{value.__module__}.{value.__qualname__}"] = value
+            if inspect.isclass(value):
+                for method, inner in vars(value).items():
+                    inner = getattr(inner, "__func__", inner)
+                    if inspect.isfunction(inner) and not method.startswith("_") and inner.__doc__:
+                        found[f"{value.__module__}.{value.__qualname__}.{method}"] = inner
     return sorted(found.items())
 
 
@@ -79,9 +78,30 @@ def test_every_package_names_what_is_public() -> None:
         assert importlib.import_module(f"ferlib.{package}").__all__, package
 
 
-def test_every_public_name_has_a_docstring() -> None:
-    summaries = {name: (inspect.getdoc(value) or "").split("\n\n")[0] for name, value in public_objects()}
-    assert not [name for name, summary in summaries.items() if len(summary) < 20]
+ARRAY = re.compile(r"(torch\.Tensor|Tensor|np\.ndarray|NDArray\[.+\]|ArrayLike)( \| None)?")
+SHAPE = re.compile(r"\((?:[A-Z]\w*|\.{3}|n|\d+)(?:(?:,| [*+x]) ?[^()]+)*,?\)|any shape")
+
+
+def takes_or_returns_arrays(function: object) -> bool:
+    annotations = getattr(function, "__annotations__", {}).values()
+    return any(ARRAY.fullmatch(str(annotation)) for annotation in annotations)
+
+
+def test_public_functions_of_arrays_state_a_shape() -> None:
+    """A method's shapes may stand in its class, a network's in its class, one above it, or `forward`."""
+    silent, objects = [], dict(public_objects())
+    for name, value in objects.items():
+        owner = value if inspect.isclass(value) else objects.get(name.rpartition(".")[0])
+        classes = [c for c in inspect.getmro(owner) if c.__module__.startswith("ferlib.")] if owner else []
+        function = vars(value).get("forward") if inspect.isclass(value) else value
+        words = "\n".join(one.__doc__ or "" for one in (value, function, *classes) if one)
+        if takes_or_returns_arrays(function) and not SHAPE.search(words):
+            silent.append(name)
+    assert not silent, f"docstrings without a shape: {silent}"
+
+
+def test_public_names_have_a_docstring() -> None:
+    assert not [name for name, value in public_objects() if len(inspect.getdoc(value) or "") < 10]
 
 
 def test_every_module_says_what_it_is() -> None:

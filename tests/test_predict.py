@@ -14,7 +14,7 @@ from ferlib.cli import main
 from ferlib.data import SyntheticFaces
 from ferlib.data.faces import drawn_faces
 from ferlib.data.transforms import resize
-from ferlib.pictures import Box, FaceReader, ModelError, find_faces, frame, shipped_model, to_grey
+from ferlib.predict import Box, FaceReader, PredictError, find_faces, frame, shipped_model, to_gray
 
 pytest.importorskip("onnxruntime")
 
@@ -74,7 +74,7 @@ def test_two_faces_no_face_and_no_picture(portrait, capsys):
     other = SyntheticFaces(1, size=256, seed=5, channels=3, expression="surprise")[0]["image"]
     pair.paste(Image.fromarray(other.permute(1, 2, 0).numpy()), (256, 0))
     pair.save("pair.png")
-    Image.new("RGB", (200, 150), "grey").save("none.png")
+    Image.new("RGB", (200, 150), "gray").save("none.png")
     Path("text.jpg").write_text("this is a text\n")
     code, told = ask(capsys, "pair.png")
     assert code == 0 and len(told["pictures"][0]["faces"]) == 2
@@ -108,21 +108,21 @@ def test_a_cut_out_face_gets_the_answer_of_evaluation(reader, capsys):
 @pytest.mark.parametrize("side", [48, 96, 131, 30])
 def test_framing_a_whole_picture_is_the_librarys_resizing(side):
     face = drawn_faces("valid", length=1).batch([0])["image"][0, 0].numpy()
-    grey = np.asarray(Image.fromarray(face).resize((side, side)))
-    found = frame(grey, Box(0, 0, side)).astype(int)
-    wanted = resize(torch.from_numpy(grey.copy())[None, None], 48)[0, 0].numpy().astype(int)
+    gray = np.asarray(Image.fromarray(face).resize((side, side)))
+    found = frame(gray, Box(0, 0, side)).astype(int)
+    wanted = resize(torch.from_numpy(gray.copy())[None, None], 48)[0, 0].numpy().astype(int)
     assert abs(found - wanted).max() <= (0 if side == 48 else 2)
 
 
 def test_a_box_is_taken_as_it_is_and_may_stick_out(portrait, reader, capsys):
     portrait.save("a.png")
-    grey = np.asarray(portrait.convert("L"))
+    gray = np.asarray(portrait.convert("L"))
     _, told = ask(capsys, "a.png", "--box", "40,30,160,200")
     assert told["pictures"][0]["faces"][0]["box"] == [20, 30, 200, 200]  # the square of its longer side
-    wanted = reader.read(frame(grey, Box(20, 30, 200))[None])[0]
+    wanted = reader.read(frame(gray, Box(20, 30, 200))[None])[0]
     found = told["pictures"][0]["faces"][0]["probabilities"]
     np.testing.assert_allclose(list(found.values()), wanted.probabilities, atol=1e-6)
-    beyond = frame(grey, Box(-100, -100, 400))
+    beyond = frame(gray, Box(-100, -100, 400))
     assert (beyond[:6, :6] == beyond[0, 0]).all()  # the picture's corner, continued
     for words in ("1,2,3", "a,b,c,d", "0,0,0,0", "9000,0,10,10", "0,0,99999,99999"):
         assert main(["predict", "a.png", "--box", words]) == 1
@@ -132,8 +132,8 @@ def test_the_detector_finds_drawn_people_and_no_face_in_noise():
     found = 0
     for seed in (3, 5, 11, 4):
         picture = SyntheticFaces(1, size=240, seed=seed, channels=3, expression="neutral")[0]["image"].numpy()
-        faces = find_faces(to_grey(picture))
-        found += len(faces) == 1 and 100 < faces[0].box.side < 230
+        faces = find_faces(to_gray(picture))
+        found += len(faces) == 1 and 100 < faces[0].side < 230
     assert found >= 3
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
     assert find_faces(noise) == [] and find_faces(noise[:20, :20]) == []
@@ -158,7 +158,7 @@ def test_a_model_that_is_none_is_told_in_one_line(portrait, capsys):
     for model in ("bad.onnx", "gone.onnx"):
         assert main(["predict", "a.png", "--model", model]) == 1
         assert model in capsys.readouterr().err
-    with pytest.raises(ModelError, match="expected uint8"):
+    with pytest.raises(PredictError, match=r"\(1, 64, 64\)"):
         FaceReader().read(np.zeros((1, 64, 64), np.uint8))
 
 

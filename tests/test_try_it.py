@@ -17,7 +17,7 @@ from PIL import Image
 
 from book.builder import notebooks, onnx_web
 from ferlib.data import SyntheticFaces
-from ferlib.pictures import Box, FaceReader, find_faces, frame, to_grey
+from ferlib.predict import Box, FaceReader, find_faces, to_gray
 from tests.reader import FLAGS, Reader, chromium_path, says
 
 HTML = notebooks.ROOT / "_build" / "html"
@@ -97,8 +97,8 @@ def where(page) -> Box:
 
 
 def read(picture: Image.Image, box: Box) -> np.ndarray:
-    grey = to_grey(np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0))
-    return FaceReader().read(frame(grey, box)[None])[0].probabilities
+    pixels = np.moveaxis(np.asarray(picture.convert("RGB")), 2, 0)
+    return FaceReader().read_picture(pixels, [box])[0].probabilities
 
 
 @pytest.mark.parametrize(
@@ -107,8 +107,7 @@ def read(picture: Image.Image, box: Box) -> np.ndarray:
 def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tolerance):
     upload(page.page, pictures / name)
     picture = Image.open(pictures / name).convert("RGB")
-    grey = to_grey(np.moveaxis(np.asarray(picture), 2, 0))
-    wanted = find_faces(grey)[0].box
+    wanted = find_faces(to_gray(np.moveaxis(np.asarray(picture), 2, 0)))[0]
     found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))[0]
     assert abs(found["left"] - wanted.left) < 4 and abs(found["side"] - wanted.side) < 6
     there = read(picture, Box(found["left"], found["top"], found["side"]))

@@ -19,8 +19,9 @@ import skimage
 from PIL import Image
 
 from book.builder import onnx_web
+from ferlib import predict
 from ferlib.data import SyntheticFaces
-from ferlib.pictures import FaceReader, detector, find_faces, frame, shipped_model, to_grey
+from ferlib.predict import FaceReader, shipped_model
 from ferlib.style import EMOTION_COLOURS
 from ferlib.widgets.base import FOLDER as WIDGETS
 
@@ -47,7 +48,7 @@ def make() -> None:
         "faceSize": reader.face_size,
         "sha256": facts["sha256"],
     }
-    rules = {"side": detector.SIDE, "scale": detector.SCALE, "hits": detector.HITS, "same": detector.SAME}
+    rules = {"side": predict.SEARCHED, "scale": predict.SCALE, "hits": predict.HITS, "same": predict.SAME}
     made = {"model": model, "cascade": cascade(), "rules": rules, "samples": samples(reader)}
     source = (WIDGETS / "ui.js").read_text(encoding="utf-8")
     _write("ui.js", f"(() => {{\n{source}\nglobalThis.ferUI = {{ {', '.join(HELPERS)} }};\n}})();\n")
@@ -62,8 +63,9 @@ def _key() -> str:
     """A digest of all that the samples, the model and the detector come from."""
     digest = hashlib.sha256(skimage.__version__.encode())
     package = WIDGETS.parents[1]
-    sources = [Path(__file__), WIDGETS / "ui.js", WIDGETS / "widgets.css", package / "style.py"]
-    for folder in ("pictures", "pretrained", "data/synthetic"):
+    sources = [Path(__file__), WIDGETS / "ui.js", WIDGETS / "widgets.css"]
+    sources += [package / "style.py", package / "predict.py"]
+    for folder in ("pretrained", "data/synthetic"):
         sources += sorted(p for p in (package / folder).iterdir() if p.is_file())
     for source in sources:
         digest.update(source.read_bytes())
@@ -111,19 +113,19 @@ def _sample(picture: np.ndarray, alt: str, reader: FaceReader) -> dict[str, Any]
     file = io.BytesIO()
     Image.fromarray(np.moveaxis(picture, 0, 2)).save(file, format="JPEG", quality=90)
     file.seek(0)  # what the page decodes is what is answered here
-    grey = to_grey(np.moveaxis(np.asarray(Image.open(file).convert("RGB")), 2, 0))
-    faces = find_faces(grey)
-    if not faces:
+    shown = np.moveaxis(np.asarray(Image.open(file).convert("RGB")), 2, 0)
+    surest = predict.find_faces(predict.to_gray(shown))[:1]
+    if not surest:
         raise RuntimeError(f"the detector finds no face in the sample '{alt}': choose another seed")
-    box = faces[0].box
-    answer = reader.read(frame(grey, box, reader.face_size)[None])[0]
+    (face,) = reader.read_picture(shown, surest)
+    box = face.box
     return {
         "alt": alt,
         "picture": "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(),
         "box": {"left": box.left, "top": box.top, "side": box.side},
         "answer": {
-            "probabilities": [round(float(p), 6) for p in answer.probabilities],
-            "evidence": [[round(float(v), 4) for v in one.ravel()] for one in answer.evidence],
+            "probabilities": [round(float(p), 6) for p in face.probabilities],
+            "evidence": [[round(float(v), 4) for v in one.ravel()] for one in face.evidence],
         },
     }
 

@@ -16,20 +16,15 @@ from ferlib.doctor import examine, render
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``ferlib doctor``. Shape: parser in, nothing out."""
-    parser.add_argument(
-        "--data", action="append", metavar="PATH", help="folder with a data set (can be repeated)"
-    )
-    parser.add_argument(
-        "--weights", action="append", metavar="PATH", help="checkpoint, or folder of checkpoints"
-    )
-    parser.add_argument(
-        "--every", action="store_true", help="open every image of the data sets, and name each damaged one"
-    )
+    """Options of ``ferlib doctor``."""
+    add = parser.add_argument
+    add("--data", action="append", metavar="PATH", help="folder with a data set (can be repeated)")
+    add("--weights", action="append", metavar="PATH", help="checkpoint, or folder of checkpoints")
+    add("--every", action="store_true", help="open every image of the data sets, and name each damaged one")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Examine and print. Shape: parsed options -> exit code."""
+    """Examine and print; return the exit code."""
     findings = examine(data=options.data, weights=options.weights, every=options.every)
     print(render(findings))
     return int(any(finding.status == "broken" for finding in findings))

@@ -4,8 +4,8 @@
   ferlib export --checkpoint runs/pocket-ferplus/best.safetensors --out pocket.onnx --data ~/FERPlus
 
 The file takes grey faces, `face` (N, 1, 48, 48) with values 0 to 1, and gives `probabilities` (N, K),
-`logits` (N, K) and, for networks that answer as a sum of local evidence, `evidence` (N, K, G, G). Enlarging
-and normalising are inside. With --data the temperature that calibrates the probabilities is fitted on the
+`logits` (N, K) and, for networks whose logits are means of local evidence, `evidence` (N, K, G, G). Resizing
+and normalizing are inside. With --data the temperature that calibrates the probabilities is fitted on the
 validation faces; it is stored in the file and applied. Weights are stored in half precision (--full: single).
 
 Before the command ends it compares the file with the network on drawn faces. Exit code 0, or 1 where they
@@ -25,25 +25,27 @@ from ferlib.data.faces import drawn_faces
 from ferlib.data.labels import EMOTIONS_AFFECTNET, EMOTIONS_FERPLUS, EMOTIONS_RAFDB
 from ferlib.data.transforms import to_float
 from ferlib.evaluation import fit_temperature, predict
-from ferlib.export import ExportError, export_onnx, parity
-from ferlib.export.parity import TOLERANCE
+from ferlib.export import TOLERANCE, ExportError, export_onnx, parity
 from ferlib.training import RecipeError
 from ferlib.training.checkpoints import CheckpointError
 
 CLASSES = {
-    "ferplus": EMOTIONS_FERPLUS, "rafdb": EMOTIONS_RAFDB, "affectnet8": EMOTIONS_AFFECTNET,
-    "affectnet7": EMOTIONS_AFFECTNET[:7], "affectnet": EMOTIONS_AFFECTNET,
-}  # fmt: skip
+    "ferplus": EMOTIONS_FERPLUS,
+    "rafdb": EMOTIONS_RAFDB,
+    "affectnet8": EMOTIONS_AFFECTNET,
+    "affectnet7": EMOTIONS_AFFECTNET[:7],
+    "affectnet": EMOTIONS_AFFECTNET,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``ferlib export``. Shape: parser in, nothing out."""
+    """Options of ``ferlib export``."""
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="FILE", help="best or last of a run, or an official file")
     add("--out", required=True, metavar="FILE", help="the file to write, *.onnx")
     add("--recipe", metavar="NAME", help="which network an official file is of")
-    add("--output", choices=("vit", "bt", "cba"), help="answer of a batch transformer (default vit: a face "
-        "alone; the others depend on who is in the batch)")  # fmt: skip
+    output = "output of a batch transformer (default vit: a face alone; the others depend on the batch)"
+    add("--output", choices=("vit", "bt", "cba"), help=output)
     add("--dataset", choices=KINDS, help="whose expressions it names (default: what the recipe is for)")
     add("--data", metavar="DIR", help="fit the temperature on this data set's validation faces")
     add("--temperature", type=float, metavar="T", help="this temperature instead (default 1)")
@@ -52,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Export, compare, say what was written. Shape: parsed options -> exit code. Raises ``DataError``."""
+    """Export, compare and say what was written; return the exit code."""
     if not options.out.endswith(".onnx"):
         raise DataError(f"--out {options.out}: the file to write is called *.onnx")
     if options.data and options.temperature is not None:
@@ -70,17 +72,22 @@ def run(options: argparse.Namespace) -> int:
             valid = choose_faces(options.data, options.dataset, network.recipe.data).open("valid")
             temperature = fit_temperature(*predict(model, valid, **network.inputs()))
         done = export_onnx(
-            model, options.out, classes=CLASSES[kind], face_size=options.face, temperature=temperature,
-            half=not options.full, facts={"network": type(model).__name__, "recipe": network.recipe.name},
+            model,
+            options.out,
+            classes=CLASSES[kind],
+            face_size=options.face,
+            temperature=temperature,
+            half=not options.full,
+            facts={"network": type(model).__name__, "recipe": network.recipe.name},
             **network.inputs(),
-        )  # fmt: skip
+        )
     except (CheckpointError, RecipeError, ExportError) as error:
         raise DataError(str(error)) from error
     faces = to_float(drawn_faces("valid", length=8, size=options.face).batch(torch.arange(8))["image"])
-    found = parity(done.path, done.module, faces)
-    print(f"{done.path}: {done.size:,} bytes, {done.facts['parameters']:,} parameters")
+    largest = max(parity(done.path, done.module, faces).values())
+    print(f"{done.path}: {done.path.stat().st_size:,} bytes, {done.facts['parameters']:,} parameters")
     print(f"temperature {temperature:.3f}; SHA-256 {done.sha256}")
-    print(f"largest difference between torch and onnxruntime on 8 drawn faces: {found.largest:.1e}")
-    if found.largest > TOLERANCE:
+    print(f"largest difference between torch and onnxruntime on 8 drawn faces: {largest:.1e}")
+    if largest > TOLERANCE:
         raise DataError(f"{done.path} differs from the network by more than {TOLERANCE}: do not use it")
     return 0

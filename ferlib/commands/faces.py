@@ -17,7 +17,7 @@ from ferlib.data.cache import is_cache, read_manifest
 from ferlib.data.faces import SomeFaces, drawn_faces
 from ferlib.data.prepare import DATASETS
 from ferlib.data.rafdb import RAFDB
-from ferlib.doctor.datasets import look_at_data
+from ferlib.doctor import look_at_data
 
 KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
 HELD_OUT = 10  # every tenth training face, where a data set has no validation split of its own

@@ -7,12 +7,12 @@
   ferlib predict faces/*.png --whole                pictures that are cut-out faces already
 
 Faces are found by scikit-image's bundled detector of frontal faces; nothing is downloaded and nothing leaves
-this machine. A face is cut out as FER+ cuts out its own, made grey and 48 pixels small. A phone's note that
+this machine. A face is cut out as FER+ cuts out its own, made gray and 48 pixels small. A phone's note that
 the picture is rotated is obeyed. What the model is good for, and what not: MODEL_CARD.md beside it, and
 `ferlib predict --card`.
 
 Exit code 0; 1 where a file could not be read; 3 where all could be read but one shows no face. The other
-pictures are answered all the same.
+pictures are read all the same.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from typing import Any
 
 import numpy as np
 
+from ferlib import predict
 from ferlib.data.base import DataError
 from ferlib.data.images import read_image
-from ferlib.pictures import Answer, Box, FaceReader, find_faces, frame, to_grey
-from ferlib.pictures.classifier import FOLDER
+from ferlib.predict import Box, FaceReader, PredictError, Prediction
 from ferlib.training.files import replacing
 
 NO_FACE = "no frontal face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``ferlib predict``. Shape: parser in, nothing out."""
+    """Options of ``ferlib predict``."""
     add = parser.add_argument
     add("pictures", nargs="*", metavar="PICTURE", help="PNG, JPEG, BMP or WebP")
     where = parser.add_mutually_exclusive_group()
@@ -52,92 +52,81 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read, print, draw. Shape: parsed options -> exit code. Raises ``DataError``."""
+    """Read the pictures and print, write or draw what they show; return the exit code."""
     if options.card:
-        print((FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8"))
+        print((predict.FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8"))
         return 0
     if not options.pictures:
-        raise DataError("no picture was named: ferlib predict PICTURE...")
-    asked = Box.parse(options.box) if options.box else None
+        raise PredictError("no picture was named: ferlib predict PICTURE...")
+    given = Box.parse(options.box) if options.box else None
     reader = FaceReader(options.model)
-    told, code, written = [], 0, set()
+    entries, code, written = [], 0, set()
     for name in options.pictures:
         try:
-            entry, picture, faces = _read(reader, name, asked, options.whole)
-        except DataError as error:
-            told.append({"picture": name, "error": str(error)})
+            picture = read_image(name, mode="RGB")
+            faces = reader.read_picture(picture, _boxes(name, picture, given, options.whole))
+        except (DataError, PredictError) as error:
+            entries.append({"picture": name, "error": str(error)})
             code = 1
             if not options.json:
                 print(error, file=sys.stderr)
             continue
-        told.append(entry)
-        if not faces:
-            code = code or 3
+        entries.append(_entry(name, picture, faces))
+        code = code if faces or code else 3
         if not options.json:
             print(_table(name, faces))
         if options.out:
-            _draw(Path(options.out), name, picture, faces, written)
+            _save(Path(options.out), name, picture, faces, written)
     if options.json:
         model = {"file": reader.path.name, **{k: reader.facts[k] for k in ("classes", "temperature")}}
-        print(json.dumps({"model": model, "pictures": told}, indent=1, ensure_ascii=False))
+        print(json.dumps({"model": model, "pictures": entries}, indent=1, ensure_ascii=False))
     return code
 
 
-def _read(
-    reader: FaceReader, name: str, asked: Box | None, whole: bool
-) -> tuple[dict[str, Any], np.ndarray, list[tuple[Box, Answer]]]:
-    picture = read_image(name, mode="RGB")
-    grey = to_grey(picture)
-    height, width = grey.shape
-    if asked is not None:
-        if not asked.meets(width, height):
-            raise DataError(f"{name}: --box lies outside the picture of {width} x {height} pixels")
-        if asked.side > 4 * max(width, height):
-            raise DataError(f"{name}: --box is more than four times the picture of {width} x {height} pixels")
-        boxes = [asked]
-    elif whole:
-        boxes = [Box.middle(width, height)]
-    else:
-        boxes = sorted((found.box for found in find_faces(grey)), key=lambda box: (box.left, box.top))
-    faces = []
-    if boxes:
-        crops = np.stack([frame(grey, box, reader.face_size) for box in boxes])
-        faces = list(zip(boxes, reader.read(crops), strict=True))
-    entry = {"picture": name, "size": [width, height], "faces": [_plain(*face) for face in faces]}
+def _boxes(name: str, picture: np.ndarray, given: Box | None, whole: bool) -> list[Box] | None:
+    """Where the face is by the command's options, or None where it is to be found."""
+    height, width = picture.shape[1:]
+    if given is None:
+        return [Box.middle(width, height)] if whole else None
+    if not given.meets(width, height):
+        raise PredictError(f"{name}: --box lies outside the picture of {width} x {height} pixels")
+    if given.side > 4 * max(width, height):
+        raise PredictError(f"{name}: --box is more than four times the picture of {width} x {height} pixels")
+    return [given]
+
+
+def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str, Any]:
+    """A picture and its faces as JSON has them."""
+    height, width = picture.shape[1:]
+    entry: dict[str, Any] = {"picture": name, "size": [width, height], "faces": []}
+    for face in faces:
+        box, shares = face.box, zip(face.classes, face.probabilities, strict=True)
+        plain: dict[str, Any] = {
+            "box": [round(v, 2) for v in (box.left, box.top, box.side, box.side)],
+            "expression": face.expression,
+            "probabilities": {c: round(float(p), 6) for c, p in shares},
+        }
+        if face.evidence is not None:
+            plain["evidence"] = [np.round(m, 4).tolist() for m in face.evidence.astype(float)]
+        entry["faces"].append(plain)
     if not faces:
         entry["note"] = NO_FACE
-    return entry, picture, faces
+    return entry
 
 
-def _plain(box: Box, answer: Answer) -> dict[str, Any]:
-    """A face as JSON has it."""
-    shares = {c: round(float(p), 6) for c, p in zip(answer.classes, answer.probabilities, strict=True)}
-    found = {
-        "box": [round(v, 2) for v in (box.left, box.top, box.side, box.side)],
-        "expression": answer.expression,
-        "probabilities": shares,
-    }
-    if answer.evidence is not None:
-        found["evidence"] = [np.round(m, 4).tolist() for m in answer.evidence.astype(float)]
-    return found
-
-
-def _table(name: str, faces: list[tuple[Box, Answer]]) -> str:
+def _table(name: str, faces: list[Prediction]) -> str:
     if not faces:
         return f"{name}: {NO_FACE}"
     lines = [f"{name}: {len(faces)} {'face' if len(faces) == 1 else 'faces'}"]
-    for number, (box, answer) in enumerate(faces, 1):
-        best = "   ".join(f"{c} {100 * p:.0f} %" for c, p in answer.ranked()[:3])
+    for number, face in enumerate(faces, 1):
+        best = "   ".join(f"{c} {100 * p:.0f} %" for c, p in face.ranked()[:3])
+        box = face.box
         place = f"{box.left:.0f},{box.top:.0f},{box.side:.0f},{box.side:.0f}"
         lines.append(f"  {number}  {place:<20} {best}")
     return "\n".join(lines)
 
 
-def _draw(
-    folder: Path, name: str, picture: np.ndarray, faces: list[tuple[Box, Answer]], written: set[Path]
-) -> None:
-    from ferlib.pictures.drawing import draw_answers
-
+def _save(folder: Path, name: str, picture: np.ndarray, faces: list[Prediction], written: set[Path]) -> None:
     path, number = folder / f"{Path(name).stem}-read.png", 1
     while path in written:  # two pictures of one name, from two folders
         number += 1
@@ -145,6 +134,6 @@ def _draw(
     written.add(path)
     try:
         with replacing(path) as temporary:
-            draw_answers(picture, faces).save(temporary, format="PNG")
+            predict.draw(picture, faces).save(temporary, format="PNG")
     except OSError as error:
-        raise DataError(f"cannot write {path}: {error}") from error
+        raise PredictError(f"cannot write {path}: {error}") from error

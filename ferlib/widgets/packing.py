@@ -18,9 +18,9 @@ MAX_BYTES = 600_000  # of one figure in a page: data, code and fallback together
 
 
 def as_array(values: ArrayLike, name: str, ndim: int | None = None, *, masked: bool = False) -> np.ndarray:
-    """Anything ``np.asarray`` takes, also a tensor that requires gradients, as a finite array.
+    """Anything ``np.asarray`` takes, also a tensor that requires gradients, as a finite array of any shape.
 
-    Shape: any in, the same out. Raises ``ValueError`` naming the argument when it has another number of
+    Raises ``ValueError`` naming the argument when it has another number of
     dimensions than ``ndim``, or a value that is not finite (``masked`` allows minus infinity).
     """
     if hasattr(values, "detach"):
@@ -58,7 +58,7 @@ def as_image(values: ArrayLike, name: str) -> np.ndarray:
 def pack(array: ArrayLike, dtype: str = "uint8") -> dict[str, object]:
     """An array as JSON: type, shape, and bytes (little-endian) in base64, deflated where that helps.
 
-    ``float16`` halves what ``float32`` needs and keeps 3 digits. Shape: any; rows first.
+    ``float16`` halves what ``float32`` needs and keeps 3 digits. Arrays are of any shape.
     Raises ``ValueError`` for another type than uint8, float16, float32, or a value too large for it.
     """
     if dtype not in ("uint8", "float16", "float32"):

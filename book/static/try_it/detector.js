@@ -1,5 +1,5 @@
 // Where the faces are: scikit-image's frontal-face cascade (multi-block local binary patterns), its numbers in
-// made/cascade.js, and the grouping of `ferlib.pictures.detector`.
+// made/cascade.js, and the grouping of `ferlib.predict`.
 (() => {
   const round = Math.fround; // the cascade computes in single precision
 
