@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ferlib.models import BatchTransformerNetwork, btn_small
-from ferlib.models.across_devices import gather_batch, is_shared
-from ferlib.models.batch_transformer import class_batch_attention
+from ferlib.models.batch_transformer import class_batch_attention, gather_batch, is_shared
 
 CLASSES = 5
 

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ferlib.training import SAM, Recipe, TrainingError, checkpoints, fit
+from ferlib.training import SAM, Recipe, TrainingError, fit
+from ferlib.weights import checkpoints
 from tests.tiny import Net, Spots, net
 
 

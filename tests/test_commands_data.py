@@ -14,7 +14,8 @@ from ferlib.cli import main
 from ferlib.commands.faces import Faces, choose_faces
 from ferlib.data import DataError
 from ferlib.data.prepare import prepare
-from ferlib.training import build_model, checkpoints, load_recipe
+from ferlib.training import build_model, load_recipe
+from ferlib.weights import checkpoints
 from tests import data_files
 from tests.test_original_config import RELEASED
 from tests.tiny import Net

@@ -16,8 +16,9 @@ from ferlib.commands.networks import Networks
 from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation import ResultRecord
 from ferlib.models import btn_small
-from ferlib.training import checkpoints, load_recipe
+from ferlib.training import load_recipe
 from ferlib.training.provenance import commit
+from ferlib.weights import checkpoints
 from tests.tiny import Net, Spots
 
 COMMON = ("--data", "synthetic", "--length", "48", "--split", "valid", "--resamples", "60")

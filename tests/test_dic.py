@@ -14,9 +14,15 @@ from ferlib.data.base import DataError
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.superresolution import make_upscaler
 from ferlib.models import DIC, CheckpointError, from_official
-from ferlib.models.dic import MEAN, DICUpscaler, _official_name, upscaler
-from ferlib.models.dic_feedback import AttentiveFusion, merge_heatmaps
-from ferlib.models.dic_hourglass import Hourglass
+from ferlib.models.dic import (
+    MEAN,
+    AttentiveFusion,
+    DICUpscaler,
+    Hourglass,
+    _official_name,
+    merge_heatmaps,
+    upscaler,
+)
 from tests.data_files import microsoft
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from ferlib.models.official import rename
 from safetensors.torch import save_file
 
 from ferlib.cli import main
 from ferlib.data.prepare import prepare
 from ferlib.doctor import examine, render
 from ferlib.models import MobileFaceNet, NeuralResizer
-from ferlib.models.official import rename
 from ferlib.models.resizer import OFFICIAL_NAMES
 from tests import data_files
 from tests.contract_fill import read_rows

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ferlib.models import Ensemble, PocketNet
-from ferlib.training import Recipe, build_model, checkpoints
+from ferlib.training import Recipe, build_model
+from ferlib.weights import checkpoints
 
 TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
 

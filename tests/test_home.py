@@ -10,9 +10,9 @@ import warnings
 from pathlib import Path
 
 import pytest
+from ferlib.home import PLACES, settle
 
 from ferlib.doctor import examine
-from ferlib.home import PLACES, settle
 from tests import data_files
 
 SCRIPT = """

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from ferlib.commands.networks import Network
-from ferlib.training import Recipe, build_model, checkpoints
+from ferlib.training import Recipe, build_model
+from ferlib.weights import checkpoints
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "records"))
 from keep import keep

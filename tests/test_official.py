@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from ferlib.models.official import rename
 
 from ferlib.models import (
     Architecture,
@@ -14,7 +15,6 @@ from ferlib.models import (
     place_official,
     register,
 )
-from ferlib.models.official import rename
 from tests.contract_fill import fill_state_dict, read_rows
 
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ferlib.models.inert_pickle import InertError, InertReader
+from ferlib.models.official_files import read_inert, read_official
 from safetensors.torch import save_file
 
-from ferlib.models.inert_pickle import InertError, InertReader
-from ferlib.models.official import CheckpointError
-from ferlib.models.official_files import read_inert, read_official
+from ferlib.weights import CheckpointError
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

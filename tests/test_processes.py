@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ferlib.training import checkpoints
 from ferlib.training.batches import Batches
 from ferlib.training.processes import is_leader, make_fabric, own_share, total
+from ferlib.weights import checkpoints
 from tests.shared_batch import RECIPE, Wide, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,10 +19,10 @@ from torch import nn
 
 from ferlib.cli import main
 from ferlib.data.fingerprint import fingerprint
-from ferlib.training import Recipe, build_criterion, checkpoints, fit, load_recipe
-from ferlib.training.checkpoints import CheckpointError
+from ferlib.training import Recipe, build_criterion, fit, load_recipe
 from ferlib.training.lock import only_writer
 from ferlib.training.runs import state_file
+from ferlib.weights import CheckpointError, checkpoints
 from tests.tiny import Spots, net, train_words
 
 RECIPE = Recipe(name="tiny", loss="cross-entropy", epochs=3, batch_size=16, lr=1e-2, augment="light", ema=0.9)

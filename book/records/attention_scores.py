@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from ferlib import data, explain
 from ferlib.data.synthetic.render import render_faces
 from ferlib.evaluation import Interval, ResultRecord
-from ferlib.training.files import write_text
+from ferlib.files import write_text
+from ferlib.weights import CheckpointError
 
 NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
@@ -248,7 +249,7 @@ def two_seeds(name: str, runs: Path) -> dict | None:
     """Two networks that differ in their seed alone: how alike are their answers, and their maps?"""
     try:
         pair = [attention_models.load(name, seed, runs)[0] for seed in (0, 1)]
-    except attention_models.training.checkpoints.CheckpointError:
+    except CheckpointError:
         return None
     size, faces = attention_models.recipes()[name].image_size or 48, plain_faces()
     said = [answers(model, faces["image"], size) for model in pair]

@@ -28,7 +28,7 @@ from ferlib.data import FERPlus
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import ResultRecord, about, compare, predict, scores
-from ferlib.models.ensemble import mean_answer
+from ferlib.models.pocket import averaged
 from ferlib.training import versions
 
 sys.path.insert(0, str(Path(__file__).with_name("study")))
@@ -70,7 +70,7 @@ def answers_of(runs: list[str], valid: FaceDataset) -> Said:
         mirror = nn.Sequential(RandomHorizontalFlip(p=1.0), model)  # turns every face of a batch round
         plain, turned = (predict(asked, valid, **network.inputs())[0] for asked in (model, mirror))
         name = f"{network.recipe.name.removesuffix('-ferplus')}{SEED}{network.recipe.seed}"
-        said |= {name: plain, name + MIRRORED: mean_answer([plain, turned])}
+        said |= {name: plain, name + MIRRORED: averaged([plain, turned])}
         print(name, flush=True)
     return said
 
@@ -84,7 +84,7 @@ def mean_of(said: Said) -> Said:
     if len(groups) > 1:
         groups["in all"] = list(twice.values())
     return {
-        f"mean of {len(several)} {words}{MIRRORED}": mean_answer(several)
+        f"mean of {len(several)} {words}{MIRRORED}": averaged(several)
         for words, several in groups.items()
         if len(several) > 1
     }
@@ -97,7 +97,7 @@ def beside(said: Said, best: Tensor) -> Said:
         if name.endswith(MIRRORED):
             for voices, words in ((1, ""), (3, ", three times")):
                 own = name.removesuffix(MIRRORED)
-                found[f"{own}, and the best above{words}"] = mean_answer([logits, *[best] * voices])
+                found[f"{own}, and the best above{words}"] = averaged([logits, *[best] * voices])
     return found
 
 

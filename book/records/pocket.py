@@ -46,9 +46,9 @@ from ferlib.evaluation import (
 )
 from ferlib.evaluation.intervals import percentiles
 from ferlib.export import export_onnx, parity
+from ferlib.files import write_text
 from ferlib.predict import find_faces
 from ferlib.training import versions
-from ferlib.training.files import write_text
 
 NAME = "pocket_ferplus"
 FOLDER = Path(ferlib.__file__).parent / "pretrained"

@@ -16,7 +16,8 @@ from pathlib import Path
 from ferlib.data import FERPlus, SyntheticFaces
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import ResultRecord, evaluate
-from ferlib.training import build_criterion, build_model, checkpoints, fit, load_recipe
+from ferlib.training import build_criterion, build_model, fit, load_recipe
+from ferlib.weights import checkpoints
 
 FIVE = ("neutral", "happiness", "surprise", "sadness", "anger")
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from ferlib.commands.faces import Faces, choose_faces
 from ferlib.data.base import DataError
-from ferlib.training import Recipe, checkpoints, load_recipe, recipe_from
-from ferlib.training.files import write_text
+from ferlib.files import write_text
+from ferlib.training import Recipe, load_recipe, recipe_from
 from ferlib.training.original_config import read_original_config
 from ferlib.training.runs import BEST, LAST, STATE, state_file
+from ferlib.weights import checkpoints
 
 RUN_FILE = "run.json"  # in a run's folder: which faces it learns from
 OVERRIDES = (

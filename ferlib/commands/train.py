@@ -42,15 +42,14 @@ from ferlib.training import (
     build_criterion,
     build_model,
     bundled,
-    checkpoints,
     fit,
 )
-from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.device import choose_device
 from ferlib.training.lock import only_writer
 from ferlib.training.processes import is_leader, leave
 from ferlib.training.runs import state_file
 from ferlib.training.start import start_from
+from ferlib.weights import CheckpointError, load_network
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +199,7 @@ def _report(plan: Plan, history: list[dict[str, Any]], count: int, name: str) ->
 
 def _report_test(plan: Plan, model: nn.Module, test: FaceDataset, typed: str) -> None:
     """Measure the chosen weights on faces that had no part in the choice."""
-    checkpoints.load(plan.out / "best.safetensors", model)
+    load_network(plan.out / "best.safetensors", model)
     record = evaluate(
         model, test, name="test", split="test", batch_size=plan.recipe.batch_size, shuffle=plan.recipe.seed,
         image_size=plan.recipe.image_size, interpolation=plan.recipe.interpolation, seed=plan.recipe.seed,

@@ -49,7 +49,7 @@ METHODS: dict[str, UpscalerFactory | str] = {
     "bilinear": _interpolation(Image.Resampling.BILINEAR),
     "bicubic": _interpolation(Image.Resampling.BICUBIC),
     "lanczos": _interpolation(Image.Resampling.LANCZOS),
-    "dic": "ferlib.models.dic:upscaler",
+    "dic": "ferlib.weights:dic_upscaler",
 }
 
 

@@ -15,7 +15,7 @@ import ferlib
 from ferlib.data.base import FaceDataset
 from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation.intervals import Interval
-from ferlib.training.files import write_text
+from ferlib.files import write_text
 from ferlib.training.provenance import commit
 
 _FORMAT = "ferlib-result-1"

@@ -13,9 +13,8 @@ from torch import nn
 
 from ferlib.explain.layout import Layout
 from ferlib.models.batch_transformer import ClassBatchAttention
-from ferlib.models.multi_level_attention import LEVELS, MultiLevelAttention
-from ferlib.models.token_transformer import TokenTransformer
-from ferlib.models.window_attention import LevelFusion
+from ferlib.models.btn import LEVELS, MultiLevelAttention
+from ferlib.models.poster_v2 import LevelFusion, TokenTransformer
 
 #: Kind of attention -> who asks, and whom.
 KINDS = {

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ferlib.models.token_transformer import TokenTransformer
+from ferlib.models.poster_v2 import TokenTransformer
 
 Reshape = Callable[[Tensor], Tensor]
 

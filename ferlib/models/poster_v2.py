@@ -206,7 +206,7 @@ class SelfAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear maps with a GELU between, the same for every token: (B, N, dim) -> (B, N, dim). Chapter 5."""
+    """Two linear maps with a GELU between, for every token alike: (B, N, dim) -> (B, N, dim)."""
 
     def __init__(self, dim: int, hidden: int) -> None:
         super().__init__()

@@ -1,6 +1,5 @@
 """Training: one loop for every network of the book, recipes it follows, checkpoints it leaves. Chapter 6."""
 
-from ferlib.training import checkpoints
 from ferlib.training.build import build_augment, build_average, build_criterion, build_model, build_optimiser
 from ferlib.training.environment import versions
 from ferlib.training.history import best_epoch
@@ -12,7 +11,7 @@ from ferlib.training.trained import load_or_fit, runs_folder
 
 __all__ = [
     "SAM", "Progress", "Recipe", "RecipeError", "TrainingError", "best_epoch", "build_augment",
-    "build_average", "build_criterion", "build_model", "build_optimiser", "bundled", "checkpoints", "fit",
+    "build_average", "build_criterion", "build_model", "build_optimiser", "bundled", "fit",
     "load_or_fit", "load_recipe", "make_progress", "recipe_from", "runs_folder", "train_epoch", "train_step",
     "validate", "versions",
 ]  # fmt: skip

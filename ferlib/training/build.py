@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import ferlib.losses
-import ferlib.models
 from ferlib.data.transforms import Augment
+from ferlib.models import NETWORKS
 from ferlib.training.recipes import Recipe, RecipeError
 from ferlib.training.sam import SAM
 
@@ -18,12 +18,13 @@ from ferlib.training.sam import SAM
 def build_model(recipe: Recipe, num_classes: int = 8) -> nn.Module:
     """The recipe's network with fresh weights, drawn from the recipe's seed.
 
-    Shape: a recipe and the number of classes in, a module out. Raises ``RecipeError`` for a name that
-    ``ferlib.models`` does not have, and options that it does not take. Chapter 6.
+    Raises ``RecipeError`` for a name that is not in ``ferlib.models.NETWORKS``, and options that it does not
+    take. Chapter 6.
     """
-    maker = getattr(ferlib.models, recipe.model, None)
+    maker = NETWORKS.get(recipe.model)
     if maker is None:
-        raise RecipeError(f"recipe '{recipe.name}': ferlib.models has no '{recipe.model}'")
+        known = ", ".join(NETWORKS)
+        raise RecipeError(f"recipe '{recipe.name}': no network is called {recipe.model!r}; known: {known}")
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         try:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ferlib.models.official import CheckpointError
 from ferlib.training.environment import now
+from ferlib.weights import CheckpointError
 
 LOCK = ".lock"
 

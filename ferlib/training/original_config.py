@@ -8,7 +8,6 @@ Source: ``config.json``, ``test.py`` and ``utils/tools.py`` of the released code
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ferlib.models
+from ferlib.models import NETWORKS
 from ferlib.training.recipes import Recipe, RecipeError, load_recipe
 
 #: What the released program calls its parts, and what they are here.
@@ -123,10 +122,8 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
 def _model(check: _Checker) -> str:
     name = check.text("model")
     own = name.removeprefix("ferlib.models.")
-    if own != name and own in ferlib.models.__all__:
-        takes = inspect.signature(getattr(ferlib.models, own)).parameters.values()
-        if any(p.name == "num_classes" or p.kind is p.VAR_KEYWORD for p in takes):
-            return own
+    if own != name and own in NETWORKS:
+        return own
     return MODELS[check.one_of("model", (*MODELS, "ferlib.models.<a network>"))]
 
 

@@ -4,9 +4,9 @@
 own GPU (or its share of the CPU) and its share of every batch; after each backward pass all have the mean of
 the gradients, so they stay equal to each other. What is written is written by the first one.
 
-Batch attention sees the whole batch (``ferlib.models.across_devices``). Batch norm does not: it normalises by
-the share of its own process, as everywhere under ``DistributedDataParallel``, so a network with batch norm is
-not quite the one that a single process trains; the first process's running statistics are judged and kept.
+Batch attention sees the whole batch (``ferlib.models.batch_transformer``). Batch norm does not: it normalizes
+by the share of its own process, as everywhere under ``DistributedDataParallel``, so a network with batch norm
+is not quite the one that a single process trains; the first process's running statistics are judged and kept.
 Chapter 6.
 """
 

@@ -26,15 +26,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ferlib.models.official import CheckpointError
-from ferlib.training import checkpoints
+from ferlib.files import replacing, write_text
 from ferlib.training.environment import now, this_start, versions
-from ferlib.training.files import replacing, write_text
 from ferlib.training.history import best_epoch, log_text
 from ferlib.training.lock import only_writer
 from ferlib.training.picture import curves_svg
 from ferlib.training.recipes import Recipe, RecipeError, recipe_from
 from ferlib.training.state import RunState
+from ferlib.weights import CheckpointError, checkpoints
 
 __all__ = ["STATE", "RunFolder", "best_epoch", "log_text", "state_file", "versions"]
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ferlib.training import checkpoints
 from ferlib.training.batches import Batch
 from ferlib.training.build import build_average, build_optimiser
-from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.recipes import Recipe
 from ferlib.training.tally import Tally
+from ferlib.weights import CheckpointError, checkpoints
 
 
 class RunState:

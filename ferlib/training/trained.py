@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from ferlib.data.base import FaceDataset
-from ferlib.training import checkpoints
+from ferlib.files import place
 from ferlib.training.build import build_criterion, build_model
 from ferlib.training.loop import fit
 from ferlib.training.progress import Progress
 from ferlib.training.recipes import Recipe
+from ferlib.weights import checkpoints, load_network
 
 
 def runs_folder() -> Path:
     """Where runs are kept: ``$FERLIB_RUNS``, or the folder ``runs`` of the repository the chapters stand in.
 
-    Shape: nothing in, a path out. Chapter 6.
+    Chapter 6.
     """
-    return Path(os.environ.get("FERLIB_RUNS") or Path.cwd().parent / "runs")
+    return place("FERLIB_RUNS") or Path.cwd().parent / "runs"
 
 
 def load_or_fit(
@@ -41,14 +41,14 @@ def load_or_fit(
     Shape: returns the network in evaluation mode and its record ``{"epoch", "valid_accuracy", ...,
     "loaded"}``. Raises what ``fit`` raises. Chapters 7 and 8.
     """
-    model = build_model(recipe, num_classes=len(train.classes))
+    best = Path(run_dir) / "best.safetensors"
     try:
-        note = checkpoints.load(Path(run_dir) / "best.safetensors", model)
-        same = Recipe(**note["recipe"]).but(epochs=recipe.epochs) == recipe
-    except (checkpoints.CheckpointError, KeyError, TypeError, ValueError):
-        same = False  # no run, or one of another version of the network or of the recipe
-    if same:
-        return model.eval(), {**note["record"], "loaded": True}
+        note = checkpoints.peek(best)
+        if Recipe(**note["recipe"]).but(epochs=recipe.epochs) == recipe:
+            model = load_network(best, recipe, num_classes=len(train.classes))
+            return model, {**note["record"], "loaded": True}
+    except (KeyError, TypeError, ValueError):
+        pass  # no run, or one of another version of the network or of the recipe
     shorter = recipe.but(epochs=epochs or recipe.epochs)
     model = build_model(recipe, num_classes=len(train.classes))
     history = fit(model, build_criterion(shorter), train, valid, shorter, progress=progress)

@@ -29,13 +29,16 @@ __all__ = [
     "PRETRAINED",
     "CheckpointError",
     "LoadReport",
+    "Pretrained",
     "checkpoints",
     "find_pretrained",
     "from_official",
     "load_network",
     "load_pretrained",
+    "missing",
     "place",
     "read_weights",
+    "weights_folder",
 ]
 
 PARTS = {"face": "encoder.face", "landmarks": "encoder.landmarks", "whole": ""}
@@ -119,8 +122,8 @@ def _check_options(options: Any, path: Path) -> None:
     for key in _keys(options):
         if key not in allowed | TIMM_OPTIONS | {"model", "model_options"}:
             raise CheckpointError(
-                f"{path.name}: the recipe in it sets {str(key)[:60]!r}, which a file may not set; if you trust
-                " "it, give the recipe yourself"
+                f"{path.name}: the recipe in it sets {str(key)[:60]!r}, which a file may not set; if you "
+                "trust it, give the recipe yourself"
             )
 
 
@@ -171,6 +174,20 @@ def architecture_of(module: nn.Module) -> str | None:
     if isinstance(module, models.BatchTransformerNetwork):
         return f"btn-{module.num_classes}"
     return kinds.get(type(module))
+
+
+def dic_upscaler(path: str | Path | None) -> models.dic.DICUpscaler:
+    """The ``"dic"`` method of ``ferlib prepare``, from a file of the original's weights.
+
+    Raises ``CheckpointError`` where there is no file, saying what to get, or one that does not fit.
+    """
+    if path is None:
+        raise CheckpointError(
+            f"method 'dic' needs weights: get DIC_HELEN.pth, which {PRETRAINED['dic'].source} links to, and "
+            "give it as weights (--weights DIC_HELEN.pth); or use method 'bicubic' (--method bicubic), which "
+            "needs none"
+        )
+    return models.dic.DICUpscaler(load_network(path, models.DIC()))
 
 
 # Weights that others trained
@@ -269,8 +286,8 @@ def find_pretrained(kind: str, folder: str | Path | None = None) -> Path | None:
 def missing(entry: Pretrained, folder: str | Path | None = None) -> str:
     """The words for weights that are not there."""
     return (
-        f"no weights {entry.kind!r} in {weights_folder(folder)}: put {entry.files[0]} there ({entry.source}),
-        " "or name another folder with FERLIB_WEIGHTS"
+        f"no weights {entry.kind!r} in {weights_folder(folder)}: put {entry.files[0]} there "
+        f"({entry.source}), or name another folder with FERLIB_WEIGHTS"
     )
 
 
@@ -318,7 +335,7 @@ def load_pretrained(
 
 
 def _of_timm(backbone: nn.Module, found: StateDict) -> StateDict:
-    """ImageNet weights for a headless timm backbone: names of old versions translated, classifier left out."""
+    """ImageNet weights for a headless timm backbone: old names translated, classifier left out."""
     translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     given: Mapping[str, Tensor] = translate(found, backbone) if translate else found
     classifier = backbone.pretrained_cfg.get("classifier") or ()

@@ -8,13 +8,16 @@ another shape is listed in one report.
 
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from ferlib import models
@@ -276,6 +279,24 @@ def _by_mapping(
     if wrong:
         raise CheckpointError("the mapping does not fit: " + "; ".join(wrong))
     return placed, dropped
+
+
+def read_mapping(path: str | Path) -> dict[str, str | None]:
+    """{name or prefix in the file: name or prefix here, or None}, from JSON or YAML, for :func:`place`.
+
+    Raises ``CheckpointError`` for a file that is not there or holds anything else.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise CheckpointError(f"cannot read the mapping {path}: {str(error)[:200]}") from error
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise CheckpointError(f"the mapping {path.name} is not of the form {{name: name, or null}}")
+    if not all(place is None or isinstance(place, str) for place in found.values()):
+        raise CheckpointError(f"the mapping {path.name} is not of the form {{name: name, or null}}")
+    return found
 
 
 # The tables

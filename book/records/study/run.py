@@ -30,7 +30,8 @@ from jobs import BASE, Job, queue
 from worker import folder
 
 from ferlib.models import part_costs
-from ferlib.training import build_criterion, checkpoints, fit
+from ferlib.training import build_criterion, fit
+from ferlib.weights import checkpoints
 
 ROWS = Path(__file__).with_name("rows.jsonl")
 

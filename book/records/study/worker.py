@@ -26,8 +26,8 @@ import timm
 import torch
 
 import ferlib
+from ferlib.files import write_text
 from ferlib.training import Recipe
-from ferlib.training.files import write_text
 
 Row = dict[str, Any]
 
