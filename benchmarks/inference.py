@@ -27,7 +27,7 @@ def for_inference(model: nn.Module) -> nn.Module:
     convolution, the last transformer block computes the class token alone, and maps lie channels last. The
     copy cannot be trained, and its state dict is its own.
 
-    Inputs and outputs are the same, equal up to rounding (float32: about 1e-6 of the largest value per layer).
+    Outputs are equal up to rounding (float32: about 1e-6 of the largest value per layer).
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fast.modules()):
@@ -58,10 +58,10 @@ def fold_pairs(module: nn.Module, pairs: list[tuple[str, str]] | tuple[tuple[str
 class JoinedConvolution(nn.Module):
     r"""Two 3x3 convolutions of stride 2 and padding 1 as one 7x7 of stride 4 and padding 3.
 
-    W[t] is the sum over 2 v + u = t of W2[v] W1[u], t = 0..6 in each direction. Outside the map, the first convolution gives zero without its bias, and so does the joined one; the first one's bias reaches
-    the output through fewer places at the upper and left edge, so the joined bias is a map.
-
-    Shape: (B, in, s, s) -> (B, out, s / 4, s / 4), for the one size s it is made for. Chapter 5.
+    W[t] is the sum over 2 v + u = t of W2[v] W1[u], t = 0..6 in each direction. Outside the map, the first
+    convolution gives zero without its bias, and so does the joined one; the first one's bias reaches the
+    output through fewer places at the upper and left edge, so the joined bias is a map. Maps (B, in, s, s) to
+    (B, out, s / 4, s / 4), for the one size s that it is made for.
     """
 
     def __init__(self, first: nn.Conv2d, second: nn.Conv2d, size: int) -> None:

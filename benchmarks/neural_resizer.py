@@ -102,15 +102,15 @@ def build(way: str, options: argparse.Namespace) -> tuple[Callable[[], Tensor], 
         images = images.contiguous(memory_format=torch.channels_last)
         if options.compile:
             model.compile()
-    optimiser = torch.optim.Adam(ours.parameters(), lr=1e-4)
+    optimizer = torch.optim.Adam(ours.parameters(), lr=1e-4)
     device = torch.device(options.device)
 
     def step() -> Tensor:
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         with autocast(precision, device):
             logits = model(images)
         loss(logits.float(), target).backward()
-        optimiser.step()
+        optimizer.step()
         return logits.detach()
 
     return step, ours

@@ -7,8 +7,8 @@ and no time::
     python benchmarks/poster_v2.py [--what inference training gpu] [--threads 2] [--rounds 7]
 
 "ferlib" rows compute in float32 as the original does; "bf16" rows are a choice of their own (autocast).
-"folded" is ``for_inference`` of ``inference.py``; "recompute" is PosterV2's option of that name. Training goes
-through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of the matrix
+"folded" is ``for_inference`` of ``inference.py``; "recompute" is PosterV2's option of that name. Training
+goes through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of the matrix
 product's measured ceiling.
 """
 
@@ -72,12 +72,12 @@ def training(name: str, batch: int) -> Callable[[], None]:
     model = network("recompute" in name).train().to(memory_format=torch.channels_last)
     given = given.contiguous(memory_format=torch.channels_last)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimiser = SAM(trainable, torch.optim.Adam, rho=0.05, lr=3.5e-5)
+    optimizer = SAM(trainable, torch.optim.Adam, rho=0.05, lr=3.5e-5)
     precision = "bf16" if "bf16" in name else "fp32"
 
     def step() -> None:
-        train_step(model, nn.CrossEntropyLoss(), optimiser, given, labels, precision=precision)
-        optimiser.zero_grad(set_to_none=True)
+        train_step(model, nn.CrossEntropyLoss(), optimizer, given, labels, precision=precision)
+        optimizer.zero_grad(set_to_none=True)
 
     return step
 
@@ -154,7 +154,7 @@ def gpu(batch: int, rounds: int) -> None:
     rates = {"original formulation, fp32": rate(original_step(given.contiguous(), labels))}
     torch.manual_seed(0)
     model = BatchTransformerNetwork(CLASSES).to(device, memory_format=torch.channels_last).train()
-    optimiser = SAM([p for p in model.parameters() if p.requires_grad], torch.optim.Adam, lr=2e-5)
+    optimizer = SAM([p for p in model.parameters() if p.requires_grad], torch.optim.Adam, lr=2e-5)
 
     class Sum(nn.Module):
         def forward(self, outputs, target):
@@ -163,7 +163,7 @@ def gpu(batch: int, rounds: int) -> None:
     for precision in ("fp32", "bf16"):
         rates[f"BTN, ferlib, {precision}"] = rate(
             lambda precision=precision: train_step(
-                model, Sum(), optimiser, given, labels, precision=precision
+                model, Sum(), optimizer, given, labels, precision=precision
             )
         )
     left = torch.randn(8192, 8192, device=device, dtype=torch.bfloat16)

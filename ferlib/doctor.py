@@ -31,7 +31,7 @@ from ferlib.weights import (
     PRETRAINED,
     Pretrained,
     find_pretrained,
-    place,
+    place_official,
     read_weights,
     weights_folder,
 )
@@ -337,11 +337,11 @@ def _describe_weights(path: Path) -> tuple[str, str, str]:
 
 def _fits(tensors: StateDict, architecture: str) -> str:
     """The architecture, or "architecture: part of it" where the file holds more than that, or ""."""
-    report = place(tensors, architecture)[1]
+    report = place_official(tensors, architecture)[1]
     if report.complete:
         return f"{architecture}: its part {report.part}" if report.part else architecture
     if architecture.startswith("btn-"):
-        report = place(tensors, architecture, part="poster-v2")[1]
+        report = place_official(tensors, architecture, part="poster-v2")[1]
         if report.complete and report.unexpected:
             return f"{architecture}: its part poster-v2 ({len(report.unexpected)} names without a place)"
     return ""

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from ferlib.files import replacing
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 
 __all__ = ["ExportError", "Exported", "WholeClassifier", "export_onnx", "parity"]
 

@@ -74,7 +74,7 @@ def attempt(folder: Path, data: tuple, way: str, number: float, save_minutes: fl
     model = Net(8)
     torch.rand(7)
     fit(
-        model, nn.CrossEntropyLoss(), *data, RECIPE.but(save_minutes=save_minutes), run_dir=folder,
+        model, nn.CrossEntropyLoss(), *data, RECIPE.replace(save_minutes=save_minutes), run_dir=folder,
         resume=resume, device="cpu", progress=Killer(int(number) if way == "step" else None),
     )  # fmt: skip
     checkpoints.save(folder / "end.safetensors", model)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ferlib.data.base import FaceDataset
 from ferlib.losses import BatchTransformerLoss
 from ferlib.training import Recipe, fit
-from ferlib.training.processes import leave
+from ferlib.training.device import leave_group
 from ferlib.weights import checkpoints
 from tests.test_across_devices import CLASSES, network
 
@@ -65,4 +65,4 @@ if __name__ == "__main__":
     rank, root = os.environ["RANK"], Path(sys.argv[1])
     model, history = train(root / "run")
     checkpoints.save(root / f"rank{rank}.safetensors", model, {"history": history})
-    leave()
+    leave_group()

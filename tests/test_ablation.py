@@ -10,8 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ferlib.data import EMOTIONS_FERPLUS
-from ferlib.evaluation import RecordError, ResultRecord, summarise
 from tests.conftest import ROOT
 
 
@@ -98,28 +96,3 @@ def test_every_front_shares_backbone_and_head(script):
     for front in ("bilinear", "bicubic", "antialiased", "neural resizer"):
         torch.testing.assert_close(answers[front, True], answers[front, False], atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(answers[resizer_ablation.AFTER, False], answers["bilinear", False])
-
-
-@pytest.mark.parametrize("kind", ["synthetic", "ferplus"])
-@pytest.mark.parametrize("name", ["resizer_ablation", "loss_ablation"])
-def test_the_records_of_the_book_hold_what_the_chapters_draw(script, name, kind):
-    try:
-        record = ResultRecord.load(f"{name}_{kind}")
-    except RecordError:
-        pytest.fail(f"chapters 2 and 3 read {name}_{kind}: make it with book/records/{name}.py")
-    assert record.classes == list(EMOTIONS_FERPLUS)
-    assert record.settings["seeds"] >= 4
-    scores = record.extra["scores"]
-    for key, values in scores.items():
-        assert len(values) == record.settings["seeds"], key
-        assert record.numbers[key] == summarise(values), key
-    if name == "resizer_ablation":
-        pairs = dict(script(name).pairs(scores))
-        assert len(pairs) == 24
-        assert all(record.numbers[key] == value for key, value in pairs.items())
-    else:
-        for case, bins in record.extra["reliability"].items():
-            counts = torch.tensor(bins, dtype=torch.float64).sum(0)
-            assert counts[0] == record.data["faces"] * record.settings["seeds"]
-            accuracy = record.numbers[f"{case} | accuracy"].value
-            assert float(counts[2] / counts[0]) == pytest.approx(accuracy, abs=1e-9)

@@ -7,10 +7,8 @@ import zlib
 
 import numpy as np
 import pytest
-import torch
 
 from ferlib import data
-from ferlib.data.synthetic.named import named_parameters
 from ferlib.evaluation import ResultRecord
 from ferlib.evaluation.records import folders
 
@@ -82,11 +80,13 @@ def test_swin_asks_inside_its_windows_and_the_second_layer_cuts_them_elsewhere()
 def test_the_faces_are_the_books_own(record: ResultRecord) -> None:
     images = unpack(record.extra["images"])
     assert images.shape == (FACES, 1, 48, 48) and len(record.data["faces"]) == FACES
-    camera = torch.tensor([[0.512, 0.394, 0.55]])
-    for row, name in enumerate(("the hard face", "the easy twin", "the false friend")):
+    named = (data.the_hard_face, data.the_easy_twin, data.the_false_friend)
+    for row, (name, face) in enumerate(
+        zip(("the hard face", "the easy twin", "the false friend"), named, strict=True)
+    ):
         assert record.data["faces"][row] == name
-        drawn = data.render_faces(named_parameters(name).replace(camera=camera), size=48, channels=1)
-        difference = np.abs(images[row].astype(int) - drawn.image[0].numpy().astype(int))
+        drawn = face(framing="ferplus")["image"].numpy()
+        difference = np.abs(images[row].astype(int) - drawn.astype(int))
         assert difference.mean() < 1, f"{name} is drawn otherwise now: run book/records/attention_maps.py"
 
 
@@ -113,8 +113,8 @@ def test_every_network_has_every_score() -> None:
     for network in networks:
         for method in ("rollout", "gradient-rollout", "grad-cam", "noise"):
             for score in ("pointing", "energy", "auc", "deletion", "insertion", "turned auc", "occluder auc"):
-                interval = record.numbers[f"{network} | {method} | {score}"]
+                interval = record.get(score, method, network)
                 assert 0 <= interval.low <= interval.value <= interval.high <= 1
         assert record.extra[network]["faces"] >= 192
-        noise = record.numbers[f"{network} | noise | auc"]
+        noise = record.get("auc", "noise", network)
         assert abs(noise.value - 0.5) < 0.05, "random numbers know nothing"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ferlib.evaluation import ResultRecord
+
 RECORDS = Path(__file__).resolve().parents[1] / "book" / "records"
 
 
@@ -76,10 +78,12 @@ def test_differences_are_taken_within_seeds(study) -> None:
 
     done = {}
     for seed in range(3):  # seeds differ much, arms by two points in each
-        done[f"alone | as they are | sqrt(C) | {seed}"] = found(0.50, seed)
-        done[f"batch | as they are | sqrt(C) | {seed}"] = found(0.52, seed)
-    numbers = study.compare(done, seeds=3)
-    gap, own = numbers["as they are | bt - alone"], numbers["as they are | alone"]
+        done[study.run_name("alone", "as they are", "sqrt(C)", seed)] = found(0.50, seed)
+        done[study.run_name("batch", "as they are", "sqrt(C)", seed)] = found(0.52, seed)
+    record = ResultRecord("tried", "")
+    study.compare(record, done, seeds=3)
+    gap = record.difference("bt", "alone", condition="as they are")
+    own = record.get("accuracy", "alone", "as they are")
     assert gap.value == pytest.approx(0.02) and gap.high - gap.low < 1e-6
     assert own.high - own.low > 0.2
 

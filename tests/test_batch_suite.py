@@ -72,15 +72,16 @@ def test_the_suite_finds_the_dependence_there_is(network, faces, tmp_path):
     network.inference = "bt"
     record = batch_dependence(network, faces, sizes=(1, 2, 8, 64), rounds=12, faces=5, resamples=100)
     assert record.extra["depends on the batch"] and record.extra["largest change of a probability"] > 0.01
-    found = {key.removesuffix(" | accuracy") for key in record.numbers if key.endswith("| accuracy")}
-    assert found == {"alone", *(f"{how} {size}" for how in COMPOSITIONS for size in (2, 8, 64))}
-    for key in found - {"alone"}:
-        change = record.numbers[f"{key} | accuracy change"].value
-        value, base = (record.numbers[f"{k} | accuracy"].value for k in (key, "alone"))
-        assert change == pytest.approx(value - base)
+    found = {(n.arm, n.condition) for n in record.numbers if n.metric == "accuracy"}
+    batches = {(how, f"batches of {size}") for how in COMPOSITIONS for size in (2, 8, 64)}
+    assert found == {("alone", None), *batches}
+    base = record.get("accuracy", "alone").value
+    for place in batches:
+        change = record.get("accuracy change", *place).value
+        assert change == pytest.approx(record.get("accuracy", *place).value - base)
     alone, labels = predict(network, faces, batch_size=1)
     right = (alone.argmax(1) == labels).double().mean().item()
-    assert record.numbers["alone | accuracy"].value == pytest.approx(right)
+    assert record.get("accuracy", "alone").value == pytest.approx(right)
     told = record.extra["spread"]
     assert [entry["face"] for entry in told] == [0, 8, 16, 24, 32]
     for entry in told:
@@ -90,7 +91,7 @@ def test_the_suite_finds_the_dependence_there_is(network, faces, tmp_path):
         assert entry["label"] == faces.classes[int(labels[entry["face"]])]
     assert len(record.extra["accuracy by round"]) == 12
     assert record.extra["batch size of the spread"] == 20  # not the one batch of all 40
-    changes = record.numbers["label changes | share of faces"]
+    changes = record.get("label changes")
     assert 0 < changes.value <= 1
     assert changes.value >= sum(len(e["answers"]) > 1 for e in told) / 40
     assert ResultRecord.load(record.save(tmp_path / "r.json")) == record
@@ -104,17 +105,20 @@ def test_a_network_without_encoder_is_asked_anew():
     assert record.extra["depends on the batch"]
     logits = CrowdNet()(torch.zeros(2, 3, 8, 8))
     assert logits.shape == (2, 4)
-    sorted_, mixed = (record.numbers[f"{how} 8 | accuracy"].value for how in ("one class only", "shuffled"))
+    sorted_, mixed = (
+        record.get("accuracy", how, "batches of 8").value for how in ("one class only", "shuffled")
+    )
     assert sorted_ > mixed  # neighbours of one's own class give the answer away
 
 
 def test_a_network_that_looks_at_no_neighbour_is_said_to():
     record = batch_dependence(net(), Spots(50), rounds=5, resamples=50)
     assert record.extra["depends on the batch"] is False
-    assert list(record.numbers) == ["any batch | accuracy"] and "spread" not in record.extra
+    (found,) = record.numbers
+    assert (found.metric, found.arm) == ("accuracy", "any batch") and "spread" not in record.extra
     logits, labels = predict(net(), Spots(50))
     right = (logits.argmax(1) == labels).double().mean().item()
-    assert record.numbers["any batch | accuracy"].value == pytest.approx(right)
+    assert found.value == pytest.approx(right)
     assert "no dependence on the batch" in table(record)
     with pytest.raises(ValueError, match="empty"):
         encode(net(), Spots(0))

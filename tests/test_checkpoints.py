@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import os
 import pickle
@@ -43,27 +45,27 @@ def test_any_program_that_reads_safetensors_reads_the_weights(tmp_path):
     assert checkpoints.load(path).keys() == {"model"}
 
 
-def test_an_optimiser_goes_on_from_its_state(tmp_path):
+def test_an_optimizer_goes_on_from_its_state(tmp_path):
     model = net()
-    optimiser = SAM(model.parameters(), torch.optim.AdamW, lr=1e-3)
+    optimizer = SAM(model.parameters(), torch.optim.AdamW, lr=1e-3)
     images, labels = torch.randn(8, 3, 16, 16), torch.arange(8) % 4
     model.eval()
 
-    def step(model, optimiser):
+    def step(model, optimizer):
         def closure():
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss = nn.functional.cross_entropy(model(images), labels)
             loss.backward()
             return loss
 
-        optimiser.step(closure)
+        optimizer.step(closure)
 
-    step(model, optimiser)
-    path = checkpoints.save(tmp_path / "a.safetensors", model, {"optimiser": optimiser.state_dict()})
+    step(model, optimizer)
+    path = checkpoints.save(tmp_path / "a.safetensors", model, {"optimizer": optimizer.state_dict()})
     other = net(seed=1).eval()
     resumed = SAM(other.parameters(), torch.optim.AdamW, lr=1e-3)
-    resumed.load_state_dict(checkpoints.load(path, other)["optimiser"])
-    step(model, optimiser)
+    resumed.load_state_dict(checkpoints.load(path, other)["optimizer"])
+    step(model, optimizer)
     step(other, resumed)
     assert torch.equal(model.head.weight, other.head.weight)
 
@@ -180,7 +182,7 @@ def test_random_damage_is_an_error_or_changes_numbers_only(tmp_path):
     recipe = Recipe(
         name="tiny", loss="cross-entropy", epochs=1, batch_size=16, ema=0.9, sam_rho=0.05, schedule="constant"
     )
-    longer, criterion = recipe.but(epochs=2), nn.CrossEntropyLoss()
+    longer, criterion = recipe.replace(epochs=2), nn.CrossEntropyLoss()
     options = {"run_dir": tmp_path / "run", "progress": None, "device": "cpu"}
     fit(net(), nn.CrossEntropyLoss(), Spots(32), Spots(16), recipe, **options)
     path = tmp_path / "run" / "last.state.safetensors"
@@ -207,7 +209,37 @@ def test_random_damage_is_an_error_or_changes_numbers_only(tmp_path):
     assert failures > 30
 
 
-def test_from_official_is_here_too():
-    from ferlib.models.official import from_official
+def paths(value, start=()):
+    """The place of every entry of a nested state."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, entry in pairs:
+        yield (*start, key)
+        yield from paths(entry, (*start, key))
 
-    assert checkpoints.from_official is from_official
+
+def test_a_state_with_an_odd_entry_is_one_error_or_goes_on(tmp_path):
+    """120 times another entry of a run's state is removed or replaced by something of another kind."""
+    seed = secrets.randbelow(10**6)
+    print(f"seed {seed}")
+    draw = random.Random(seed)
+    recipe = Recipe(name="tiny", loss="cross-entropy", epochs=2, batch_size=16, ema=0.9, schedule="constant")
+    sets, options = (Spots(32), Spots(16)), {"progress": None, "device": "cpu"}
+    fit(net(), nn.CrossEntropyLoss(), *sets, recipe.replace(epochs=1), run_dir=tmp_path / "run", **options)
+    stored = checkpoints.load(tmp_path / "run" / "last.state.safetensors")
+    odd = [None, 5, -3, 1.5, "x", [], [None] * 3, {"a": 1}, True, torch.zeros(2), float("nan")]
+    refused = 0
+    for _ in range(120):
+        state = copy.deepcopy(stored)
+        model = state.pop("model")
+        *inside, key = draw.choice(list(paths(state)))
+        place = functools.reduce(lambda entry, inner: entry[inner], inside, state)
+        if draw.random() < 0.2:
+            del place[key]
+        else:
+            place[key] = draw.choice(odd)
+        path = checkpoints.save(tmp_path / "odd.safetensors", model, state)
+        try:
+            fit(net(), nn.CrossEntropyLoss(), *sets, recipe, resume=path, **options)
+        except (checkpoints.CheckpointError, TrainingError):
+            refused += 1
+    assert refused > 60

@@ -57,7 +57,7 @@ def test_train_stop_resume_evaluate(recipe, tmp_path, capsys):
     assert "mean class accuracy" in capsys.readouterr().out
     history = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     expected = max(line["valid_accuracy"] for line in history)
-    assert ResultRecord.load(record).numbers["accuracy"].value == pytest.approx(expected)
+    assert ResultRecord.load(record).get("accuracy").value == pytest.approx(expected)
     assert main([*words, "--output", "vit"]) == 1
     assert "one output only" in capsys.readouterr().err
 

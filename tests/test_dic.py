@@ -13,16 +13,15 @@ from ferlib.cli import main
 from ferlib.data.base import DataError
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.superresolution import make_upscaler
-from ferlib.models import DIC, CheckpointError, from_official
+from ferlib.models import DIC
 from ferlib.models.dic import (
     MEAN,
     AttentiveFusion,
     DICUpscaler,
     Hourglass,
-    _official_name,
     merge_heatmaps,
-    upscaler,
 )
+from ferlib.weights import ARCHITECTURES, CheckpointError, dic_upscaler, from_official
 from tests.data_files import microsoft
 
 
@@ -106,7 +105,9 @@ def test_grey_faces_and_neighbours():
 def weights(tmp_path_factory) -> Path:
     """A file as the original program saves it: its names, inside the record of a training run."""
     torch.manual_seed(0)
-    tensors = {_official_name(name): tensor for name, tensor in DIC().state_dict().items()}
+    tensors = {
+        ARCHITECTURES["dic"].official_name(name): tensor for name, tensor in DIC().state_dict().items()
+    }
     assert len(tensors) == 296
     path = tmp_path_factory.mktemp("dic") / "DIC_HELEN.pth"
     torch.save({"step": 7, "state_dict": tensors, "best_pred": 26.7, "records": {"psnr": [26.7]}}, path)
@@ -132,7 +133,7 @@ def test_other_wrappings_of_the_same_weights(weights, tmp_path):
     save_file(tensors, tmp_path / "dic.safetensors")
     torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "plain.pth")
     for path in (tmp_path / "dic.safetensors", tmp_path / "plain.pth"):
-        loaded = upscaler(path).network.state_dict()
+        loaded = dic_upscaler(path).network.state_dict()
         assert all(torch.equal(loaded[name].cpu(), t) for name, t in from_official(tensors, "dic").items())
 
 
@@ -193,4 +194,4 @@ def test_without_weights_the_library_says_so_too():
     with pytest.raises(DataError, match=r"get DIC_HELEN\.pth"):
         make_upscaler("dic", 8)
     with pytest.raises(ValueError, match=r"get DIC_HELEN\.pth"):
-        upscaler(None)
+        dic_upscaler(None)

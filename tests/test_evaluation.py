@@ -128,16 +128,15 @@ def test_a_record_tells_everything_and_comes_back(tmp_path):
     model = net()
     record = evaluate(model, data, name="tiny", split="valid", resamples=50, settings={"recipe": "none"})
     logits, labels = predict(model, data)
-    assert record.numbers["accuracy"].value == pytest.approx(
-        (logits.argmax(1) == labels).float().mean().item()
-    )
+    assert record.get("accuracy").value == pytest.approx((logits.argmax(1) == labels).float().mean().item())
     assert np.sum(record.confusion) == 60 == sum(record.data["per class"])
-    assert {"accuracy", "mean class accuracy", "macro F1", "recall upper left"} <= record.numbers.keys()
+    metrics = {number.metric for number in record.numbers}
+    assert {"accuracy", "mean class accuracy", "macro F1", "recall upper left"} <= metrics
     assert record.versions["torch"] == torch.__version__ and record.date.endswith("+00:00")
     assert record.settings["batch_size"] == 64 and record.settings["recipe"] == "none"
     path = record.save(tmp_path / "sub" / "tiny.json")
     assert ResultRecord.load(path) == record
-    assert isinstance(ResultRecord.load(path).numbers["accuracy"], Interval)
+    assert isinstance(ResultRecord.load(path).get("accuracy"), Interval)
     assert "accuracy" in record.table() and "%" in record.table()
 
 

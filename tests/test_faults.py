@@ -17,9 +17,9 @@ from torch import nn
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.images import read_image
 from ferlib.models import btn_small
-from ferlib.training import Recipe, TrainingError, build_criterion, build_optimiser, fit
+from ferlib.training import Recipe, TrainingError, build_criterion, build_optimizer, fit
 from ferlib.training.batches import Batches, FaultyDataError
-from ferlib.training.step import accumulated_step, train_step
+from ferlib.training.loop import accumulated_step, train_step
 from ferlib.weights import checkpoints
 from tests.tiny import Spots, net
 
@@ -86,7 +86,7 @@ def test_a_file_that_vanishes_stops_the_run_with_its_name_and_the_run_goes_on_wh
 @pytest.mark.parametrize("workers", [0, 2])
 def test_faces_are_skipped_counted_and_named_where_the_recipe_says_so(tmp_path, capsys, workers):
     data = Files(tmp_path / "files")
-    recipe = RECIPE.but(on_fault="skip", epochs=3)
+    recipe = RECIPE.replace(on_fault="skip", epochs=3)
     history = run(data, tmp_path / "run", recipe, on_epoch=spoil(data, [3, 11, 29]), workers=workers)
     assert [record["left_out"] for record in history] == [0, 3, 3]
     log, told = (tmp_path / "run" / "log.txt").read_text(), capsys.readouterr().err
@@ -102,7 +102,7 @@ def test_faces_are_skipped_counted_and_named_where_the_recipe_says_so(tmp_path, 
 
 def test_what_is_left_of_a_batch_is_what_it_would_have_been(tmp_path):
     data = Files(tmp_path / "files")
-    recipe = RECIPE.but(on_fault="skip")
+    recipe = RECIPE.replace(on_fault="skip")
     before = list(Batches(data, recipe, CPU, shuffle=True).read(1))
     spoil(data, [5])(None, None)
     after = list(Batches(data, recipe, CPU, shuffle=True).read(1))
@@ -119,10 +119,10 @@ def test_more_than_half_of_a_batch_is_too_much_and_a_defect_is_no_fault(tmp_path
     for path in data.paths[:30]:
         path.unlink()
     with pytest.raises(FaultyDataError, match="of 8 faces of a batch cannot be read, more than half: face "):
-        run(data, tmp_path / "run", RECIPE.but(on_fault="skip"))
+        run(data, tmp_path / "run", RECIPE.replace(on_fault="skip"))
     data.paths = None
     with pytest.raises(TypeError):
-        run(data, None, RECIPE.but(on_fault="skip"))
+        run(data, None, RECIPE.replace(on_fault="skip"))
 
 
 def test_a_loss_that_is_no_number_names_the_faces(tmp_path):
@@ -138,7 +138,7 @@ def test_a_loss_that_is_no_number_names_the_faces(tmp_path):
             return out * math.inf if any(torch.equal(image, poison) for image in images) else out
 
     data = Files(tmp_path / "files")
-    recipe = RECIPE.but(augment="none")
+    recipe = RECIPE.replace(augment="none")
     batches = list(Batches(data, recipe, CPU, shuffle=True).read(2))
     poison = batches[3].images[0]
 
@@ -172,9 +172,9 @@ def test_batches_added_up_are_one_batch_to_a_network_that_answers_face_by_face(r
     results = []
     for sizes in ([12], [4, 4, 4], [5, 5, 2]):
         copied = copy.deepcopy(model)
-        optimiser = build_optimiser(RECIPE.but(sam_rho=rho, optimiser="sgd", lr=0.1), copied)
+        optimizer = build_optimizer(RECIPE.replace(sam_rho=rho, optimizer="sgd", lr=0.1), copied)
         parts = list(zip(images.split(sizes), target.split(sizes), strict=True))
-        answers = accumulated_step(copied, nn.CrossEntropyLoss(), optimiser, parts, clip=0.5)
+        answers = accumulated_step(copied, nn.CrossEntropyLoss(), optimizer, parts, clip=0.5)
         assert [len(logits) for _, logits in answers] == sizes
         results.append(torch.cat([p.detach().flatten() for p in copied.parameters()]))
     torch.testing.assert_close(results[1], results[0])
@@ -193,7 +193,7 @@ def test_batches_added_up_are_not_one_batch_to_batch_attention():
                 module.eval()
         parts = list(zip(images.split(sizes), target.split(sizes), strict=True))
         alone.append(torch.cat([copied(part).vit for part, _ in parts]))
-        answers = accumulated_step(copied, criterion, build_optimiser(RECIPE, copied), parts)
+        answers = accumulated_step(copied, criterion, build_optimizer(RECIPE, copied), parts)
         moved.append(torch.cat([logits for _, logits in answers]))
     torch.testing.assert_close(alone[0], alone[1], rtol=1e-4, atol=1e-5)  # each face's own answer
     assert (moved[0] - moved[1]).abs().max() > 1e-4  # and the one that asks the others
@@ -205,11 +205,11 @@ def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):
     with torch.random.fork_rng():
         for model, step in zip(pair, (0, 1), strict=True):
             torch.manual_seed(0)
-            optimiser = build_optimiser(RECIPE, model.train())
+            optimizer = build_optimizer(RECIPE, model.train())
             if step:
-                accumulated_step(model, nn.CrossEntropyLoss(), optimiser, [(images, target)])
+                accumulated_step(model, nn.CrossEntropyLoss(), optimizer, [(images, target)])
             else:
-                train_step(model, nn.CrossEntropyLoss(), optimiser, images, target)
+                train_step(model, nn.CrossEntropyLoss(), optimizer, images, target)
     for a, b in zip(pair[0].state_dict().values(), pair[1].state_dict().values(), strict=True):
         assert torch.equal(a, b)
     steps: list[int] = []
@@ -219,7 +219,7 @@ def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):
             steps.append(len(images))
             return super().forward(images)
 
-    recipe = RECIPE.but(accumulate=3, epochs=1, ema=None)
+    recipe = RECIPE.replace(accumulate=3, epochs=1, ema=None)
     batches = Batches(Spots(40), recipe, CPU, shuffle=True)
     assert batches.count_steps == 2 and [len(parts) for _, parts in batches.steps(1)] == [3, 2]
     assert [(step, len(parts)) for step, parts in batches.steps(1, 1)] == [(1, 2)]

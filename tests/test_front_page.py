@@ -10,6 +10,7 @@ pages = pytest.importorskip("book.builder.pages", reason="the book's tools are n
 from book.builder import glance  # noqa: E402
 from book.builder.notebooks import ROOT, chapters  # noqa: E402
 from book.records import two_systems  # noqa: E402
+from ferlib.evaluation import Interval, ResultRecord  # noqa: E402
 
 
 def prose() -> str:
@@ -45,7 +46,9 @@ def test_every_result_at_a_glance_has_its_record() -> None:
 
 def test_a_verdict_follows_from_the_interval() -> None:
     def said(low: float, high: float) -> str:
-        return glance.points("x")({"numbers": {"x": {"value": 0.01, "low": low, "high": high}}})
+        record = ResultRecord("tried", "")
+        record.add_difference("a", "b", Interval(0.01, low, high))
+        return glance.points("a", "b")(record)
 
     assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0): no difference shown"
     assert said(0.002, 0.03) == "+1.0 points (0.2 to 3.0)"

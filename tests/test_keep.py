@@ -22,9 +22,9 @@ POCKET = Recipe(name="tiny", model="PocketNet", model_options=TINY, image_size=1
 
 def a_run(path: Path, recipe: Recipe, seed: int):
     torch.manual_seed(seed)
-    model = build_model(recipe.but(seed=seed), num_classes=5).eval()
-    state = {"epoch": 3, "recipe": vars(recipe.but(seed=seed)), "record": {"epoch": 3}}
-    checkpoints.save(path, model, state | {"optimiser": torch.zeros(7)})
+    model = build_model(recipe.replace(seed=seed), num_classes=5).eval()
+    state = {"epoch": 3, "recipe": vars(recipe.replace(seed=seed)), "record": {"epoch": 3}}
+    checkpoints.save(path, model, state | {"optimizer": torch.zeros(7)})
     return model
 
 
@@ -37,8 +37,8 @@ def test_one_run_is_kept_as_it_is(tmp_path, images):
     model = a_run(tmp_path / "last.safetensors", POCKET, seed=4)
     kept = keep(tmp_path / "kept.safetensors", [str(tmp_path / "last.safetensors")])
     network = Network.find(str(kept))
-    assert network.recipe == POCKET.but(seed=4) and "optimiser" not in network.stored
-    assert network.stored["made of"] == [{"recipe": "tiny", "seed": 4, "epoch": 3}]
+    assert network.recipe == POCKET.replace(seed=4) and "optimizer" not in network.stored[0]
+    assert network.stored[0]["made of"] == [{"recipe": "tiny", "seed": 4, "epoch": 3}]
     torch.testing.assert_close(network.build(5)(images), model(images), rtol=0, atol=0)
 
 
@@ -56,13 +56,13 @@ def test_several_answer_as_one_in_half_the_bytes(tmp_path, images):
     said = sum(model(view).softmax(1) for model in apart for view in (images, images.flip(-1))) / 6
     network = Network.find(str(kept))
     torch.testing.assert_close(network.build(5)(images).softmax(1), said, rtol=0, atol=2e-3)
-    assert {made["seed"] for made in network.stored["made of"]} == {0, 1, 2}
+    assert {made["seed"] for made in network.stored[0]["made of"]} == {0, 1, 2}
     floats = [tensor.dtype for tensor in load_file(kept).values() if tensor.is_floating_point()]
     assert set(floats) == {torch.float16}
 
 
 def test_members_of_an_ensemble_take_one_size(tmp_path):
     a_run(tmp_path / "a.safetensors", POCKET, 0)
-    a_run(tmp_path / "b.safetensors", POCKET.but(image_size=20), 1)
+    a_run(tmp_path / "b.safetensors", POCKET.replace(image_size=20), 1)
     with pytest.raises(SystemExit, match="different sizes"):
         keep(tmp_path / "c.safetensors", [str(tmp_path / f"{n}.safetensors") for n in "ab"])

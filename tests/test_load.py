@@ -287,7 +287,7 @@ class Drawn(FaceDataset):
 
 COUNT = 200_000
 faces, few = Drawn(COUNT), Drawn(1000)
-recipe = Recipe(epochs=1, batch_size=1000, loss="cross-entropy", augment="none", optimiser="sgd", lr=1e-3)
+recipe = Recipe(epochs=1, batch_size=1000, loss="cross-entropy", augment="none", optimizer="sgd", lr=1e-3)
 model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
 fit(model, nn.CrossEntropyLoss(), faces, few, recipe, progress=None)
 assert faces.served == COUNT, faces.served

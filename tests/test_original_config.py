@@ -45,15 +45,15 @@ def test_the_released_file_is_the_bundled_recipe(tmp_path):
     assert (config.exp_name, config.dataset, str(config.data), config.text) == (
         name, "ferplus", "data", RELEASED
     )  # fmt: skip
-    assert config.recipe == load_recipe("vt-nr-ferplus").but(name=name)
+    assert config.recipe == load_recipe("vt-nr-ferplus").replace(name=name)
     recipe = config.recipe
     assert (recipe.lr, recipe.batch_size, recipe.epochs, recipe.seed) == (1e-4, 64, 100, 1111)
     assert (recipe.schedule, recipe.step_size, recipe.decay, recipe.warmup) == ("step", 15, 0.25, 0)
     assert (recipe.loss, recipe.loss_options) == ("f-pdls", {"alpha": 0.8, "gamma": 2.0})
-    assert (recipe.optimiser, recipe.weight_decay, recipe.sam_rho) == ("adam", 0, None)
+    assert (recipe.optimizer, recipe.weight_decay, recipe.sam_rho) == ("adam", 0, None)
     assert (recipe.protocol, recipe.select, recipe.augment) == ("paper", "accuracy", "neural-resizer")
     released = read_original_config(path, "released").recipe
-    assert released == recipe.but(protocol="released", select="loss")
+    assert released == recipe.replace(protocol="released", select="loss")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_released_file_is_the_bundled_recipe(tmp_path):
     [
         ({"criterion": "utils.losses.LabelSmoothingLossDis"}, {"loss": "pdls"}),
         ({"criterion": "torch.nn.CrossEntropyLoss"}, {"loss": "cross-entropy", "loss_options": {}}),
-        ({"optimizer": "torch.optim.AdamW"}, {"optimiser": "adamw", "weight_decay": 0.01}),
+        ({"optimizer": "torch.optim.AdamW"}, {"optimizer": "adamw", "weight_decay": 0.01}),
         ({"dataset": "rafdb", "n_classes": 7, "aligned": "aligned"}, {"data": "rafdb"}),
         ({"dataset": "affectnet", "n_classes": 7}, {"data": "affectnet7"}),
         ({"dataset": "affectnet"}, {"data": "affectnet8"}),
@@ -99,7 +99,7 @@ def test_every_key_does_something(tmp_path, changes, expected):
         ({"exp_name": "../../outside"}, "exp_name is '../../outside', expected a name for a folder"),
         ({"exp_name": ".."}, "expected a name for a folder"),
         ({"exp_name": "a/b"}, "expected a name for a folder"),
-        ({"exp_name": 5}, "exp_name is 5, expected a text"),
+        ({"exp_name": 5}, "exp_name is 5, expected a name"),
         ({"exp_name": "x" * 500}, "expected a name for a folder"),
         ({"data_dir": ""}, "data_dir is '', expected a text"),
         ({"resize": "perhaps"}, 'resize is \'perhaps\', expected "True" or "False"'),

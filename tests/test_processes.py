@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ferlib.training.batches import Batches
-from ferlib.training.processes import is_leader, make_fabric, own_share, total
+from ferlib.training.batches import Batches, own_share
+from ferlib.training.device import is_leader, make_fabric, total
 from ferlib.weights import checkpoints
 from tests.shared_batch import RECIPE, Wide, train
 
@@ -48,7 +48,7 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
 
 def test_shares_cover_every_batch_once():
     data = Wide(27, 1)
-    recipe = RECIPE.but(batch_size=7, accumulate=1, balance=False)
+    recipe = RECIPE.replace(batch_size=7, accumulate=1, balance=False)
     for shuffle in (True, False):
         options = [{"shuffle": shuffle, "place": place} for place in ((0, 1), (0, 3), (1, 3), (2, 3))]
         passes = [Batches(data, recipe, torch.device("cpu"), **option).read(3) for option in options]

@@ -8,16 +8,15 @@ from torch import nn
 
 from ferlib.training import Recipe, best_epoch, fit
 from ferlib.training.batches import Batches
-from ferlib.training.loop import validate
+from ferlib.training.loop import Tally, validate
 from ferlib.training.runs import log_text
-from ferlib.training.tally import Tally
 from tests.tiny import Spots, net
 
 PAPER = Recipe(
     name="tiny", loss="cross-entropy", epochs=4, batch_size=16, lr=1e-2, schedule="step", step_size=2,
     decay=0.25, warmup=0, augment="neural-resizer",
 )  # fmt: skip
-RELEASED = PAPER.under("released")
+RELEASED = PAPER.with_protocol("released")
 CPU = torch.device("cpu")
 TRAIN, VALID = Spots(56, seed=1), Spots(40, seed=2)
 
@@ -34,9 +33,10 @@ def test_the_first_drop_comes_one_epoch_earlier():
         rates[recipe.protocol] = [round(record["lr"] / recipe.lr, 6) for record in history]
     assert rates == {"paper": [1, 1, 0.25, 0.25], "released": [1, 0.25, 0.25, 0.0625]}
     full = Recipe(schedule="step", step_size=15, decay=0.25, warmup=0, epochs=100, lr=1.0)
-    drops = {
-        p: next(e for e in range(1, 101) if full.under(p).lr_at(e - 1) < 1) for p in ("paper", "released")
-    }
+    drops = {}
+    for name in ("paper", "released"):
+        staircase = full.with_protocol(name)
+        drops[name] = next(e for e in range(1, 101) if staircase.lr_at(e - 1) < 1)
     assert drops == {"paper": 16, "released": 15}
 
 
@@ -46,7 +46,7 @@ def test_a_stair_is_level_over_its_whole_epochs():
 
 
 def test_judged_faces_are_untouched_in_the_papers_protocol_and_varied_in_the_released():
-    plain = _pixels(PAPER.but(augment="none"))
+    plain = _pixels(PAPER.replace(augment="none"))
     assert torch.equal(_pixels(PAPER), plain) and torch.equal(_pixels(PAPER, epoch=2), plain)
     varied = _pixels(RELEASED)
     assert varied.shape == plain.shape and not torch.equal(varied, plain)
@@ -75,18 +75,17 @@ def test_means_over_faces_and_means_of_batch_means():
         tally = Tally(by_batch)
         tally.add(1.0, logits[:4], target[:4])
         tally.add(5.0, logits[4:], target[4:])
-        assert tally.means("x") == pytest.approx({"x_loss": loss, "x_accuracy": accuracy})
+        assert tally.averages("x") == pytest.approx({"x_loss": loss, "x_accuracy": accuracy})
     model, criterion = net().eval(), nn.CrossEntropyLoss()
-    recipe = RELEASED.but(augment="none", batch_size=32)  # 40 faces: a batch of 32 and one of 8
+    recipe = RELEASED.replace(augment="none", batch_size=32)  # 40 faces: a batch of 32 and one of 8
     with torch.no_grad():
         parts = [(model(x), y) for x, y in Batches(VALID, recipe, CPU).epoch(3)]
     right = [(z.argmax(1) == y).float().mean().item() for z, y in parts]
-    measured = validate(model, criterion, Batches(VALID, recipe, CPU), 3)
-    assert measured["valid_accuracy"] == pytest.approx(sum(right) / 2)
+    by_batch = validate(model, criterion, Batches(VALID, recipe, CPU), 3).averages("valid")
+    assert by_batch["valid_accuracy"] == pytest.approx(sum(right) / 2)
     whole = sum(r * len(y) for r, (_, y) in zip(right, parts, strict=True)) / 40
-    assert validate(model, criterion, Batches(VALID, recipe.under("paper"), CPU))[
-        "valid_accuracy"
-    ] == pytest.approx(whole)
+    by_face = validate(model, criterion, Batches(VALID, recipe.with_protocol("paper"), CPU)).averages("valid")
+    assert by_face["valid_accuracy"] == pytest.approx(whole)
 
 
 def test_best_is_the_lowest_loss_and_the_told_number_the_highest_accuracy():
@@ -100,7 +99,7 @@ def test_best_is_the_lowest_loss_and_the_told_number_the_highest_accuracy():
     assert released[:2] == ["Epoch 1: Avg. Train Loss: 1.0000", "Epoch 1: Avg. Train Acc.: 0.5000"]
     assert released[3] == "Epoch 1: Avg. Test Acc.: 0.5000"
     assert released[-1] == "Best Test Accuracy at Epoch 2, 0.7000"
-    chosen = log_text(history, PAPER.but(select="loss")).splitlines()
+    chosen = log_text(history, PAPER.replace(select="loss")).splitlines()
     assert chosen[3] == "Epoch 1: Avg. Validation Acc.: 0.5000"
     assert chosen[-1] == "Chosen Validation Accuracy at Epoch 3, 0.6000"
 
@@ -108,7 +107,7 @@ def test_best_is_the_lowest_loss_and_the_told_number_the_highest_accuracy():
 def test_a_released_run_resumes_exactly(tmp_path):
     whole = fit(net(), nn.CrossEntropyLoss(), TRAIN, VALID, RELEASED, progress=None, device="cpu")
     for epochs in (2, 4):
-        recipe = RELEASED.but(epochs=epochs)
+        recipe = RELEASED.replace(epochs=epochs)
         options = {"run_dir": tmp_path, "progress": None, "device": "cpu", "resume": epochs == 4}
         resumed = fit(net(), nn.CrossEntropyLoss(), TRAIN, VALID, recipe, **options)
     for a, b in zip(whole, resumed, strict=True):

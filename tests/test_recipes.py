@@ -9,7 +9,6 @@ import torch
 
 from ferlib.data import SyntheticFaces
 from ferlib.data.faces import KeptFaces
-from ferlib.models.pretrained import PRETRAINED
 from ferlib.training import (
     SAM,
     Recipe,
@@ -17,12 +16,14 @@ from ferlib.training import (
     build_augment,
     build_criterion,
     build_model,
-    build_optimiser,
+    build_optimizer,
     bundled,
     load_recipe,
+    recipe_from,
     train_step,
 )
 from ferlib.training.batches import Batches
+from ferlib.weights import PRETRAINED
 
 
 def test_every_bundled_recipe_loads_and_comes_back(tmp_path):
@@ -64,23 +65,23 @@ def test_numbers_as_yaml_reads_them(tmp_path):
     with pytest.raises(RecipeError, match="btn-small-ferplus"):
         load_recipe("no-such-recipe")
     with pytest.raises(RecipeError, match="unknown key 'speed'"):
-        recipe.but(speed=1)
+        recipe.replace(speed=1)
 
 
 @pytest.mark.parametrize("schedule", ["step", "exponential", "cosine", "constant"])
 def test_schedules_are_pytorchs(schedule):
     """Whole epochs, no warm-up: the learning rates of torch.optim.lr_scheduler, stepped after each epoch."""
     recipe = Recipe(schedule=schedule, warmup=0, decay=0.25, step_size=3, epochs=10, lr=0.1)
-    optimiser = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
     theirs = {
-        "step": lambda: torch.optim.lr_scheduler.StepLR(optimiser, 3, 0.25),
-        "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.25),
-        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, 10),
-        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimiser, 1.0),
+        "step": lambda: torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.25),
+        "exponential": lambda: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.25),
+        "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 10),
+        "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
     }[schedule]()
     for epoch in range(10):
-        assert recipe.lr_at(epoch) == pytest.approx(optimiser.param_groups[0]["lr"], rel=1e-9)
-        optimiser.step()
+        assert recipe.lr_at(epoch) == pytest.approx(optimizer.param_groups[0]["lr"], rel=1e-9)
+        optimizer.step()
         theirs.step()
 
 
@@ -106,8 +107,8 @@ def test_every_bundled_recipe_builds(name):
         output = model.train()(images)
     outputs = [output] if isinstance(output, torch.Tensor) else list(output)
     assert {tuple(logits.shape) for logits in outputs} == {(2, classes)}
-    optimiser = build_optimiser(recipe, model)
-    assert isinstance(optimiser, SAM) == (recipe.sam_rho is not None)
+    optimizer = build_optimizer(recipe, model)
+    assert isinstance(optimizer, SAM) == (recipe.sam_rho is not None)
     build_criterion(recipe)
     build_augment(recipe)
     assert set(recipe.weights) <= {"backbone", "landmarks", "face"}
@@ -120,7 +121,7 @@ def test_recipes_say_what_the_papers_say():
         (2e-5, 64, 300), (0.8e-6, 144, 100), (1e-6, 144, 100),
     ]  # fmt: skip
     for name, recipe in found.items():
-        assert (recipe.optimiser, recipe.sam_rho, recipe.weight_decay) == ("adam", 0.05, 0)
+        assert (recipe.optimizer, recipe.sam_rho, recipe.weight_decay) == ("adam", 0.05, 0)
         assert (recipe.schedule, recipe.decay, recipe.warmup, recipe.clip) == ("exponential", 0.98, 0, None)
         assert recipe.balance == ("affectnet" in name) and recipe.image_size == 224
         augment = build_augment(recipe)
@@ -135,14 +136,14 @@ def test_recipes_say_what_the_papers_say():
 @pytest.mark.parametrize("name", [name for name in bundled() if "small" in name])
 def test_the_first_steps_of_every_small_recipe(name):
     """Two: where a last layer begins at zero, what is before it moves in the second."""
-    recipe = load_recipe(name).but(batch_size=8)
+    recipe = load_recipe(name).replace(batch_size=8)
     faces = KeptFaces(SyntheticFaces(8, size=48, seed=1, framing="ferplus"))
     model = build_model(recipe, num_classes=8).train()
     before = [parameter.detach().clone() for parameter in model.parameters()]
     images, target = next(Batches(faces, recipe, torch.device("cpu"), shuffle=True).epoch(1))
-    criterion, optimiser = build_criterion(recipe), build_optimiser(recipe, model)
+    criterion, optimizer = build_criterion(recipe), build_optimizer(recipe, model)
     for _ in range(2):
-        loss, logits = train_step(model, criterion, optimiser, images, target, clip=recipe.clip)
+        loss, logits = train_step(model, criterion, optimizer, images, target, clip=recipe.clip)
     assert math.isfinite(loss) and logits.shape == (8, 8)
     moved = [not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True)]
     assert sum(moved) > 0.9 * len(moved)
@@ -168,3 +169,7 @@ def test_other_values_of_the_wrong_kind(tmp_path):
             load_recipe(path)
     with pytest.raises(RecipeError, match="model_options do not fit btn_small"):
         build_model(Recipe(model_options={"colour": "blue"}))
+
+
+def test_a_kept_recipe_with_a_key_of_before_is_read():
+    assert recipe_from({"optimiser": "sgd"}, "kept").optimizer == "sgd"

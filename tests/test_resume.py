@@ -19,8 +19,8 @@ from torch import nn
 
 from ferlib.cli import main
 from ferlib.training import Recipe, fit
-from ferlib.training.interrupt import Interrupt
 from ferlib.training.progress import Progress
+from ferlib.training.runs import Interrupt
 from ferlib.weights import checkpoints
 from tests.tiny import Spots, net, train_words
 
@@ -168,8 +168,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(tmp_path):
             assert torch.equal(a, b)
     starts = json.loads((tmp_path / "8" / "environment.json").read_text())["starts"]
     assert [start["from"] for start in starts] == ["the beginning", "epoch 2, step 3"]
-    assert [start["by"] for start in starts] == ["KeyboardInterrupt", "the recipe"]
-    assert all(start["command"] and start["started"] <= start["ended"] for start in starts)
+    assert all(start["command"] and start["started"] for start in starts)
 
 
 def test_a_second_ctrl_c_stops_at_once():
@@ -177,7 +176,7 @@ def test_a_second_ctrl_c_stops_at_once():
         os.kill(os.getpid(), signal.SIGTERM)
         assert stop.asked
         os.kill(os.getpid(), signal.SIGINT)  # the same wish, told twice
-        stop.heard -= 2
+        stop.since -= 2
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(KeyboardInterrupt, match="at once"):
             os.kill(os.getpid(), signal.SIGINT)

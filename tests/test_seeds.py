@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import random
-import sys
 
 import numpy as np
 import pytest
 import torch
 
-from ferlib.training import TrainingError, make_progress
-from ferlib.training.seeds import draw_seed, drawing, generator
+from ferlib.training import make_progress
+from ferlib.training.batches import draw_seed, drawing, generator
 
 
 def draws() -> tuple[float, ...]:
@@ -44,15 +43,9 @@ def test_seeds_of_neighbouring_steps_have_nothing_in_common():
 def test_a_bar_begins_where_a_resumed_run_goes_on(capsys):
     record = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "valid_loss": 1.0, "valid_accuracy": 0.5}
     bar = make_progress("terminal")
-    bar.begin(5, 3, [record], 2)
+    bar.start(5, 3, [record], 2)
     assert (bar.bar.n, bar.bar.total) == (7, 15)
     bar.step(2, 3, 0.5)
     assert bar.bar.n == 8
     bar.close("stopped")
     assert "8/15" in capsys.readouterr().err
-
-
-def test_tensorboard_that_is_not_there_is_told(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(TrainingError, match="pip install tensorboard"):
-        make_progress(None, tensorboard=tmp_path)

@@ -98,21 +98,22 @@ def test_the_suite_measures_each_variant_and_pairs_the_changes(tmp_path):
     )  # fmt: skip
     assert told == ["clean", "occlusion 1", "occlusion 5", "darkness 1", "darkness 5"]
     for metric in METRICS:
-        clean = record.numbers[f"clean | {metric}"]
+        clean = record.get(metric, condition="clean")
         for key in told[1:]:
-            altered, change = (record.numbers[f"{key} | {metric}{end}"] for end in ("", " change"))
+            altered, change = (record.get(metric + end, condition=key) for end in ("", " change"))
             assert change.value == pytest.approx(altered.value - clean.value)
             assert change.low <= change.value <= change.high
     for key in told:
         matrix = np.array(record.extra["confusions"][key])
-        assert matrix.trace() / matrix.sum() == pytest.approx(record.numbers[f"{key} | accuracy"].value)
+        assert matrix.trace() / matrix.sum() == pytest.approx(record.get("accuracy", condition=key).value)
     assert record.extra["severities"]["darkness"]["5"] == "0.0312 of the light"
     assert set(record.extra["McNemar p"]) == set(told[1:]) and record.extra["left out"].keys() == {"pose"}
     assert ResultRecord.load(record.save(tmp_path / "r.json")) == record
     text = table(record)
     assert "clean" in text and "change of accuracy" in text and text.count("darkness") == 2
     again = robustness(model, data, kinds=("darkness",), severities=(5,), resamples=200, batch_size=7)
-    assert again.numbers["darkness 5 | accuracy"] == record.numbers["darkness 5 | accuracy"]
+    one, other = (found.get("accuracy", condition="darkness 5") for found in (again, record))
+    assert one == other
 
 
 def test_published_lists_name_faces_in_all_their_ways(tmp_path):

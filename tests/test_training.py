@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ferlib.training import (
     best_epoch,
     build_average,
     build_model,
-    build_optimiser,
+    build_optimizer,
     checkpoints,
     fit,
     load_recipe,
@@ -48,7 +49,7 @@ def _numbers(history):
 
 def test_the_loop_learns_what_can_be_learnt():
     model = net()
-    history = _fit(model, RECIPE.but(epochs=8, augment="none"))
+    history = _fit(model, RECIPE.replace(epochs=8, augment="none"))
     assert [record["epoch"] for record in history] == list(range(1, 9))
     assert history[-1]["valid_accuracy"] > 0.9
     assert history[-1]["train_loss"] < history[0]["train_loss"]
@@ -56,8 +57,8 @@ def test_the_loop_learns_what_can_be_learnt():
 
 @pytest.mark.parametrize("changes", [{}, {"sam_rho": 0.05}, {"ema": None}, {"targets": "votes"}], ids=str)
 def test_a_stopped_run_resumes_to_the_very_same_numbers(tmp_path, changes):
-    """Stop in the third epoch, resume in a fresh network and optimiser: same weights, same history."""
-    recipe = RECIPE.but(**changes)
+    """Stop in the third epoch, resume in a fresh network and optimizer: same weights, same history."""
+    recipe = RECIPE.replace(**changes)
     whole = net()
     expected = _fit(whole, recipe)
 
@@ -81,7 +82,7 @@ def test_the_seed_decides_everything_and_the_callers_random_numbers_are_left_alo
     assert torch.equal(state, torch.random.get_rng_state())
     torch.rand(3)
     _fit(second)
-    _fit(third, RECIPE.but(seed=1))
+    _fit(third, RECIPE.replace(seed=1))
     assert _same(first, second)
     assert not _same(first, third)
 
@@ -102,7 +103,7 @@ def test_a_run_folder_can_be_read_and_run_again(tmp_path):
     assert note["epoch"] == best_epoch(history, RECIPE)
     measured = [r["valid_accuracy"] for r in history if r["epoch"] == note["epoch"]]
     best.eval()
-    images, labels = next(Batches(VALID, RECIPE.but(batch_size=40), torch.device("cpu")).epoch(0))
+    images, labels = next(Batches(VALID, RECIPE.replace(batch_size=40), torch.device("cpu")).epoch(0))
     assert (best(images).argmax(1) == labels).float().mean().item() == pytest.approx(measured[0])
 
 
@@ -113,7 +114,7 @@ def test_best_is_chosen_as_the_recipe_says():
         {"epoch": 3, "valid_accuracy": 0.7, "valid_loss": 1.1},
     ]
     assert best_epoch(history, RECIPE) == 2
-    assert best_epoch(history, RECIPE.but(select="loss")) == 1
+    assert best_epoch(history, RECIPE.replace(select="loss")) == 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_move(tmp_path):
@@ -131,15 +132,25 @@ def test_a_loss_that_is_no_number_stops_the_run_before_the_weights_move(tmp_path
 
 
 def test_resume_refuses_another_recipe_and_weights_alone(tmp_path):
-    _fit(net(), RECIPE.but(epochs=1, schedule="constant"), run_dir=tmp_path)
-    with pytest.raises(ValueError, match=r"trained with lr 0\.01, the recipe says 0\.02"):
-        _fit(net(), RECIPE.but(epochs=2, schedule="constant", lr=0.02), run_dir=tmp_path, resume=True)
+    _fit(net(), RECIPE.replace(epochs=1, schedule="constant"), run_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"lr 0\.01.*0\.02"):
+        _fit(net(), RECIPE.replace(epochs=2, schedule="constant", lr=0.02), run_dir=tmp_path, resume=True)
     with pytest.raises(ValueError, match="weights only"):
         _fit(net(), RECIPE, resume=tmp_path / "best.safetensors")
     with pytest.raises(ValueError, match="needs a run_dir"):
         _fit(net(), RECIPE, resume=True)
-    longer = _fit(net(), RECIPE.but(epochs=2, schedule="constant"), run_dir=tmp_path, resume=True)
+    longer = _fit(net(), RECIPE.replace(epochs=2, schedule="constant"), run_dir=tmp_path, resume=True)
     assert len(longer) == 2  # only the cosine depends on the number of epochs
+
+
+def test_resume_refuses_a_state_of_another_format(tmp_path):
+    recipe = RECIPE.replace(epochs=1)
+    _fit(net(), recipe, run_dir=tmp_path)
+    path = tmp_path / "last.state.safetensors"
+    stored = checkpoints.load(path)
+    checkpoints.save(path, stored.pop("model"), stored | {"format": 1})
+    with pytest.raises(checkpoints.CheckpointError, match="format 1"):
+        _fit(net(), recipe, run_dir=tmp_path, resume=True)
 
 
 def test_a_data_set_without_votes_or_without_faces_is_told():
@@ -148,22 +159,21 @@ def test_a_data_set_without_votes_or_without_faces_is_told():
         "NoVotes", (Spots,), {"__getitem__": lambda s, i: {"image": s.images[i], "label": 0}}
     )
     with pytest.raises(ValueError, match="no votes"):
-        fit(net(), nn.CrossEntropyLoss(), data, VALID, RECIPE.but(targets="votes"), progress=None)
+        fit(net(), nn.CrossEntropyLoss(), data, VALID, RECIPE.replace(targets="votes"), progress=None)
     with pytest.raises(ValueError, match="empty"):
         fit(net(), nn.CrossEntropyLoss(), Spots(0), VALID, RECIPE, progress=None)
 
 
 def test_batches_cover_every_face_and_are_shuffled_anew_each_epoch():
-    batches = Batches(Spots(50), RECIPE.but(augment="none"), torch.device("cpu"), shuffle=True)
+    batches = Batches(Spots(50), RECIPE.replace(augment="none"), torch.device("cpu"), shuffle=True)
     one, again, two = (torch.cat([x for x, _ in batches.epoch(e)]) for e in (1, 1, 2))
     assert len(batches) == 3 and len(one) == 48  # two faces are left out: no batch of two
     assert torch.equal(one, again) and not torch.equal(one, two)
     plain = Batches(Spots(50), RECIPE, torch.device("cpu"))
     assert torch.equal(torch.cat([y for _, y in plain.epoch(0)]), Spots(50).labels)
     assert next(plain.epoch(0))[0].shape == (16, 3, 16, 16)
-    assert (
-        next(Batches(Spots(50), RECIPE.but(image_size=32), torch.device("cpu")).epoch(0))[0].shape[-1] == 32
-    )
+    larger = Batches(Spots(50), RECIPE.replace(image_size=32), torch.device("cpu"))
+    assert next(larger.epoch(0))[0].shape[-1] == 32
 
 
 def test_the_average_follows_its_formula():
@@ -181,11 +191,11 @@ def test_the_average_follows_its_formula():
         current = keep * current + (1 - keep) * n
         expected.append(current)
     assert values == pytest.approx(expected)
-    assert build_average(RECIPE.but(ema=None), model) is None
+    assert build_average(RECIPE.replace(ema=None), model) is None
 
 
 def test_weight_decay_leaves_biases_and_norms_alone():
-    matrices, vectors = build_optimiser(RECIPE, net()).param_groups
+    matrices, vectors = build_optimizer(RECIPE, net()).param_groups
     assert matrices["weight_decay"] == RECIPE.weight_decay and vectors["weight_decay"] == 0
     assert {p.ndim for p in vectors["params"]} == {1} and {p.ndim for p in matrices["params"]} == {2, 4}
 
@@ -193,16 +203,16 @@ def test_weight_decay_leaves_biases_and_norms_alone():
 def test_the_recipe_builds_the_same_network_every_time():
     recipe = load_recipe("btn-small-synthetic")
     assert _same(build_model(recipe), build_model(recipe))
-    assert not _same(build_model(recipe), build_model(recipe.but(seed=1)))
+    assert not _same(build_model(recipe), build_model(recipe.replace(seed=1)))
     with pytest.raises(ValueError, match="no 'nothing'"):
-        build_model(recipe.but(model="nothing"))
+        build_model(recipe.replace(model="nothing"))
 
 
 def test_progress_in_three_places(capsys):
-    _fit(net(), RECIPE.but(epochs=2), progress="log")
+    _fit(net(), RECIPE.replace(epochs=2), progress="log")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("epoch   1 of 2: train loss") and lines[-1] == "done"
-    _fit(net(), RECIPE.but(epochs=2), progress="terminal")
+    assert lines[0].startswith("epoch   1 of 2: training loss") and lines[-1] == "done"
+    _fit(net(), RECIPE.replace(epochs=2), progress="terminal")
     assert "8/8" in capsys.readouterr().err
     with pytest.raises(ValueError, match="'auto'"):
         make_progress("loud")
@@ -221,16 +231,19 @@ def test_the_notebooks_picture_ends_with_the_whole_story(monkeypatch):
 
     monkeypatch.setattr("IPython.display.display", display)
     history = _fit(net(), progress="notebook")
-    first, last = shown[0], shown[-1]
-    assert 'aria-valuenow="0"' in first["text/html"] and 'aria-valuenow="100"' in last["text/html"]
-    assert f"{100 * history[-1]['valid_accuracy']:.1f} %" in last["text/plain"]
-    assert last["text/html"].count("<polyline") == 5 and "<script" not in last["text/html"]
-    assert "epoch 4 of 4" in last["text/plain"] and last["text/plain"].endswith("done")
+    curves, text = (
+        [bundle[kind] for bundle in shown if kind in bundle] for kind in ("image/svg+xml", "text/plain")
+    )
+    assert len(curves) == 1 + len(history) and "<script" not in curves[-1]
+    root = ElementTree.fromstring(curves[-1])
+    assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
+    assert "0/16" in text[0] and "16/16" in text[-1] and text[-1].endswith("done")
+    assert f"{100 * history[-1]['valid_accuracy']:.1f} %" in text[-1]
 
 
 def test_a_chapter_loads_the_run_it_finds_and_trains_otherwise(tmp_path, monkeypatch):
     monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
-    recipe = RECIPE.but(model="tiny_net")
+    recipe = RECIPE.replace(model="tiny_net")
     trained = build_model(recipe, 4)
     history = fit(
         trained, nn.CrossEntropyLoss(), TRAIN, VALID, recipe, run_dir=tmp_path / "run", progress=None
@@ -239,7 +252,7 @@ def test_a_chapter_loads_the_run_it_finds_and_trains_otherwise(tmp_path, monkeyp
     best = best_epoch(history, recipe)
     assert note["loaded"] and note["epoch"] == best and not model.training
     assert best != 4 or _same(model, trained)
-    for folder, other in ((tmp_path / "none", recipe), (tmp_path / "run", recipe.but(lr=2e-2))):
+    for folder, other in ((tmp_path / "none", recipe), (tmp_path / "run", recipe.replace(lr=2e-2))):
         model, note = load_or_fit(other, TRAIN, VALID, folder, progress=None, epochs=1)
         assert not note["loaded"] and note["epoch"] == 1
     (tmp_path / "run" / "best.safetensors").write_bytes(b"damaged")

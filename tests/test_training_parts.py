@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ferlib.data import Augment
 from ferlib.data.transforms import IMAGENET_MEAN
-from ferlib.training import Recipe, RecipeError, build_augment, build_optimiser, fit, train_step
+from ferlib.training import Recipe, RecipeError, build_augment, build_optimizer, fit, train_step
 from ferlib.training.batches import Batches
 from ferlib.training.build import set_lr
 from ferlib.training.device import autocast, compiler_problem, computes_bf16, move
@@ -55,11 +55,11 @@ def test_the_landmark_branch_runs_once_a_step(rho):
     for name, model in (("once", once), ("twice", twice)):
         calls: list[int] = []
         model.landmarks.register_forward_hook(lambda *_, calls=calls: calls.append(1))
-        optimiser = build_optimiser(RECIPE.but(optimiser="adam", sam_rho=rho), model)
+        optimizer = build_optimizer(RECIPE.replace(optimizer="adam", sam_rho=rho), model)
         draw = torch.Generator().manual_seed(1)
         for _ in range(3):
             images, target = torch.randn(8, 3, 12, 12, generator=draw), torch.arange(8) % 4
-            train_step(model.train(), nn.CrossEntropyLoss(), optimiser, images, target)
+            train_step(model.train(), nn.CrossEntropyLoss(), optimizer, images, target)
         runs[name] = len(calls)
     assert runs == {"once": 3, "twice": 3 if rho is None else 6}
     for a, b in zip(once.state_dict().values(), twice.state_dict().values(), strict=True):
@@ -69,7 +69,7 @@ def test_the_landmark_branch_runs_once_a_step(rho):
 def test_balance_evens_the_classes_and_is_the_same_again():
     data = Spots(400)
     data.labels = torch.arange(4).repeat_interleave(torch.tensor([360, 30, 9, 1]))
-    recipe = RECIPE.but(balance=True, augment="none")
+    recipe = RECIPE.replace(balance=True, augment="none")
     batches = Batches(data, recipe, CPU, shuffle=True)
     drawn = torch.cat([target for epoch in range(1, 11) for _, target in batches.epoch(epoch)])
     assert len(drawn) == 10 * 400
@@ -82,13 +82,13 @@ def test_balance_evens_the_classes_and_is_the_same_again():
 
 
 def test_a_balanced_run_resumes_exactly(tmp_path):
-    recipe = RECIPE.but(balance=True, schedule="constant", epochs=3)
+    recipe = RECIPE.replace(balance=True, schedule="constant", epochs=3)
     whole, parts = net(), net(seed=4)
     fit(whole, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe, progress=None, device="cpu")
     for epochs, resume in ((2, False), (3, True)):
         model = net() if not resume else parts
         options = {"run_dir": tmp_path, "resume": resume, "progress": None, "device": "cpu"}
-        fit(model, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe.but(epochs=epochs), **options)
+        fit(model, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe.replace(epochs=epochs), **options)
     for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
         assert torch.equal(a, b)
 
@@ -99,7 +99,7 @@ def test_bf16_computes_in_16_bits_and_keeps_weights_in_32():
     for precision in ("fp32", "bf16"):
         model = net()
         model.head.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
-        recipe = RECIPE.but(precision=precision, augment="none", epochs=4)
+        recipe = RECIPE.replace(precision=precision, augment="none", epochs=4)
         histories[precision] = fit(
             model, nn.CrossEntropyLoss(), Spots(64, 1), Spots(40, 2), recipe, progress=None, device="cpu"
         )
@@ -122,12 +122,20 @@ def test_compiling_keeps_names_and_says_where_it_cannot(tmp_path, monkeypatch, c
             nn.CrossEntropyLoss(),
             Spots(32),
             Spots(16),
-            RECIPE.but(compile="always", ema=0.9),
+            RECIPE.replace(compile="always", ema=0.9),
             **options,
         )
     assert model._compiled_call_impl is not None
     plain = net()
-    fit(plain, nn.CrossEntropyLoss(), Spots(32), Spots(16), RECIPE.but(ema=0.9), progress=None, device="cpu")
+    fit(
+        plain,
+        nn.CrossEntropyLoss(),
+        Spots(32),
+        Spots(16),
+        RECIPE.replace(ema=0.9),
+        progress=None,
+        device="cpu",
+    )
     assert list(model.state_dict()) == list(plain.state_dict())
     for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -137,18 +145,18 @@ def test_compiling_keeps_names_and_says_where_it_cannot(tmp_path, monkeypatch, c
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", ("no-such-compiler",))
     torch.compiler.reset()
     compiler_problem.cache_clear()
-    model = move(net(), RECIPE.but(compile="always"), CPU)
+    model = move(net(), RECIPE.replace(compile="always"), CPU)
     compiler_problem.cache_clear()
     told = capsys.readouterr().err
     assert told.startswith("not compiled, so somewhat slower: ") and told.count("\n") == 1
     assert model._compiled_call_impl is None
-    assert move(net(), RECIPE.but(compile="gpu"), CPU)._compiled_call_impl is None
+    assert move(net(), RECIPE.replace(compile="gpu"), CPU)._compiled_call_impl is None
     assert not capsys.readouterr().err  # nothing was asked for here
 
 
 def test_the_memory_format_is_the_recipes():
     for channels_last in (True, False):
-        recipe = RECIPE.but(channels_last=channels_last)
+        recipe = RECIPE.replace(channels_last=channels_last)
         model = move(Net(), recipe, CPU)
         images, _ = next(Batches(Spots(16), recipe, CPU, shuffle=True).epoch(1))
         for tensor in (images, model.conv.weight):
@@ -157,25 +165,25 @@ def test_the_memory_format_is_the_recipes():
 
 def test_augmentation_with_options():
     augment = build_augment(
-        RECIPE.but(augment="flip-erase", augment_options={"erase": 1.0, "erase_area": [0.05, 0.05]})
+        RECIPE.replace(augment="flip-erase", augment_options={"erase": 1.0, "erase_area": [0.05, 0.05]})
     )
     assert augment == Augment(erase=1.0, erase_area=(0.05, 0.05), erase_fill=IMAGENET_MEAN)
     with pytest.raises(RecipeError, match="augment_options has 'erase_aera', expected flip"):
-        build_augment(RECIPE.but(augment_options={"erase_aera": 1}))
+        build_augment(RECIPE.replace(augment_options={"erase_aera": 1}))
     with pytest.raises(RecipeError, match="expected nothing where augment is none"):
-        build_augment(RECIPE.but(augment="none", augment_options={"erase": 1}))
+        build_augment(RECIPE.replace(augment="none", augment_options={"erase": 1}))
 
 
 def test_a_part_can_learn_more_slowly():
     model = torch.nn.ModuleDict({"front": torch.nn.Linear(3, 4), "rest": torch.nn.Linear(4, 2)})
     recipe = Recipe(lr=0.1, lr_scale={"front": 0.03}, weight_decay=0.5, sam_rho=0.05)
-    optimiser = build_optimiser(recipe, model)
-    set_lr(optimiser, 0.2)
-    lr_of = {p: group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    optimizer = build_optimizer(recipe, model)
+    set_lr(optimizer, 0.2)
+    lr_of = {p: group["lr"] for group in optimizer.param_groups for p in group["params"]}
     assert len(lr_of) == 4
     assert [lr_of[p] for p in model["front"].parameters()] == pytest.approx([0.006] * 2)
     assert {lr_of[p] for p in model["rest"].parameters()} == {0.2}
     with pytest.raises(RecipeError, match="lr_scale names 'back'"):
-        build_optimiser(recipe.but(lr_scale={"back": 0.5}), model)
+        build_optimizer(recipe.replace(lr_scale={"back": 0.5}), model)
     with pytest.raises(RecipeError, match="lr_scale"):
-        recipe.but(lr_scale={"front": 0.0})
+        recipe.replace(lr_scale={"front": 0.0})

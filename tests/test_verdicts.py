@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ferlib.evaluation import (
-    Claim,
-    Interval,
-    RecordError,
-    ResultRecord,
-    every_difference,
-    highest,
-    open_difference,
-    points,
-)
-from ferlib.forest import forest
+from book.figures.forest import forest
+from book.figures.verdicts import Claim, effect, highest
+from ferlib.evaluation import Interval, RecordError, ResultRecord
 
 UP, DOWN, WIDE = Interval(0.02, 0.01, 0.03), Interval(-0.02, -0.03, -0.01), Interval(0.02, -0.01, 0.05)
 
@@ -22,63 +14,54 @@ UP, DOWN, WIDE = Interval(0.02, 0.01, 0.03), Interval(-0.02, -0.03, -0.01), Inte
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("FERLIB_RESULTS", str(tmp_path))
-    numbers = {
-        "up - base | accuracy": UP, "up - base | accuracy | faces": Interval(0.02, -0.001, 0.04),
-        "down - base | accuracy": DOWN, "wide - base | accuracy": WIDE,
-        "up | accuracy": Interval(0.6, 0.5, 0.7), "down | accuracy": Interval(0.7, 0.6, 0.8),
-    }  # fmt: skip
-    shown = {
-        "up - base | accuracy": False,
-        "down - base | accuracy": True,
-        "wide - base | accuracy": False,
-        "wide - base | calibration error": True,
-    }
-    ResultRecord(name="tried", what="", numbers=numbers, extra={"shown": shown}).save(tmp_path / "tried.json")
-    ResultRecord(name="plain", what="", numbers={"up": UP, "down": DOWN, "wide": WIDE}).save(
-        tmp_path / "plain.json"
-    )
+    record = ResultRecord(name="tried", what="")
+    for arm, found in {"up": UP, "down": DOWN, "wide": WIDE}.items():
+        record.add_difference(arm, "base", found, over="seeds")
+    record.add_difference("up", "unsure", UP, over="seeds")
+    record.add_difference("up", "unsure", Interval(0.02, -0.001, 0.04), over="faces")
+    record.add_difference("one run", "base", UP, over="faces")
+    record.add("accuracy", Interval(0.6, 0.5, 0.7), "up")
+    record.add("accuracy", Interval(0.7, 0.6, 0.8), "down")
+    record.save()
     return tmp_path
 
 
-def verdict(key: str, expected: int = 1, record: str = "plain") -> str:
-    return open_difference("a", record, key, expected).verdict
+def verdict(arm: str, expected: int = 1) -> str:
+    return effect("a", "tried", arm, "base", expected=expected).verdict
 
 
-def test_the_interval_gives_the_verdict_where_the_record_gives_none():
-    assert [verdict(key) for key in ("up", "down", "wide")] == ["shown", "shown the other way", "not shown"]
-    assert [verdict(key, -1) for key in ("up", "down")] == ["shown the other way", "shown"]
-    assert [verdict(key, 0) for key in ("up", "down", "wide")] == ["shown", "shown", "not shown"]
+def test_the_interval_gives_the_verdict():
+    assert [verdict(arm) for arm in ("up", "down", "wide")] == ["shown", "shown the other way", "not shown"]
+    assert [verdict(arm, -1) for arm in ("up", "down")] == ["shown the other way", "shown"]
+    assert [verdict(arm, 0) for arm in ("up", "down", "wide")] == ["shown", "shown", "not shown"]
 
 
-def test_what_the_record_calls_shown_stands_above_one_interval():
-    one = open_difference("up", "tried", "up - base | accuracy")
-    assert one.over_faces == Interval(0.02, -0.001, 0.04)
+def test_a_difference_is_shown_when_all_its_intervals_leave_out_zero():
+    one = effect("up", "tried", "up", "unsure")
+    assert one.over_faces.low == -0.001 and not one.shown
     assert str(one) == "up: not shown, +2.0 points (+1.0 to +3.0 over seeds, -0.1 to +4.0 over faces)"
-    assert verdict("down - base | accuracy", 1, "tried") == "shown the other way"
 
 
 def test_one_run_each_has_an_interval_over_faces_alone():
-    one = open_difference("up", "plain", "up", over="faces")
-    assert one.over_seeds is None and one.over_faces == UP
+    one = effect("up", "tried", "one run", "base")
+    assert one.over_seeds is None and one.over_faces.value == UP.value
     assert str(one) == "up: shown, +2.0 points (+1.0 to +3.0 over faces)"
 
 
 def test_a_record_that_nobody_made_has_no_number_and_a_damaged_one_is_an_error(folder):
-    missing = open_difference("swin", "nobody_made_it", "a - b | accuracy")
+    missing = effect("swin", "nobody_made_it", "a", "b")
     assert (missing.verdict, str(missing)) == ("not run yet", "swin: not run yet")
     (folder / "broken.json").write_text("{")
-    with pytest.raises(RecordError, match=r"broken\.json"):
-        open_difference("a", "broken", "a - b | accuracy")
-    with pytest.raises(RecordError, match="'tried' has no number 'up - nothing"):
-        open_difference("a", "tried", "up - nothing | accuracy")
-    with pytest.raises(ValueError, match="over is 'rooms'"):
-        open_difference("a", "plain", "up", over="rooms")
+    with pytest.raises(RecordError, match="broken"):
+        effect("a", "broken", "a", "b")
+    with pytest.raises(RecordError, match="nothing"):
+        effect("a", "tried", "up", "nothing")
     with pytest.raises(ValueError, match="expected is 2"):
-        open_difference("a", "plain", "up", 2)
+        effect("a", "tried", "up", "base", expected=2)
 
 
 def claim(keys: str, needs: str) -> Claim:
-    parts = (open_difference(key, "none" if key == "gone" else "plain", key) for key in keys.split())
+    parts = (effect(key, "none" if key == "gone" else "tried", key, "base") for key in keys.split())
     return Claim("It helps", "on faces", tuple(parts), needs)
 
 
@@ -114,18 +97,13 @@ def test_rows_of_the_table_have_a_number_only_where_a_record_has():
         claim("up", "most")
 
 
-def test_highest_and_every_difference_read_what_is_there():
+def test_highest_reads_what_is_there():
     assert highest("tried", ["up", "down"]) == "down" and highest("none", ["up", "down"]) == "up"
-    found = every_difference("tri")
-    assert [one.label for one in found["tried"]] == ["up - base", "down - base", "wide - base"]
-    assert [one.verdict for one in found["tried"]] == ["not shown", "shown", "not shown"]
-    assert every_difference("none") == {} == every_difference("plain")
-    assert points(DOWN) == "-2.0 points (-3.0 to -1.0)"
 
 
 def test_a_forest_has_a_row_for_each_difference_run_or_not():
-    rows = ["accuracy", *(open_difference(k, "tried", f"{k} - base | accuracy") for k in ("up", "down"))]
-    figure = forest([*rows, open_difference("swin", "none", "a - b")])
+    rows = ["accuracy", effect("up", "tried", "up", "unsure"), effect("down", "tried", "down", "base")]
+    figure = forest([*rows, effect("swin", "none", "a", "b")])
     (ax,) = figure.axes
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["accuracy", "up", "down", "swin"]
     assert [text.get_text().strip() for text in ax.texts] == ["not run yet"]

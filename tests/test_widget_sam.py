@@ -39,21 +39,21 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def torch_walk(wells: list, start: list[float], rho: float | None, lr: float, steps: int) -> np.ndarray:
-    """The library's optimisers on the same surface, in double precision: (steps + 1, 2)."""
+    """The library's optimizers on the same surface, in double precision: (steps + 1, 2)."""
     centres = torch.tensor([w[:2] for w in wells], dtype=torch.float64)
     depth, width = (torch.tensor([w[i] for w in wells], dtype=torch.float64) for i in (2, 3))
     w = torch.tensor(start, dtype=torch.float64, requires_grad=True)
-    optimiser = SAM([w], torch.optim.SGD, rho=rho, lr=lr) if rho else torch.optim.SGD([w], lr=lr)
+    optimizer = SAM([w], torch.optim.SGD, rho=rho, lr=lr) if rho else torch.optim.SGD([w], lr=lr)
 
     def closure() -> torch.Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss = -(depth * torch.exp(-((w - centres) ** 2).sum(1) / width)).sum()
         loss.backward()
         return loss
 
     path = [w.detach().clone()]
     for _ in range(steps):
-        optimiser.step(closure)
+        optimizer.step(closure)
         path.append(w.detach().clone())
     return torch.stack(path).numpy()
 

@@ -42,7 +42,7 @@ def tolerance(run: Run) -> tuple[float, float]:
 
 def hours(recipe: str, device: str) -> str:
     """Estimated hours of a recipe's whole training on a device, least to most, from record training_cost."""
-    rows = {row["recipe"]: row for row in record("training_cost")["extra"]["rows"]}
+    rows = {row["recipe"]: row for row in record("training_cost").extra["rows"]}
     low, high = next(d["hours"] for d in rows[recipe]["devices"] if d["device"] == device)
     digits = 1 if low < 10 else 0
     return f"{low:.{digits}f}–{high:.{digits}f} h"

@@ -6,63 +6,67 @@ into README.md. Numbers come from the records in `book/results`, words of a verd
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from ferlib.evaluation import Interval, ResultRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "book" / "results"
 README = ROOT / "README.md"
 START, END = "<!-- written by `python -m book.builder.glance` -->\n", "<!-- end of what it writes -->\n"
-Number = Callable[[dict[str, Any]], str]
+Shown = Callable[[ResultRecord], str]
 
 
 @cache
-def record(name: str) -> dict[str, Any]:
-    """One record of `book/results` as plain values."""
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+def record(name: str) -> ResultRecord:
+    """One record of `book/results`."""
+    return ResultRecord.load(RESULTS / f"{name}.json")
 
 
 def _signed(value: float) -> str:
     return f"{100 * value:.1f}".replace("-", "−")
 
 
-def share(key: str) -> Number:
+def share(metric: str, arm: str | None = None, condition: str | None = None) -> Shown:
     """A share with its interval: 80.9 % (79.5–82.2)."""
 
-    def text(held: dict[str, Any]) -> str:
-        number = held["numbers"][key]
-        low, high = 100 * number["low"], 100 * number["high"]
-        return f"{100 * number['value']:.1f} % ({low:.1f}–{high:.1f})"
+    def text(record: ResultRecord) -> str:
+        number = record.get(metric, arm, condition)
+        low, high = 100 * number.low, 100 * number.high
+        return f"{100 * number.value:.1f} % ({low:.1f}–{high:.1f})"
 
     return text
 
 
-def points(key: str) -> Number:
-    """A difference of two shares, with its interval, and what it shows: by the record, or by zero in it."""
+def points(a: str, b: str, metric: str = "accuracy", condition: str | None = None) -> Shown:
+    """A difference of two shares with its interval, and whether all its intervals leave out zero."""
 
-    def text(held: dict[str, Any]) -> str:
-        number = held["numbers"][key]
-        value, low, high = number["value"], number["low"], number["high"]
-        sign = "+" if value > 0 else ""
-        shown = held.get("extra", {}).get("shown", {}).get(key, not low <= 0 <= high)
-        verdict = "" if shown else ": no difference shown"
-        return f"{sign}{_signed(value)} points ({_signed(low)} to {_signed(high)}){verdict}"
+    def text(record: ResultRecord) -> str:
+        found = list(record.intervals(a, b, metric, condition).values())
+        return _points(found[0], shown=all(one.low > 0 or one.high < 0 for one in found))
 
     return text
 
 
-def plain(key: str) -> Number:
-    """A share that the record holds without an interval."""
-    return lambda held: f"{100 * held['extra'][key]:.1f} %"
+def _points(number: Interval, shown: bool) -> str:
+    sign = "+" if number.value > 0 else ""
+    ends = f"({_signed(number.low)} to {_signed(number.high)})"
+    return f"{sign}{_signed(number.value)} points {ends}{'' if shown else ': no difference shown'}"
 
 
-def chosen(kind: str) -> Number:
+def recalls(record: ResultRecord) -> str:
+    """The share of all faces labelled as intended, with its interval, and that of every class."""
+    each = [f"{name} {100 * record.get(f'recall {name}').value:.0f}" for name in record.classes]
+    return f"{share('accuracy')(record)}: {', '.join(each)}"
+
+
+def chosen(kind: str) -> Shown:
     """The best classifier of a kind, by the half of validation that chose nothing."""
-    return lambda held: share(f"{held['extra']['chosen'][kind]} | second half | accuracy")(held)
+    return lambda record: share("accuracy", record.extra["chosen"][kind], "second half")(record)
 
 
 class Row(NamedTuple):
@@ -70,7 +74,7 @@ class Row(NamedTuple):
 
     what: str
     name: str
-    number: Number
+    number: Shown
 
 
 ROWS = (
@@ -83,29 +87,29 @@ ROWS = (
     Row("the small network, trained from nothing on FER+ on two CPU cores, on FER+ validation",
         "small_model_ferplus", share("accuracy")),
     Row("its twin, trained without the batch, on the same faces: with the batch minus alone",
-        "evaluation_ferplus", points("batch - alone | accuracy")),
+        "evaluation_ferplus", points("batch", "alone")),
     Row("batches of 144 of the same faces sorted by class instead of shuffled: what the order alone adds",
-        "batch_dependence_ferplus", points("sorted by class - shuffled 144 | accuracy")),
-    Row("the same network shown drawn faces: neutral, happiness, surprise, sadness, anger as intended",
-        "real_to_synthetic", plain("mean recall of the five common expressions")),
+        "batch_dependence_ferplus", points("sorted by class", "shuffled", condition="batches of 144")),
+    Row("the network of *Try it* shown synthetic faces, every expression equally often: labelled as intended",
+        "real_to_synthetic", recalls),
     Row("landmarks of a network trained on photographs against the renderer's own: normalised mean error",
-        "landmark_error", share("portrait, 68 points")),
+        "landmark_error", share("landmark error, 68 points", condition="portrait")),
     Row("the study, a small network, three seeds: F-PDLS minus cross-entropy, labels as they are",
-        "study_losses_0", points("F-PDLS - cross-entropy | accuracy")),
+        "study_losses_0", points("F-PDLS", "cross-entropy")),
     Row("the study, a small transformer, three seeds: learned resizer minus bilinear, 96 to 56 pixels",
-        "study_resizers_vit_upright", points("neural - bilinear | accuracy")),
+        "study_resizers_vit_upright", points("neural", "bilinear")),
     Row("the study, two fifths of the labels wrong: what they cost F-PDLS minus what they cost cross-entropy",
-        "study_noise", points("change of F-PDLS - change of cross-entropy | accuracy")),
+        "study_noise", points("F-PDLS", "cross-entropy", "accuracy change", "40 % wrong")),
     Row("the study, a small residual network, three seeds: accuracy in the released way minus the honest",
-        "study_protocol_residual_small", points("residual-small | released - honest")),
+        "study_protocol_residual_small", points("released", "honest")),
     Row("the same, a small transformer", "study_protocol_vit",
-        points("vit behind the neural resizer | released - honest")),
+        points("released", "honest")),
     Row("second part, frozen pretrained branches, three seeds: MLA and batch transformer minus neither",
-        "study_btn_structure_pretrained", points("MLA + BT, bt - baseline | accuracy")),
+        "study_btn_structure_pretrained", points("MLA + BT, bt", "baseline")),
     Row("the same from nothing, in an eighth of the light", "study_btn_hard_darkness_small",
-        points("MLA + BT | darkness 3, bt - baseline | darkness 3 | accuracy")),
+        points("MLA + BT, bt", "baseline", condition="darkness 3")),
     Row("frozen branches, both parts, in test batches of 64 faces of one class: their answer minus its own",
-        "study_btn_company_bt_pretrained", points("bt, one class only 64 - own | accuracy")),
+        "study_btn_company_bt_pretrained", points("bt", "own", condition="one class only 64")),
 )  # fmt: skip
 
 

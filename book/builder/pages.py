@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import io
-import json
 import os
 import platform
 import re
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import nbformat
 from sphinx.application import Sphinx
@@ -147,9 +145,9 @@ class Records(Generated):
     def markdown(self) -> str:
         lines = ["| record | what was measured | made |", "| --- | --- | --- |"]
         for path in sorted(glance.RESULTS.glob("*.json")):
-            held: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            what = " ".join(str(held.get("what", "")).split()).replace("|", r"\|")
-            made = str(held.get("date", ""))[:10].replace("-", "\u2011")  # a date is not broken
+            record = glance.record(path.stem)
+            what = " ".join(record.what.split()).replace("|", r"\|")
+            made = record.date[:10].replace("-", "\u2011")  # a date is not broken
             lines.append(f"| [{path.stem}](results/{path.name}) | {what} | {made} |")
         return "\n".join(lines)
 

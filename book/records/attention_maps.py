@@ -29,7 +29,7 @@ from ferlib.data.synthetic.named import named_parameters
 from ferlib.data.synthetic.render import render_faces
 from ferlib.evaluation import ResultRecord
 
-SIZE, CAMERA, SIDE = 48, (0.512, 0.394, 0.55), 24  # framed as FER+ frames faces; places of a heat map
+SIZE, SIDE = 48, 24  # pixels of a face; places of a heat map
 SMALL = {"Swin": "swin-drawn", "ViT": "vit-drawn"}
 LARGE = "poster-drawn"
 COMPANY = (1, 3, 4, 5, 7)  # the expressions that keep the three named faces company in a batch
@@ -37,12 +37,12 @@ COMPANY = (1, 3, 4, 5, 7)  # the expressions that keep the three named faces com
 
 def hard_faces() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     """Name -> image uint8 (1, 48, 48), the region that makes the expression, and what covers the face."""
-    hard = named_parameters("the hard face").replace(camera=torch.tensor([CAMERA]))
+    hard = named_parameters("the hard face", framing="ferplus")
     turned = hard.pose.clone()
     turned[:, 0] = 30.0
     pictures = {"the hard face": hard}
     for name in ("the easy twin", "the false friend"):
-        pictures[name] = named_parameters(name).replace(camera=torch.tensor([CAMERA]))
+        pictures[name] = named_parameters(name, framing="ferplus")
     pictures["the hard face, turned"] = hard.replace(pose=turned)
     pictures["the hard face, in sunglasses"] = hard.replace(occlusion=torch.tensor([1]))
     found = {}

@@ -37,7 +37,7 @@ from ferlib.evaluation import accuracy_interval
 from ferlib.models import BatchTransformerNetwork
 from ferlib.models.mobilenet_faces import BRANCH_SIZES, centered_bgr
 from ferlib.models.small import ResidualUnit
-from ferlib.training.build import build_criterion, build_model, build_optimiser, set_lr
+from ferlib.training.build import build_criterion, build_model, build_optimizer, set_lr
 from ferlib.training.loop import train_step
 from ferlib.training.recipes import Recipe, load_recipe
 from ferlib.weights import checkpoints, load_pretrained
@@ -48,8 +48,8 @@ LARGE_SIZE = 112  # pixels that the large network's landmark branch looks at
 
 def recipes() -> dict[str, Recipe]:
     """Every network by its name. The Swin is ours: patches of 4 pixels, 14 x 14 places, then 7 x 7."""
-    vit = load_recipe("vt-nr-ferplus-small").but(data=None, seed=0)
-    swin = vit.but(
+    vit = load_recipe("vt-nr-ferplus-small").replace(data=None, seed=0)
+    swin = vit.replace(
         model="ResizedTransformer",
         model_options=dict(
             backbone="swin_tiny_patch4_window7_224", in_size=96, out_size=56, hidden=128, dropout=0.2,
@@ -79,7 +79,7 @@ def recipes() -> dict[str, Recipe]:
         "poster-drawn": large,
         "poster-ferplus": large,
     }
-    return {name: recipe.but(name=name) for name, recipe in found.items()}
+    return {name: recipe.replace(name=name) for name, recipe in found.items()}
 
 
 class ResidualPatches(nn.Module):
@@ -109,7 +109,7 @@ def build(recipe: Recipe) -> nn.Module:
     if recipe.model == "ResizedTransformer":
         options = copy.deepcopy(recipe.model_options)
         options["backbone_options"]["embed_layer"] = ResidualPatches
-        recipe = recipe.but(model_options=options)
+        recipe = recipe.replace(model_options=options)
     return build_model(recipe)
 
 
@@ -209,15 +209,15 @@ def train_large(
     model.standardise(len(train["image"]))
     print(f"maps of {len(images)} faces in {time.monotonic() - began:.0f} s", flush=True)
     votes = train["votes"] / train["votes"].sum(1, keepdim=True)
-    optimiser, criterion = build_optimiser(recipe, model), build_criterion(recipe)
+    optimizer, criterion = build_optimizer(recipe, model), build_criterion(recipe)
     count, history = len(votes), []
     for epoch in range(1, recipe.epochs + 1):
         model.train()
         losses, steps = [], list(_batches(count, recipe, epoch))
         for step, rows in enumerate(steps):
-            set_lr(optimiser, recipe.lr_at(epoch - 1 + step / len(steps), 1 / len(steps)))
+            set_lr(optimizer, recipe.lr_at(epoch - 1 + step / len(steps), 1 / len(steps)))
             loss, _ = train_step(
-                model, criterion, optimiser, rows, votes[rows], clip=recipe.clip, precision=recipe.precision
+                model, criterion, optimizer, rows, votes[rows], clip=recipe.clip, precision=recipe.precision
             )
             losses.append(loss)
             if step % 16 == 0:
@@ -262,9 +262,9 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=RUNS)
     options = parser.parse_args()
 
-    recipe = recipes()[options.name].but(seed=options.seed)
+    recipe = recipes()[options.name].replace(seed=options.seed)
     if options.epochs:
-        recipe = recipe.but(epochs=options.epochs)
+        recipe = recipe.replace(epochs=options.epochs)
     sets = faces(options.name, options.ferplus, options.faces)
     folder = run_folder(options.name, options.seed, options.runs)
     began, processor = time.monotonic(), time.process_time()

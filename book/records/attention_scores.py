@@ -12,11 +12,9 @@ study goes on. Writes ``book/results/attention_scores.json``.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import attention_models
@@ -27,7 +25,6 @@ from torch import Tensor, nn
 from ferlib import data, explain
 from ferlib.data.synthetic.render import render_faces
 from ferlib.evaluation import Interval, ResultRecord
-from ferlib.files import write_text
 from ferlib.weights import CheckpointError
 
 NAME = "attention_scores"
@@ -75,12 +72,12 @@ def covered_faces(count: int = 24) -> dict[str, Tensor]:
     return {"image": image[seen], "label": label[seen], "cover": cover[seen], "kind": kind[seen]}
 
 
-def mean(values: Tensor | np.ndarray, resamples: int = 1000) -> dict[str, float]:
-    """Mean over faces with its 95 % bootstrap interval. Shape: (N,) -> value, low, high."""
+def mean(values: Tensor | np.ndarray, resamples: int = 1000) -> Interval:
+    """Mean over faces with its 95 % bootstrap interval: (N,) -> one."""
     values = np.asarray(values, dtype=np.float64)
     rows = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
     low, high = np.percentile(values[rows].mean(1), [2.5, 97.5])
-    return asdict(Interval(float(values.mean()), float(low), float(high)))
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 def maps_of(model: nn.Module, method: str, images: Tensor, labels: Tensor, size: int) -> Tensor:
@@ -149,18 +146,19 @@ def answers(model: nn.Module, images: Tensor, size: int) -> Tensor:
     return torch.cat(found)
 
 
-def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
-    """Everything that is measured of one network: {"numbers": ..., "extra": ...}."""
+def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
+    """Everything that is measured of one network, as a record of its own."""
+    record, place = ResultRecord(NAME, name), {"condition": name, "over": "faces"}
     model, note = attention_models.load(name, seed, runs)
     recipe = attention_models.recipes()[name]
     size = recipe.image_size or 48
     large = "poster" in name
-    fresh = attention_models.build(recipe.but(seed=5)).eval()
+    fresh = attention_models.build(recipe.replace(seed=5)).eval()
     faces, covered = plain_faces(), covered_faces(12) if large else covered_faces()
     images, labels, truth = faces["image"], faces["label"], faces["truth"]
     part = slice(42 if large else None)  # faces of all but the first scores
     some = slice(0, None, len(images) // (quick // 6 if large else quick))
-    numbers, kept, area = {}, {}, None
+    kept, area = {}, None
     for method in (*(LARGE_METHODS if large else explain.METHODS), *explain.BASELINES):
         try:
             heat = maps_of(model, method, images, labels, size)
@@ -172,21 +170,24 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
         area = score["area"]
 
         def put(key: str, values: Tensor, method: str = method) -> None:
-            numbers[f"{method} | {key}"] = mean(values)
+            record.add(key, mean(values), method, **place)
+
+        def minus(other: str, key: str, values: Tensor, method: str = method) -> None:
+            record.add_difference(method, other, mean(values), key, **place)
 
         for key in ("pointing", "energy", "auc"):
             put(key, score[key])
-        put("pointing - area", score["pointing"] - area)
-        put("energy - area", score["energy"] - area)
+        minus("area", "pointing", score["pointing"] - area)
+        minus("area", "energy", score["energy"] - area)
         side = maps_of(model, method, faces["turned image"][part], labels[part], size)
         turned = explain.attention_score(side, faces["turned truth"][part])
         put("turned pointing", turned["pointing"])
         put("turned auc", turned["auc"])
-        put("turned auc - frontal auc", turned["auc"] - score["auc"][part])
+        put("turned auc change", turned["auc"] - score["auc"][part])
         behind = maps_of(model, method, covered["image"], covered["label"], size)
         hidden = explain.attention_score(behind, covered["cover"])
         put("occluder energy", hidden["energy"])
-        put("occluder energy - area", hidden["energy"] - hidden["area"])
+        minus("area", "occluder energy", hidden["energy"] - hidden["area"])
         put("occluder pointing", hidden["pointing"])
         put("occluder auc", hidden["auc"])
         for number, cover in enumerate(COVERS):
@@ -200,38 +201,40 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> dict:
             score_random = explain.attention_score(random, truth[part])
             put("random weights pointing", score_random["pointing"])
             put("random weights auc", score_random["auc"])
-            put("auc - random weights auc", score["auc"][part] - score_random["auc"])
-            put("map of random weights, rank correlation", correlation(heat[part], random))
-        print(f"{name} {method}: auc {numbers[f'{method} | auc']['value']:.3f}", flush=True)
+            minus("random weights", "auc", score["auc"][part] - score_random["auc"])
+            put("rank correlation with random weights", correlation(heat[part], random))
+        print(f"{name} {method}: auc {record.get('auc', method, name).value:.3f}", flush=True)
     for method in kept:
         edge = explain.attention_score(kept[method], truth)
         for other in ("centre", "noise"):
             base = explain.attention_score(kept[other], truth)
             for key in ("pointing", "auc"):
-                numbers[f"{method} | {key} - {other} {key}"] = mean(edge[key] - base[key])
+                record.add_difference(method, other, mean(edge[key] - base[key]), key, **place)
     agreement = {a: {b: correlation(kept[a], kept[b]).mean().item() for b in kept} for a in kept}
-    numbers |= {f"swap | {key}": value for key, value in swaps(model, images[part], size).items()}
+    for arm, found in swaps(model, images[part], size).items():
+        for metric, values in found.items():
+            record.add(metric, mean(values), arm, **place)
     right = answers(model, images, size).argmax(1) == labels
-    hit = {"accuracy": mean(right.float())}
+    record.add("accuracy", mean(right.float()), **place)
     for key, pictures, true in (
         ("turned", faces["turned image"], labels),
         ("occluded", covered["image"], covered["label"]),
     ):
-        hit[f"accuracy, {key}"] = mean((answers(model, pictures, size).argmax(1) == true).float())
-    numbers |= {f"network | {key}": value for key, value in hit.items()}
-    extra = {
+        found = (answers(model, pictures, size).argmax(1) == true).float()
+        record.add(f"accuracy, {key}", mean(found), **place)
+    record.extra = {
         "faces": len(images), "faces of deletion": len(images[some]),
         "faces turned or on random weights": len(images[part]), "occluded faces": len(covered["image"]),
         "area": area.mean().item(), "occluder area": hidden["area"].mean().item(),
         "turned area": turned["area"].mean().item(), "agreement": agreement,
         "training": {key: note[key] for key in ("valid", "faces", "processor minutes") if key in note},
     }  # fmt: skip
-    return {"numbers": numbers, "extra": extra}
+    return record
 
 
-def swaps(model: nn.Module, images: Tensor, size: int) -> dict[str, dict]:
-    """How the answer changes when one kind of attention is made uniform or shuffled: half the L1 distance of
-    the class probabilities, and the share of faces whose label changes.
+def swaps(model: nn.Module, images: Tensor, size: int) -> dict[str, dict[str, Tensor]]:
+    """How the answer to each face changes when one kind of attention is made uniform or shuffled: half the L1
+    distance of the class probabilities, and whether the label changes.
     """
     found = {}
     for kind, part in KINDS.items():
@@ -240,12 +243,14 @@ def swaps(model: nn.Module, images: Tensor, size: int) -> dict[str, dict]:
             with swapped(model, part, how) as count:
                 after = answers(model, images, size) if count else None
             if after is not None:
-                found[f"{kind} {how}, distance"] = mean((after - before).abs().sum(1) / 2)
-                found[f"{kind} {how}, labels changed"] = mean((after.argmax(1) != before.argmax(1)).float())
+                found[f"{kind} {how}"] = {
+                    "distance": (after - before).abs().sum(1) / 2,
+                    "labels changed": (after.argmax(1) != before.argmax(1)).float(),
+                }
     return found
 
 
-def two_seeds(name: str, runs: Path) -> dict | None:
+def two_seeds(name: str, runs: Path) -> ResultRecord | None:
     """Two networks that differ in their seed alone: how alike are their answers, and their maps?"""
     try:
         pair = [attention_models.load(name, seed, runs)[0] for seed in (0, 1)]
@@ -253,21 +258,19 @@ def two_seeds(name: str, runs: Path) -> dict | None:
         return None
     size, faces = attention_models.recipes()[name].image_size or 48, plain_faces()
     said = [answers(model, faces["image"], size) for model in pair]
-    found = {
-        "same label": mean((said[0].argmax(1) == said[1].argmax(1)).float()),
-        "distance of the answers": mean((said[0] - said[1]).abs().sum(1) / 2),
-    }
+    record, place = ResultRecord(NAME, name), {"condition": name, "over": "faces"}
+    record.add("same label of two seeds", mean((said[0].argmax(1) == said[1].argmax(1)).float()), **place)
+    record.add("distance of the answers of two seeds", mean((said[0] - said[1]).abs().sum(1) / 2), **place)
     for method in explain.METHODS:
         try:
             maps = [maps_of(model, method, faces["image"], faces["label"], size) for model in pair]
         except ValueError:
             continue
-        found[f"{method}, rank correlation"] = mean(correlation(*maps))
+        record.add("rank correlation of two seeds", mean(correlation(*maps)), method, **place)
         for number, heat in enumerate(maps):
-            found[f"{method}, auc of seed {number}"] = mean(
-                explain.attention_score(heat, faces["truth"])["auc"]
-            )
-    return found
+            auc = explain.attention_score(heat, faces["truth"])["auc"]
+            record.add(f"auc of seed {number}", mean(auc), method, **place)
+    return record
 
 
 def main() -> None:
@@ -287,23 +290,19 @@ def main() -> None:
         ):
             path = attention_models.run_folder(name, 0, options.runs) / f"{part}.json"
             if (options.again or not path.is_file()) and (found := work(name)) is not None:
-                write_text(path, json.dumps(found))
+                found.save(path)
     record = ResultRecord(
         NAME, "maps of five networks against the true regions of drawn faces, 95 % over faces"
     )
     for name in MODELS:
-        path = attention_models.run_folder(name, 0, options.runs) / "scores.json"
-        if not path.is_file():
-            continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        record.numbers |= {f"{name} | {key}": Interval(**value) for key, value in found["numbers"].items()}
-        record.extra[name] = found["extra"]
-        seeds = path.with_name("seeds.json")
-        if seeds.is_file():
-            record.numbers |= {
-                f"{name} | two seeds | {key}": Interval(**value)
-                for key, value in json.loads(seeds.read_text()).items()
-            }
+        for part in ("scores", "seeds"):
+            path = attention_models.run_folder(name, 0, options.runs) / f"{part}.json"
+            if path.is_file():
+                found = ResultRecord.load(path)
+                record.numbers += found.numbers
+                record.differences += found.differences
+                if found.extra:
+                    record.extra[name] = found.extra
     record.data = {"name": "SyntheticFaces", "seed": SEED, "turned by": TURN, "occluders": list(COVERS)}
     record.settings = {
         "class asked about": "the true one",

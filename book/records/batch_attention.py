@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,7 +31,7 @@ from torch import Tensor, nn
 
 from ferlib.data import open_faces
 from ferlib.data.transforms import normalise, to_float, to_rgb
-from ferlib.evaluation import Interval, ResultRecord, summarise
+from ferlib.evaluation import ResultRecord, summarise
 from ferlib.losses import BatchTransformerLoss
 from ferlib.models import BatchTransformerNetwork, btn_small, class_batch_attention
 
@@ -108,8 +107,8 @@ def train(arm: str, faces: Faces, seed: int, steps: int, weight: float, scale: f
     x, y = ready(faces.images), faces.labels
     before = listening(model, x[:512], scale)
     generator = torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 4e-3, total_steps=steps, pct_start=0.15)
+    optimizer = torch.optim.AdamW(model.parameters(), 4e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=steps, pct_start=0.15)
     criterion = BatchTransformerLoss(vit_weight=weight)
     per_epoch = len(x) // BATCH
     model.train()
@@ -120,10 +119,10 @@ def train(arm: str, faces: Faces, seed: int, steps: int, weight: float, scale: f
         flip = torch.rand(BATCH, 1, 1, 1, generator=generator) < 0.5
         output = model(torch.where(flip, x[rows].flip(3), x[rows]))
         loss = criterion(output.vit if arm == "alone" else output, y[rows])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 30.0)
-        optimiser.step()
+        optimizer.step()
         schedule.step()
     return model, before
 
@@ -186,6 +185,11 @@ def run(arm: str, trouble: str, scale: str, seed: int, data: dict[str, Faces], o
     return found
 
 
+def run_name(arm: str, trouble: str, scale: str, seed: int) -> str:
+    """What a run is called in the file of finished runs."""
+    return f"{arm}, {trouble}, {scale}, seed {seed}"
+
+
 def plan(options) -> list[tuple[str, str, str, int]]:
     """(arm, trouble, scale, seed) of each run, seed by seed."""
     kinds = ["as they are", "label noise 40"] if options.noise_only else TROUBLES
@@ -197,33 +201,31 @@ def plan(options) -> list[tuple[str, str, str, int]]:
     return runs
 
 
-def compare(done: dict[str, dict], seeds: int) -> dict[str, Interval]:
-    """Accuracies and paired differences by trouble, named "trouble | answer" and "trouble | bt - alone"."""
+def compare(record: ResultRecord, done: dict[str, dict], seeds: int) -> None:
+    """Add accuracies and paired differences, by the trouble of the test."""
 
     def found(arm: str, trouble: str, scale: str, test: str, answer: str) -> list[float]:
-        return [done[f"{arm} | {trouble} | {scale} | {seed}"][test][answer] for seed in range(seeds)]
+        return [done[run_name(arm, trouble, scale, seed)][test][answer] for seed in range(seeds)]
 
-    numbers: dict[str, Interval] = {}
     for trouble in TROUBLES:
-        if f"batch | {trouble} | sqrt(C) | 0" not in done:
-            continue
-        for test in (
-            t for t in done[f"batch | {trouble} | sqrt(C) | 0"] if t not in ("before", "after", "seconds")
-        ):
+        first = done.get(run_name("batch", trouble, "sqrt(C)", 0), {})
+        for test in (t for t in first if t not in ("before", "after", "seconds")):
             alone = found("alone", trouble, "sqrt(C)", test, "vit")
             answers = {name: found("batch", trouble, "sqrt(C)", test, name) for name in ANSWERS}
-            numbers[f"{test} | alone"] = summarise(alone)
-            numbers |= {f"{test} | {name}": summarise(values) for name, values in answers.items()}
+            place = {"condition": test, "over": "seeds"}
+            for name, values in {"alone": alone, **answers}.items():
+                record.add("accuracy", summarise(values), name, **place)
             for name, values in answers.items():
-                numbers[f"{test} | {name} - alone"] = difference(values, alone)
-            numbers[f"{test} | bt - vit"] = difference(answers["bt"], answers["vit"])
-    for name in ANSWERS if "batch | as they are | sqrt(49) | 0" in done else ():
+                record.add_difference(name, "alone", difference(values, alone), **place)
+            gap = difference(answers["bt"], answers["vit"])
+            record.add_difference("bt", "vit", gap, **place)
+    for name in ANSWERS if run_name("batch", "as they are", "sqrt(49)", 0) in done else ():
         usual, published = (
             found("batch", "as they are", scale, "as they are", name) for scale in reversed(SCALES)
         )
-        numbers[f"scale sqrt(49) | {name}"] = summarise(usual)
-        numbers[f"scale sqrt(49) | {name} - sqrt(C)"] = difference(usual, published)
-    return numbers
+        place = {"condition": "as they are", "over": "seeds"}
+        record.add("accuracy", summarise(usual), f"{name}, sqrt(49)", **place)
+        record.add_difference(f"{name}, sqrt(49)", name, difference(usual, published), **place)
 
 
 def shown(found: dict[str, dict]) -> dict[str, dict[str, float]]:
@@ -231,18 +233,16 @@ def shown(found: dict[str, dict]) -> dict[str, dict[str, float]]:
     return {test: answers for test, answers in found.items() if isinstance(answers, dict) and "bt" in answers}
 
 
-def attention(done: dict[str, dict], seeds: int) -> dict[str, dict[str, float]]:
-    """Images listened to and share given to itself, by scale or trouble, before and after training."""
-    rows = {}
-    runs = [("batch", "as they are", scale) for scale in SCALES]
-    runs += [("batch", trouble, "sqrt(C)") for trouble in TROUBLES[1:]]
-    for arm, trouble, scale in runs:
-        if f"{arm} | {trouble} | {scale} | 0" in done:
-            for when in ("before", "after"):
-                for what in ("images listened to", "share given to itself"):
-                    values = [done[f"{arm} | {trouble} | {scale} | {s}"][when][what] for s in range(seeds)]
-                    rows[f"{trouble} | {scale} | {when} | {what}"] = asdict(summarise(values))
-    return rows
+def attention(record: ResultRecord, done: dict[str, dict], seeds: int) -> None:
+    """Add images listened to and share given to itself, by scale or trouble, before and after training."""
+    runs = [("as they are", scale) for scale in SCALES]
+    runs += [(trouble, "sqrt(C)") for trouble in TROUBLES[1:]]
+    for trouble, scale in runs:
+        names = [run_name("batch", trouble, scale, seed) for seed in range(seeds)]
+        for when in ("before", "after") if names[0] in done else ():
+            for what in ("images listened to", "share given to itself"):
+                found = summarise([done[name][when][what] for name in names])
+                record.add(what, found, f"{scale}, {when} training", condition=trouble, over="seeds")
 
 
 def main() -> None:
@@ -264,7 +264,7 @@ def main() -> None:
         batch = faces.batch(range(len(faces)))
         data[split] = Faces(batch["image"], batch["label"])
     for arm, trouble, scale, seed in plan(options):
-        name = f"{arm} | {trouble} | {scale} | {seed}"
+        name = run_name(arm, trouble, scale, seed)
         if name in done:
             continue
         start = time.process_time()
@@ -285,24 +285,33 @@ def main() -> None:
         name=f"batch_attention_{kind}",
         what="A small Batch Transformer Network trained alone and in batches, on clean faces and in trouble: "
         "accuracy, means over seeds and paired differences with 95 % t-intervals",
-        numbers=compare(done, options.seeds),
         data=about(len(data["train"].labels), kept["valid"]),
         classes=list(kept["valid"].classes),
         settings=settings
         | {
             "network": NETWORK,
             "levels": {"label noise": (0, 40)} if options.noise_only else LEVELS,
-            "optimiser": "AdamW 4e-3, one cycle, batch 64, flips",
+            "optimizer": "AdamW 4e-3, one cycle, batch 64, flips",
         },
         extra={
-            "attention": attention(done, options.seeds),
-            "single trainings": {name: shown(found) for name, found in done.items()},
+            "single trainings": [
+                {
+                    "arm": arm,
+                    "condition": trouble,
+                    "scale": scale,
+                    "seed": seed,
+                    "accuracy": shown(done[run_name(arm, trouble, scale, seed)]),
+                }
+                for arm, trouble, scale, seed in plan(options)
+            ],
             "minutes": sum(found["seconds"] for found in done.values()) / 60,
             "parameters": sum(p.numel() for p in btn_small(8, **NETWORK).parameters()),
         },
         versions=versions(),
         command="python book/records/batch_attention.py" + (" --noise-only" if options.noise_only else ""),
     )
+    compare(record, done, options.seeds)
+    attention(record, done, options.seeds)
     print(record.save())
     print(record.table())
 

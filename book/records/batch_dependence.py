@@ -30,22 +30,23 @@ def main() -> None:
     found = batch_dependence(
         model, valid, sizes=SIZES, rounds=SHUFFLES, batch_size=small.BATCH_SIZE, resamples=small.RESAMPLES
     )
-    encoded, numbers = encode(model, valid), dict(found.numbers)
-    for size in SIZES:
-        pair = [answers(encoded, compose(valid.labels, size, how)) for how in ("sorted by class", "shuffled")]
-        for metric in ("accuracy", "mean class accuracy"):
-            sorting = compare(valid.labels, *pair, valid.classes, metric=metric, resamples=small.RESAMPLES)
-            numbers[f"sorted by class - shuffled {size} | {metric}"] = sorting.difference
     record = small.record(
         "batch_dependence_ferplus",
         "The small network on FER+ validation in other company: batch size, order, 100 random batches",
         valid,
-        began,
-        numbers=numbers,
+        numbers=found.numbers,
         confusion=found.confusion,
         extra=found.extra,
         settings={"sizes": SIZES, "rounds": SHUFFLES},
     )
+    encoded = encode(model, valid)
+    for size in SIZES:
+        pair = [answers(encoded, compose(valid.labels, size, how)) for how in ("sorted by class", "shuffled")]
+        for metric in ("accuracy", "mean class accuracy"):
+            sorting = compare(valid.labels, *pair, valid.classes, metric=metric, resamples=small.RESAMPLES)
+            place = {"condition": f"batches of {size}", "over": "faces"}
+            record.add_difference("sorted by class", "shuffled", sorting.difference, metric, **place)
+    record.seconds = time.process_time() - began
     print(record.save())
     print(record.table())
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +29,6 @@ from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import ResultRecord, about, compare, predict, scores
 from ferlib.models.pocket import averaged
 from ferlib.training import versions
-
-sys.path.insert(0, str(Path(__file__).with_name("study")))
-import faces as study_faces
 
 ALONE, BRANCHES = "from these faces alone", "with two pretrained branches"
 SEED, MIRRORED = ", seed ", ", mirrored"  # in the names of candidates
@@ -57,7 +53,7 @@ def main() -> None:
     record.extra["members"] = [member(run) for run in (*given.alone, *given.branches)]
     print(record.save())
     for kind, name in record.extra["chosen"].items():
-        found = [record.numbers[f"{name} | {part} | accuracy"].percent() for part in ("second half", "all")]
+        found = [record.get("accuracy", name, part).percent() for part in ("second half", "all")]
         print(f"{kind}: {name}: {found[0]}; all of validation {found[1]}")
 
 
@@ -101,9 +97,16 @@ def beside(said: Said, best: Tensor) -> Said:
     return found
 
 
+def halves(faces: FaceDataset) -> tuple[Tensor, Tensor]:
+    """Two halves with as many faces of each class, the same ones in every run: rows of first and second."""
+    order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
+    by_class = order[faces.labels[order].argsort(stable=True)]
+    return by_class[::2].sort().values, by_class[1::2].sort().values
+
+
 def preferred(said: Said, valid: FaceDataset) -> str:
     """The candidate with the most right answers in the first half of validation."""
-    rows = study_faces.halves(valid)[0]
+    rows = halves(valid)[0]
     labels = torch.as_tensor(valid.labels)[rows]
     return max(said, key=lambda name: int((said[name][rows].argmax(1) == labels).sum()))
 
@@ -111,31 +114,33 @@ def preferred(said: Said, valid: FaceDataset) -> str:
 def judge(kinds: dict[str, Said], valid: FaceDataset) -> ResultRecord:
     """Scores of all candidates on both halves, and of each kind the one that the first half prefers."""
     labels, classes = torch.as_tensor(valid.labels), list(valid.classes)
-    first, second = study_faces.halves(valid)
+    first, second = halves(valid)
     parts = {"first half": first, "second half": second, "all": torch.arange(len(labels))}
-    numbers, chosen = {}, {}
-    for kind, said in kinds.items():
-        for name, logits in said.items():
-            for part, rows in parts.items():
-                found = scores(labels[rows], logits[rows], classes, resamples=1000)
-                numbers |= {f"{name} | {part} | {metric}": found[metric] for metric in METRICS}
-        chosen[kind] = preferred(said, valid)
-        simplest = next(iter(said))
-        for part in ("second half", "all"):
-            rows = parts[part]
-            pair = (said[n][rows] for n in (chosen[kind], simplest))
-            found = compare(labels[rows], *pair, classes, resamples=1000).difference
-            numbers[f"{chosen[kind]} - {simplest} | {part} | accuracy"] = found
-    return ResultRecord(
+    chosen: dict[str, str] = {}
+    record = ResultRecord(
         name="best_classifiers",
         what="candidates for the best classifier: one half of validation chooses, the other judges",
-        numbers=numbers, data=about(valid, "valid"), classes=classes,
+        data=about(valid, "valid"), classes=classes,
         settings={"resamples": 1000},
         extra={"chosen": chosen, "candidates": {kind: list(said) for kind, said in kinds.items()},
                "faces": {part: len(rows) for part, rows in parts.items()}},
         versions=versions(),
         command="python book/records/best_classifiers.py --alone RUN RUN RUN --branches RUN",
     )  # fmt: skip
+    for kind, said in kinds.items():
+        for name, logits in said.items():
+            for part, rows in parts.items():
+                found = scores(labels[rows], logits[rows], classes, resamples=1000)
+                for metric in METRICS:
+                    record.add(metric, found[metric], name, condition=part, over="faces")
+        chosen[kind] = preferred(said, valid)
+        simplest = next(iter(said))
+        for part in ("second half", "all"):
+            rows = parts[part]
+            pair = (said[n][rows] for n in (chosen[kind], simplest))
+            found = compare(labels[rows], *pair, classes, resamples=1000).difference
+            record.add_difference(chosen[kind], simplest, found, condition=part, over="faces")
+    return record
 
 
 def member(run: str) -> dict[str, Any]:

@@ -88,30 +88,35 @@ def mean(values: Tensor) -> Interval:
 
 def measure(
     model: nn.Module, fresh: nn.Module, inputs: Tensor, labels: Tensor, truth: Tensor, some: int
-) -> dict[str, Interval]:
-    """Every layer by every method: ``"<layer> | <method> | <score>"``."""
-    scores: dict[str, dict[str, Tensor]] = {}
+) -> dict[tuple[str, str], dict[str, Tensor]]:
+    """Scores of every face, by layer and method."""
+    scores: dict[tuple[str, str], dict[str, Tensor]] = {}
     random = candidates(fresh)
     for name, (layer, reshape) in candidates(model).items():
         for method in METHODS:
-            key = f"{name} | {method}"
             options = dict(method=method, reshape=reshape)
             maps = explain.grad_cam(model, inputs, labels, layer=layer, **options)
             found = explain.attention_score(maps, truth)
             found |= explain.deletion_insertion(model, inputs[:some], maps[:some], labels[:some], steps=8)
             others = explain.grad_cam(fresh, inputs[:some], labels[:some], layer=random[name][0], **options)
             found["likeness to random weights"] = explain.rank_correlation(maps[:some], others)
-            scores[key] = found
+            scores[name, method] = found
             shown = "  ".join(f"{part} {found[part].mean():.3f}" for part in ("pointing", "energy", "auc"))
-            print(f"  {key:45s} {shown}", flush=True)
-    parts = ("pointing", "energy", "auc", "deletion", "insertion", "likeness to random weights")
-    numbers = {f"{key} | {part}": mean(found[part]) for key, found in scores.items() for part in parts}
-    for key, found in scores.items():
-        other = scores[f"{REFERENCE} | {key.partition(' | ')[2]}"]
-        if found is not other:
-            for part in ("energy", "auc"):
-                numbers[f"{key} | {part} - {REFERENCE}"] = mean(found[part] - other[part])
-    return numbers | {"area": mean(scores[f"{REFERENCE} | grad-cam"]["area"])}
+            print(f"  {name:32s} {method:12s} {shown}", flush=True)
+    return scores
+
+
+def note(record: ResultRecord, name: str, scores: dict[tuple[str, str], dict[str, Tensor]]) -> None:
+    """Add one network's means and their differences to the reference layer."""
+    place = {"condition": name, "over": "faces"}
+    for (layer, method), found in scores.items():
+        for part in ("pointing", "energy", "auc", "deletion", "insertion", "likeness to random weights"):
+            record.add(f"{method} {part}", mean(found[part]), layer, **place)
+    for (layer, method), found in scores.items():
+        for part in ("energy", "auc") if layer != REFERENCE else ():
+            gap = mean(found[part] - scores[REFERENCE, method][part])
+            record.add_difference(layer, REFERENCE, gap, f"{method} {part}", **place)
+    record.add("area", mean(scores[REFERENCE, "grad-cam"]["area"]), **place)
 
 
 def main() -> None:
@@ -136,13 +141,12 @@ def main() -> None:
     for name in MODELS:
         model, _ = attention_models.load(name, runs=options.runs)
         recipe = attention_models.recipes()[name]
-        fresh = attention_models.build(recipe.but(seed=5)).eval()
+        fresh = attention_models.build(recipe.replace(seed=5)).eval()
         inputs = data.model_input(images, size=recipe.image_size or 48)
         with torch.no_grad():
             right = (explain.answer(model, inputs).argmax(1) == labels).float()
         print(name, f"accuracy {right.mean():.3f}", flush=True)
-        found = measure(model, fresh, inputs, labels, truth, options.some)
-        record.numbers |= {f"{name} | {key}": value for key, value in found.items()}
+        note(record, name, measure(model, fresh, inputs, labels, truth, options.some))
         record.extra[name] = {
             "accuracy on these faces": float(right.mean()),
         }

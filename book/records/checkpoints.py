@@ -40,7 +40,7 @@ def main() -> None:
             both.members[0].load_state_dict(model.state_dict())
             twice, _ = predict(both, valid, shuffle=0, **network.inputs())
             for name, number in scores(labels, twice, list(valid.classes), bins=15, resamples=1000).items():
-                record.numbers[f"with its mirror image | {name}"] = number
+                record.add(name, number, "with its mirror image", over="faces")
         record.name = f"checkpoint_{path.stem}"
         record.what = f"{path.name}, a kept checkpoint, on FER+ validation faces"
         record.settings |= {"recipe": network.stored[0]["recipe"], "seed": recipe.seed, **network.inputs()}
@@ -55,7 +55,7 @@ def main() -> None:
             ],
         }
         record.command = "FERLIB_DATA=/path/to/FERPlus python book/records/checkpoints.py"
-        print(record.save(), record.numbers["accuracy"].percent())
+        print(record.save(), record.get("accuracy").percent())
 
 
 if __name__ == "__main__":

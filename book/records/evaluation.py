@@ -55,15 +55,20 @@ def calibration(labels: Tensor, logits: Tensor, classes: tuple[str, ...]) -> tup
 def main() -> None:
     options, began = small.arguments(__doc__), time.process_time()
     valid = small.faces(options)
-    numbers, extra, logits = {}, {"calibration": {}, "confusion": {}, "mcnemar": {}}, {}
+    record = small.record(
+        "evaluation_ferplus",
+        "Small networks with and without the batch on FER+: scores, paired differences, calibration",
+        valid,
+        settings={"bins": BINS, "temperature": "fitted on one half of each class, judged on the other"},
+    )
+    extra, logits = {"calibration": {}, "confusion": {}, "mcnemar": []}, {}
     for name, model in small.models(options).items():
         logits[name], labels = predict(model, valid, batch_size=small.BATCH_SIZE, shuffle=0)
         found = scores(labels, logits[name], valid.classes, bins=BINS, resamples=small.RESAMPLES)
-        numbers |= {f"{name} | {score}": number for score, number in found.items()}
         errors, extra["calibration"][name] = calibration(labels, logits[name], valid.classes)
-        numbers |= {
-            f"{name} | calibration error {when} temperature": number for when, number in errors.items()
-        }
+        found |= {f"calibration error {when} temperature": number for when, number in errors.items()}
+        for metric, number in found.items():
+            record.add(metric, number, name, over="faces")
         guesses = logits[name].argmax(1)
         extra["confusion"][name] = confusion_matrix(labels, guesses, len(valid.classes)).tolist()
     for first, second in PAIRS:
@@ -71,28 +76,19 @@ def main() -> None:
             found = compare(
                 labels, logits[first], logits[second], valid.classes, metric=metric, resamples=small.RESAMPLES
             )
-            numbers[f"{first} - {second} | {metric}"] = found.difference
-        extra["mcnemar"][f"{first} - {second}"] = {
-            "only first right": found.only_first,
-            "only second right": found.only_second,
-            "p": found.p_value,
-        }
+            p = found.p_value if metric == "accuracy" else None
+            record.add_difference(first, second, found.difference, metric, over="faces", p=p)
+        counts = {"only first right": found.only_first, "only second right": found.only_second}
+        extra["mcnemar"].append({"contrast": [first, second], **counts, "p": found.p_value})
     extra["wrong and sure"] = {
         name: float(np.mean([(z.softmax(0).max() > 0.9).item() for z in some[some.argmax(1) != labels]]))
         for name, some in logits.items()
     }
     history = options.alone.with_name("metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    record = small.record(
-        "evaluation_ferplus",
-        "Small networks with and without the batch on FER+: scores, paired differences, calibration",
-        valid,
-        began,
-        numbers=numbers,
-        confusion=extra["confusion"]["batch"],
-        curves=[json.loads(line) for line in history],  # the twin's training
-        extra=extra,
-        settings={"bins": BINS, "temperature": "fitted on one half of each class, judged on the other"},
-    )
+    record.confusion = extra["confusion"]["batch"]
+    record.curves = [json.loads(line) for line in history]  # the twin's training
+    record.extra = extra
+    record.seconds = time.process_time() - began
     print(record.save())
     print(record.table())
 

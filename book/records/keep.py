@@ -57,7 +57,7 @@ def together(name: str, recipes: list[Recipe]) -> Recipe:
     if len(sizes) > 1:
         raise SystemExit(f"members take pictures of different sizes: {sizes}")
     members = [{"model": recipe.model, "model_options": dict(recipe.model_options)} for recipe in recipes]
-    return recipes[0].but(name=name, model="Ensemble", model_options={"members": members})
+    return recipes[0].replace(name=name, model="Ensemble", model_options={"members": members})
 
 
 if __name__ == "__main__":

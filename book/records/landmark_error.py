@@ -67,8 +67,9 @@ def main() -> None:
     for framing in ("portrait", "ferplus"):
         faces = SyntheticFaces(options.faces, 112, options.seed, channels=3, framing=framing)
         error = errors(network, faces)
-        record.numbers[f"{framing}, 68 points"] = mean(error.mean(1))
-        record.numbers[f"{framing}, without the jaw"] = mean(error[:, 17:].mean(1))
+        place = {"condition": framing, "over": "faces"}
+        record.add("landmark error, 68 points", mean(error.mean(1)), **place)
+        record.add("landmark error, without the jaw", mean(error[:, 17:].mean(1)), **place)
         record.extra[framing] = {
             "by part": {k: float(error[:, a:b].mean()) for k, (a, b) in PARTS.items()},
             "by expression": {

@@ -74,11 +74,12 @@ def main() -> None:
     shrink = FixedResizer(28, "antialiased")
     x, vx = shrink(x), shrink(vx)
     labels = label_kinds(y, shares, options.symmetric)
-    cases = {f"{kind} | {name}": (loss, y) for kind, y in labels.items() for name, loss in LOSSES.items()}
-    cases["majority | votes"] = (nn.CrossEntropyLoss(), shares)
-    scores: dict[str, list[float]] = {}
-    bins: dict[str, list[list[float]]] = {}
-    for case, (criterion, target) in cases.items():
+    cases = {(kind, name): (loss, y) for kind, y in labels.items() for name, loss in LOSSES.items()}
+    cases["majority", "votes"] = (nn.CrossEntropyLoss(), shares)
+    scores: dict[tuple[str, str], dict[str, list[float]]] = {case: {} for case in cases}
+    bins: dict[str, dict[str, list[list[float]]]] = {kind: {} for kind in labels}
+    for (kind, name), (criterion, target) in cases.items():
+        found = scores[kind, name]
         together = torch.zeros(15, 4, dtype=torch.float64)
         for seed in range(options.seeds):
             torch.manual_seed(seed)
@@ -87,32 +88,31 @@ def main() -> None:
             answers = logits(model, vx)
             together += torch.tensor(reliability(answers.softmax(1), vy, vshares))
             for metric, value in judged(answers, vy, vshares).items():
-                scores.setdefault(f"{case} | {metric}", []).append(value)
-        bins[case] = together.tolist()
-        shown = (f"{100 * sum(scores[f'{case} | {m}']) / options.seeds:.2f} %" for m in
-                 ("accuracy", "calibration error"))  # fmt: skip
-        print(f"{case:40s}", *shown, flush=True)
-    numbers = {key: summarise(values) for key, values in scores.items()}
-    for key, values in scores.items():
-        kind, name, metric = key.split(" | ")
-        if name != "cross-entropy":
-            numbers[f"{key} | difference"] = difference(values, scores[f"{kind} | cross-entropy | {metric}"])
+                found.setdefault(metric, []).append(value)
+        bins[kind][name] = together.tolist()
+        shown = [f"{100 * sum(found[m]) / options.seeds:.2f} %" for m in ("accuracy", "calibration error")]
+        print(f"{kind:16s} {name:24s}", *shown, flush=True)
     record = ResultRecord(
         name=f"loss_ablation_{source()}",
         what="A small network under seven losses and three kinds of label: means over seeds, 95 % intervals",
-        numbers=numbers,
         data=about(len(y), data["valid"]),
         classes=list(data["train"].classes),
         settings=vars(options) | {"optimizer": "AdamW 4e-3, one cycle, batch 64, flips", "face_size": 28},
         extra={
             "minutes": (time.perf_counter() - start) / 60,
             "wrong_labels": {name: float((hard != y).float().mean()) for name, hard in labels.items()},
-            "scores": scores,
             "reliability": bins,
         },
         versions=versions(),
         command=command(),
     )
+    for (kind, name), found in scores.items():
+        for metric, values in found.items():
+            place = {"condition": kind, "over": "seeds"}
+            record.add(metric, summarise(values), name, by_seed=tuple(values), **place)
+            if name != "cross-entropy":
+                gap = difference(values, scores[kind, "cross-entropy"][metric])
+                record.add_difference(name, "cross-entropy", gap, metric, **place)
     print(record.save())
 
 

@@ -104,34 +104,32 @@ def percent(found: Interval) -> str:
 
 def card(record: ResultRecord) -> str:
     """The card as Markdown, every number from the record. Shape: a record in, a text out."""
-    numbers, extra, settings = record.numbers, record.extra, record.settings
+    extra, settings = record.extra, record.settings
     recalls = []
     for name, faces in zip(record.classes, record.data["per class"], strict=True):
         low, high = extra["wilson"][f"recall {name}"]
-        found = Interval(numbers[f"recall {name}"].value, low, high)
+        found = Interval(record.get(f"recall {name}").value, low, high)
         recalls.append(f"| {name} | {faces:,} | {percent(found)} |")
-    suite = {key.split(" | ")[1] for key in numbers if key.startswith("robustness | ")}
-    kinds = sorted({case.rsplit(" ", 1)[0] for case in suite if case[-1].isdigit()})
     changes = []
-    for kind in kinds:
-        cells = (percent(numbers[f"robustness | {kind} {s} | accuracy"]) for s in (1, 3, 5))
+    for kind in sorted(extra["severities"]):
+        cells = (percent(record.get("accuracy", condition=f"{kind} {s}")) for s in (1, 3, 5))
         changes.append(f"| {kind} | {' | '.join(cells)} |")
     return TEXT.format(
         network=settings["network"], parameters=extra["parameters"], bytes=extra["bytes"],
         sha256=extra["sha256"],
         classes=", ".join(record.classes), temperature=extra["temperature"],
-        ms=numbers["milliseconds a face, one core"].value, device=record.versions["device"],
-        faces=record.data["faces"], accuracy=percent(numbers["accuracy"]),
-        mean=percent(numbers["mean class accuracy"]),
-        before=percent(numbers["calibration error before temperature"]),
-        after=percent(numbers["calibration error after temperature"]),
+        ms=record.get("milliseconds a face, one core").value, device=record.versions["device"],
+        faces=record.data["faces"], accuracy=percent(record.get("accuracy")),
+        mean=percent(record.get("mean class accuracy")),
+        before=percent(record.get("calibration error before temperature")),
+        after=percent(record.get("calibration error after temperature")),
         recalls="\n".join(recalls), suite=settings["robustness"]["faces"], 
-        clean=percent(numbers["robustness | clean | accuracy"]),
+        clean=percent(record.get("accuracy", condition="clean")),
         changes="\n".join(changes), moved=extra["largest change by half precision"],
         parity=max(extra["parity"].values()), found=extra["detector"]["faces found"],
-        shown=extra["detector"]["faces shown"], side=numbers["window side | median"].value,
-        across=numbers["window centre across | median"].value,
-        down=numbers["window centre down | median"].value,
+        shown=extra["detector"]["faces shown"], side=record.get("window side", condition="detector").value,
+        across=record.get("window centre across", condition="detector").value,
+        down=record.get("window centre down", condition="detector").value,
     )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def framing(faces: FaceDataset) -> tuple[dict[str, Interval], dict]:
     drawn = np.array([np.median(found[rng.integers(0, len(found), len(found))], 0) for _ in range(RESAMPLES)])
     names = ("window side", "window centre across", "window centre down")
     numbers = {
-        f"{name} | median": Interval(float(np.median(found[:, i])), *percentiles(drawn[:, i]))
+        name: Interval(float(np.median(found[:, i])), *percentiles(drawn[:, i]))
         for i, name in enumerate(names)
     }
     return numbers, {"faces shown": len(faces), "faces found": len(found)}
@@ -158,20 +158,23 @@ def main() -> None:
 
     record = measured(logits, labels, valid, split="valid", bins=BINS, resamples=RESAMPLES)
     errors, calibrated = calibration(labels, logits * done.facts["temperature"])
-    record.numbers |= errors
-    record.numbers["milliseconds a face, one core"] = milliseconds(done.path, torch.rand(1, 1, 48, 48))
+    times = milliseconds(done.path, torch.rand(1, 1, 48, 48))
     windows, extra_windows = framing(chosen(valid, FRAMED))
-    record.numbers |= windows
+    for metric, number in errors.items():
+        record.add(metric, number, over="faces")
+    for metric, number in windows.items():
+        record.add(metric, number, condition="detector", over="faces")
+    record.add("milliseconds a face, one core", times, over="runs")
     suite = robustness(
         done.module.network, some, severities=SEVERITIES, split="valid", resamples=RESAMPLES,
         tell=lambda key, found: print(" ", key, found.percent(), flush=True), **network.inputs(),
     )  # fmt: skip
-    record.numbers |= {f"robustness | {key}": number for key, number in suite.numbers.items()}
+    record.numbers += suite.numbers
     moved = (logits.softmax(1) - (plain / done.facts["temperature"]).softmax(1)).abs().max()
     record.name = NAME
     record.what = "PocketNet as it is shipped, an ONNX file, on FER+ validation faces"
     record.settings |= {**done.facts, "robustness": {"faces": len(some), "severities": SEVERITIES}}
-    record.settings["stored recipe"] = network.stored.get("recipe")
+    record.settings["stored recipe"] = network.stored[0].get("recipe")
     record.extra |= {
         "bytes": size, "sha256": done.sha256, "parameters": done.facts["parameters"],
         "temperature": done.facts["temperature"], "calibration": calibrated, "parity": agree,
@@ -193,14 +196,15 @@ def main() -> None:
 
 def ship(record: ResultRecord, facts: dict) -> None:
     """The facts beside the model file, and its card."""
-    chosen = [name for name in record.numbers if " | " not in name]
+    plain = [number for number in record.numbers if number.condition is None]
+    validation = {n.metric: {"value": n.value, "low": n.low, "high": n.high} for n in plain}
     shipped = {
         **facts,
         "file": f"{NAME}.onnx",
         "bytes": record.extra["bytes"],
         "sha256": record.extra["sha256"],
         "record": f"book/results/{NAME}.json",
-        "validation": {name: asdict(record.numbers[name]) for name in chosen},
+        "validation": validation,
         "wilson": record.extra["wilson"],
     }
     write_text(FOLDER / f"{NAME}.json", json.dumps(shipped, indent=1, ensure_ascii=False) + "\n")

@@ -189,7 +189,8 @@ def main() -> None:
     images = normalise(large.batch(range(len(large)))["image"].float() / 255)
     for name, draws in logit_changes(images, landmarks, options.seeds).items():
         changes = [d["change"] for d in draws]
-        record.numbers[name] = Interval(sum(changes) / len(changes), min(changes), max(changes))
+        found = Interval(sum(changes) / len(changes), min(changes), max(changes))
+        record.add("change of the logits", found, name, over="draws")
         record.extra[f"{name}: share of faces with another class"] = [d["other class"] for d in draws]
     train = SyntheticFaces(16 * 25, 112, 1, channels=3)
     batches = [train.batch(rows)["image"].float() / 255 for rows in torch.arange(len(train)).split(16)]

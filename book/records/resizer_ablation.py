@@ -38,12 +38,13 @@ from ablation import (
 from torch import nn
 
 from ferlib.data import open_faces
-from ferlib.evaluation import Interval, ResultRecord, summarise
+from ferlib.evaluation import ResultRecord, summarise
 from ferlib.models import FixedResizer, NeuralResizer, SpatialTransformer
 
 LARGE, SMALL = 48, 28
 FIXED = ("bilinear", "bicubic", "antialiased")
 AFTER = "layers after bilinear"
+STN = " + STN"  # behind the name of a resizer
 CASES = [(front, stn) for stn in (False, True) for front in (*FIXED, "neural resizer")] + [(AFTER, False)]
 
 
@@ -78,19 +79,15 @@ class System(nn.Module):
         return [{"params": parts[name], "lr": rate} for name, rate in rates.items() if parts[name]]
 
 
-def pairs(found: dict[str, list[float]]) -> Iterator[tuple[str, Interval]]:
-    """Differences that answer a question: rule by rule, spatial transformer or not, depth or resizing."""
-    for view in ("upright", "turned"):
-        for stn in ("off", "on"):
-            for front in ("bicubic", "antialiased", "neural resizer"):
-                one, other = f"{front} | {stn} | {view}", f"bilinear | {stn} | {view}"
-                yield f"{one} - bilinear", difference(found[one], found[other])
-        for front in (*FIXED, "neural resizer"):
-            one, other = (found[f"{front} | {stn} | {view}"] for stn in ("on", "off"))
-            yield f"{front} | on - off | {view}", difference(one, other)
-        neural, after, plain = (found[f"{f} | off | {view}"] for f in ("neural resizer", AFTER, "bilinear"))
-        yield f"{AFTER} | off | {view} - bilinear", difference(after, plain)
-        yield f"neural resizer | off | {view} - {AFTER}", difference(neural, after)
+def pairs() -> Iterator[tuple[str, str]]:
+    """Contrasts that answer a question: rule by rule, spatial transformer or not, depth or resizing."""
+    for stn in ("", STN):
+        for front in ("bicubic", "antialiased", "neural resizer"):
+            yield front + stn, f"bilinear{stn}"
+    for front in (*FIXED, "neural resizer"):
+        yield front + STN, front
+    yield AFTER, "bilinear"
+    yield "neural resizer", AFTER
 
 
 def main() -> None:
@@ -123,7 +120,7 @@ def main() -> None:
         "the pretrained transformer:", alone, f"{(time.perf_counter() - start) / 60:.1f} minutes", flush=True
     )
 
-    found: dict[str, list[float]] = {}
+    found: dict[tuple[str, str], list[float]] = {}
     degrees_found: dict[str, list[float]] = {}
     for front, stn in CASES:
         for seed in range(options.seeds):
@@ -132,24 +129,21 @@ def main() -> None:
                   tilt=options.tilt)  # fmt: skip
             for view, v in views.items():
                 right = (logits(model, v).argmax(1) == vy).double().mean().item()
-                found.setdefault(f"{front} | {'on' if stn else 'off'} | {view}", []).append(right)
+                found.setdefault((front + STN * stn, view), []).append(right)
             if stn:
                 degrees_found.setdefault(front, []).append(undone(model, views["turned"], degrees))
-        shown = {k: f"{100 * sum(v) / len(v):.2f}" for k, v in found.items() if k.startswith(f"{front} |")}
-        print(shown, degrees_found.get(front, "") if stn else "", flush=True)
-    numbers = {name: summarise(scores) for name, scores in found.items()} | dict(pairs(found))
+        shown = {view: f"{100 * sum(found[front + STN * stn, view]) / options.seeds:.2f}" for view in views}
+        print(front + STN * stn, shown, degrees_found.get(front, "") if stn else "", flush=True)
     record = ResultRecord(
         name=f"resizer_ablation_{source()}",
         what="Accuracy of a small pretrained transformer behind four resizers, with and without a spatial "
         "transformer, on upright and on turned faces: mean over seeds, 95 % t-interval",
-        numbers=numbers,
         data=about(options.faces, valid),
         classes=classes,
         settings=vars(options)
         | {"optimizer": "AdamW 1e-3 (resizer 2e-3, spatial transformer 1e-3), one cycle, batch 64, flips"},
         extra={
             "minutes": (time.perf_counter() - start) / 60,
-            "scores": found,
             "pretrained": alone,
             "slope": degrees_found,
             "parameters": {front: sum(p.numel() for p in resizer(front).parameters()) for front, _ in CASES}
@@ -158,9 +152,14 @@ def main() -> None:
         versions=versions(),
         command=command(),
     )
+    for (arm, view), values in found.items():
+        record.add("accuracy", summarise(values), arm, condition=view, over="seeds", by_seed=tuple(values))
+    for view in views:
+        for one, other in pairs():
+            gap = difference(found[one, view], found[other, view])
+            record.add_difference(one, other, gap, condition=view, over="seeds")
     print(record.save())
-    for name, value in record.numbers.items():
-        print(f"{name:55s} {100 * value.value:6.2f} % [{100 * value.low:.2f}, {100 * value.high:.2f}]")
+    print(record.table())
 
 
 @torch.no_grad()

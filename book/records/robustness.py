@@ -23,7 +23,7 @@ from torch import nn
 from ferlib.data import SyntheticFaces
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces
-from ferlib.evaluation import Altered, Interval, describe, draw_scores, point_scores, predict
+from ferlib.evaluation import Altered, Interval, ResultRecord, describe, draw_scores, point_scores, predict
 from ferlib.evaluation.intervals import percentiles
 
 METRICS = ("accuracy", "mean class accuracy")
@@ -63,21 +63,22 @@ class Judged(NamedTuple):
         return {m: Interval(self.points[m] - other.points[m], *percentiles(gaps[m])) for m in METRICS}
 
 
-def measure(networks: dict[str, nn.Module], real: FaceDataset, drawn: FaceDataset) -> dict[str, Interval]:
-    """All numbers, named "network | case | metric", with "change" behind a difference to the untouched."""
-    numbers: dict[str, Interval] = {}
+def measure(
+    networks: dict[str, nn.Module], real: FaceDataset, drawn: FaceDataset, record: ResultRecord
+) -> None:
+    """Add all numbers to the record; a metric's "change" is its difference to the untouched faces."""
     found: dict[tuple[str, str], Judged] = {}
     for case, clean, data in altered(real, drawn):
         for name in NETWORKS:
             found[name, case] = judged = Judged.of(networks[name], data)
-            numbers |= {f"{name} | {case} | {metric}": n for metric, n in judged.numbers().items()}
+            for metric, number in judged.numbers().items():
+                record.add(metric, number, name, condition=case, over="faces")
             if clean:
-                change = judged.minus(found[name, clean])
-                numbers |= {f"{name} | {case} | {metric} change": n for metric, n in change.items()}
-        between = found[NETWORKS[0], case].minus(found[NETWORKS[1], case])
-        numbers |= {f"{' - '.join(NETWORKS)} | {case} | {metric}": n for metric, n in between.items()}
-        print(case, *(numbers[f"{name} | {case} | accuracy"].percent() for name in NETWORKS), flush=True)
-    return numbers
+                for metric, number in judged.minus(found[name, clean]).items():
+                    record.add(f"{metric} change", number, name, condition=case, over="faces")
+        for metric, number in found[NETWORKS[0], case].minus(found[NETWORKS[1], case]).items():
+            record.add_difference(*NETWORKS, number, metric, condition=case, over="faces")
+        print(case, *(record.get("accuracy", name, case).percent() for name in NETWORKS), flush=True)
 
 
 def main() -> None:
@@ -89,11 +90,11 @@ def main() -> None:
         "robustness_ferplus",
         "Small networks on hidden, small, dark and noisy FER+ faces and on turned drawn ones",
         valid,
-        began,
-        numbers=measure(small.models(options), KeptFaces(valid), drawn),
         extra={"severities": {kind: [describe(kind, s) for s in SEVERITIES] for kind in KINDS}},
         settings={"severities": SEVERITIES, "drawn": {"faces": len(drawn), "seed": 7}},
     )
+    measure(small.models(options), KeptFaces(valid), drawn, record)
+    record.seconds = time.process_time() - began
     print(record.save())
 
 

@@ -36,7 +36,7 @@ class OwnAnswerLoss(nn.Module):
 
 def alone(recipe: Recipe) -> tuple[Recipe, nn.Module]:
     """The recipe of the twin and its criterion."""
-    recipe = recipe.but(
+    recipe = recipe.replace(
         name=f"{recipe.name}-alone", model_options={**recipe.model_options, "inference": "vit"}
     )
     return recipe, OwnAnswerLoss(build_criterion(recipe))

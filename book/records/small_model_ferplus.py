@@ -49,7 +49,7 @@ def main() -> None:
 
     recipe = load_recipe(options.recipe)
     if options.epochs:
-        recipe = recipe.but(epochs=options.epochs)
+        recipe = recipe.replace(epochs=options.epochs)
     train, valid = FERPlus(options.data, "train"), FERPlus(options.data, "valid")
     model = build_model(recipe, num_classes=len(train.classes))
     history = fit(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -59,10 +58,10 @@ def faces(options: argparse.Namespace) -> FaceDataset:
     return SomeFaces(valid, order[: options.faces].sort().values)
 
 
-def record(name: str, what: str, data: FaceDataset, began: float, **parts) -> ResultRecord:
+def record(name: str, what: str, data: FaceDataset, **parts) -> ResultRecord:
     """A record of these networks: data, settings, versions and command are said once."""
     settings = {"model": "btn_small", "answers": ANSWERS, "batch_size": BATCH_SIZE, "shuffle": 0}
-    found = ResultRecord(
+    return ResultRecord(
         name=name,
         what=what,
         data=about(data, "valid"),
@@ -73,5 +72,3 @@ def record(name: str, what: str, data: FaceDataset, began: float, **parts) -> Re
         + (f" --faces {len(data)}" if isinstance(data, SomeFaces) else ""),
         **parts,
     )
-    found.seconds = time.process_time() - began
-    return found

@@ -27,7 +27,7 @@ from ferlib.training import (
     Recipe,
     build_criterion,
     build_model,
-    build_optimiser,
+    build_optimizer,
     load_recipe,
     train_step,
     versions,
@@ -101,14 +101,14 @@ def timed(recipe: Recipe, precision: str, batch: int, steps: int) -> dict[str, f
     """Seconds of one core per face of real training steps: their median, the fastest and the slowest."""
     model: nn.Module = build_model(recipe, num_classes=classes_of(recipe)).train()
     model.to(memory_format=torch.channels_last)
-    criterion, optimiser = build_criterion(recipe), build_optimiser(recipe, model)
+    criterion, optimizer = build_criterion(recipe), build_optimizer(recipe, model)
     images: Tensor = torch.randn(batch, 3, side_of(recipe), side_of(recipe))
     images = images.contiguous(memory_format=torch.channels_last)
     target = torch.arange(batch) % classes_of(recipe)
     seconds = []
     for _ in range(steps + 1):
         began = time.process_time()
-        train_step(model, criterion, optimiser, images, target, clip=recipe.clip, precision=precision)
+        train_step(model, criterion, optimizer, images, target, clip=recipe.clip, precision=precision)
         seconds.append((time.process_time() - began) / batch)
     rest = seconds[1:]  # the first one also allocates and chooses algorithms
     return {"median": statistics.median(rest), "low": min(rest), "high": max(rest), "batch": batch}

@@ -20,7 +20,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from ferlib.files import replacing
-from ferlib.weights import ARCHITECTURES, CheckpointError, place, read_weights
+from ferlib.weights import ARCHITECTURES, CheckpointError, place_official, read_weights
 from ferlib.weights.names import read_mapping
 
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         raise CheckpointError(f"{target.name}: the file to write is called *.safetensors")
     mapping = read_mapping(options.mapping) if options.mapping else None
     found = read_weights(options.source)
-    tensors, report = place(found, options.architecture, part=options.part, mapping=mapping)
+    tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
     print(report)
     if not report.complete:
         advice = "; --part or --mapping may help" if options.architecture.startswith("btn") else ""

@@ -155,7 +155,7 @@ def _add_comparison(
     record.settings["against"] = {**other.facts(), "output": options.against_output}
     for metric in COMPARED:
         found = compare(labels, first, second, record.classes, metric=metric, **bootstrap)
-        record.numbers[f"difference | {metric}"] = found.difference
+        record.add_difference("checkpoint", "against", found.difference, metric, over="faces")
         record.extra.setdefault("other", {})[metric] = found.second
     record.extra["McNemar"] = {
         "only the first right": found.only_first, "only the other right": found.only_second,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ferlib.data.base import DataError
 from ferlib.models.pocket import averaged
 from ferlib.training import Recipe, bundled, load_recipe, recipe_from
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 from ferlib.weights import checkpoints, load_network
 from ferlib.weights.names import read_mapping
 

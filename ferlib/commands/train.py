@@ -22,45 +22,57 @@ means of batch means. Its numbers are there to be compared, not to be believed.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import sys
 from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ferlib.commands.faces import add_face_arguments, tell_left_out
-from ferlib.commands.plan import Plan, make_plan
+from ferlib.commands.faces import Faces, add_face_arguments, choose_faces, tell_left_out
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.evaluation import RecordError, evaluate
+from ferlib.files import write_text
 from ferlib.losses import PRIOR_CLASSES, prior_for
 from ferlib.training import (
+    Recipe,
     RecipeError,
     TrainingError,
     best_epoch,
     build_criterion,
     build_model,
     bundled,
+    checkpoints,
     fit,
+    load_recipe,
+    recipe_from,
 )
-from ferlib.training.device import choose_device
-from ferlib.training.lock import only_writer
-from ferlib.training.processes import is_leader, leave
-from ferlib.training.runs import state_file
+from ferlib.training.device import choose_device, is_leader, leave_group
+from ferlib.training.original_config import read_original_config
+from ferlib.training.runs import BEST, STATE, holds_run, only_writer, state_file
 from ferlib.training.start import start_from
-from ferlib.weights import CheckpointError, load_network
+from ferlib.weights import CheckpointError
+
+FACES_FILE = "run.json"  # in a run's folder: which faces it is trained on
+OVERRIDES = (
+    *("epochs", "batch_size", "accumulate", "lr", "seed", "vit_weight"),
+    *("precision", "compile", "on_fault", "save_minutes"),
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``ferlib train``. Shape: parser in, nothing out."""
+    """Options of ``ferlib train``."""
     add = parser.add_argument
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--recipe", metavar="NAME", help=f"a YAML file or one of: {', '.join(bundled())}")
     what.add_argument("-c", "--config", metavar="FILE", help="a config.json of the Neural Resizer's program")
     add_face_arguments(parser, required=False)
     add("--out", metavar="DIR", help="folder of the run")
-    add("--protocol", choices=("paper", "released"), help="how the run is judged (default paper)")
+    add("--protocol", choices=("paper", "released"), help="how the run is validated (default paper)")
     add("--epochs", type=int, metavar="N", help="instead of the recipe's")
     add("--batch-size", type=int, metavar="N", help="instead of the recipe's")
     add("--accumulate", type=int, metavar="N", help="batches whose gradients make one step")
@@ -73,10 +85,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--from-scratch", action="store_true", help="begin with random weights where the recipe names others")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     add("--gpu", type=int, metavar="N", help="the GPU of this number")
-    add(
-        "--resume", nargs="?", const="last", metavar="CKPT",
-        help="go on from a run's checkpoint, which needs nothing else; or, with --recipe, from OUT's 'last'",
-    )  # fmt: skip
+    resume = "go on from a run's checkpoint, which needs nothing else; or, with --recipe, from OUT's 'last'"
+    add("--resume", nargs="?", const="last", metavar="CKPT", help=resume)
     add("--overwrite", action="store_true", help="replace the run that OUT holds")
     add("--on-fault", choices=("stop", "skip"), help="at a face that cannot be read: stop, or skip and count")
     add("--save-minutes", type=float, metavar="X", help="a checkpoint every X minutes, besides every epoch's")
@@ -87,72 +97,151 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, and say what was reached. Shape: parsed options -> exit code. Raises ``DataError``."""
+    """Train, and print what was reached; raises ``DataError``."""
     if options.workers < 0:
         raise DataError(f"--workers {options.workers}: expected 0 or more")
     plan = None
     try:
-        plan = make_plan(options)
+        plan = _plan(options)
         device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
-        train, (name, judged), test = _open(plan, options)
+        train, (valid_name, valid), test = _open(plan, options)
         if plan.recipe.targets == "votes" and train.votes is None:
             raise DataError("this data set has no votes: choose a recipe with 'targets: label'")
         model = build_model(plan.recipe, num_classes=len(train.classes))
         if plan.resume is None:
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
-                _tell(line)
+                _print(line)
         known = set(train.classes) <= set(PRIOR_CLASSES)
         criterion = build_criterion(plan.recipe, prior=prior_for(train.classes) if known else None)
-        _tell_size(plan, train)
+        _print_size(plan, train)
         with only_writer(plan.out) if is_leader() else nullcontext():
             if is_leader():
-                plan.note()
+                plan.write()
             history = fit(
-                model, criterion, train, judged, plan.recipe, run_dir=plan.out, device=device,
-                resume=plan.resume or False, overwrite=options.overwrite, workers=options.workers,
-                tensorboard=options.tensorboard, progress=None if options.quiet else "auto", judged_by=name,
-            )  # fmt: skip
+                model,
+                criterion,
+                train,
+                valid,
+                plan.recipe,
+                run_dir=plan.out,
+                device=device,
+                resume=plan.resume or False,
+                overwrite=options.overwrite,
+                workers=options.workers,
+                tensorboard=options.tensorboard,
+                progress=None if options.quiet else "auto",
+                valid_name=valid_name,
+            )
             if is_leader():
-                _report(plan, history, len(judged), name)
+                _report(plan, history, len(valid), valid_name)
                 if test is not None:
                     _report_test(plan, model, test, options.typed)
     except (RecipeError, CheckpointError, TrainingError, RecordError) as error:
         raise DataError(str(error)) from error
     except KeyboardInterrupt as stopped:
-        _tell(f"\nferlib train: stopped ({stopped}); {_go_on(plan, options)}")
+        _print(f"\nferlib train: stopped ({stopped}); {_how_to_go_on(plan, options)}")
         return 130
     finally:
-        leave()
+        leave_group()
     return 0
 
 
-def _go_on(plan: Plan | None, options: argparse.Namespace) -> str:
-    """The command that goes on with a stopped run."""
-    if plan is None or not state_file(plan.out).is_file():
-        return "nothing was saved yet: give the same command again"
-    words = ["ferlib", "train", "--resume", str(plan.out)]
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        words[:1] = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "ferlib"]
-    for name in ("device", "gpu", "workers"):
-        if (value := getattr(options, name)) is not None and (value or name == "gpu"):
-            words += [f"--{name}", str(value)]
-    words += [
-        f"--{name.replace('_', '-')}"
-        for name in ("no_test", "quiet", "tensorboard")
-        if getattr(options, name)
-    ]
-    return f"go on with: {shlex.join(words)}"
+@dataclass(frozen=True)
+class Plan:
+    """One run: recipe, faces, folder, the checkpoint to resume, the ``config`` file's text."""
+
+    recipe: Recipe
+    faces: Faces
+    out: Path
+    resume: Path | None = None
+    config: str | None = None
+
+    def write(self) -> None:
+        """Write into the run's folder what a later ``--resume`` needs, and the config as it was given."""
+        faces = asdict(self.faces)
+        if faces["data"] != "synthetic":
+            faces["data"] = str(Path(faces["data"]).resolve())
+        try:
+            write_text(self.out / FACES_FILE, json.dumps(faces, indent=1) + "\n")
+            if self.config is not None:
+                write_text(self.out / "config.json", self.config)
+        except OSError as error:
+            raise DataError(f"cannot write {self.out / FACES_FILE}: {error}; has the disk room?") from error
 
 
-def _tell(line: str) -> None:
-    if is_leader():
-        print(line, file=sys.stderr)
+def _plan(options: argparse.Namespace) -> Plan:
+    """Read recipe, config file or checkpoint, apply the command line, look at the data's layout."""
+    stored: dict[str, Any] = {}
+    config = resume = None
+    if options.config:
+        original = read_original_config(options.config, options.protocol or "paper")
+        recipe, config = original.recipe, original.text
+        stored = {"data": str(original.data), "kind": original.dataset}
+        out = Path("experiments") / original.exp_name
+    elif options.recipe:
+        recipe = load_recipe(options.recipe)
+        out = Path("runs") / recipe.name
+    elif options.resume and options.resume != "last":  # everything else is in the checkpoint and its folder
+        resume = _checkpoint(options.resume)
+        state = checkpoints.peek(resume)
+        if "labels" not in state or "recipe" not in state:
+            raise DataError(f"{resume}: weights only; a run goes on from the {STATE} that it has written")
+        recipe = recipe_from(state["recipe"], resume.name)
+        if options.protocol not in (None, recipe.protocol):
+            raise DataError(f"{resume} has the protocol {recipe.protocol!r}: leave --protocol out")
+        stored, out = _stored_faces(resume.parent / FACES_FILE), resume.parent
+    else:
+        raise DataError("say what to train: --recipe NAME, -c config.json, or --resume CHECKPOINT to go on")
+    out = Path(options.out or out)
+    if options.resume and resume is None:
+        resume = state_file(out) if options.resume == "last" else _checkpoint(options.resume)
+    if not resume and not options.overwrite and holds_run(out):
+        raise DataError(
+            f"{out} holds a run already: add --resume last to go on with it, --overwrite to replace it, or "
+            "choose another --out"
+        )
+    given = {key: getattr(options, key) for key in OVERRIDES}
+    recipe = recipe.replace(**{key: value for key, value in given.items() if value is not None})
+    if options.protocol:
+        recipe = recipe.with_protocol(options.protocol)
+    return Plan(recipe, _faces(options, stored, recipe), out, resume, config)
+
+
+def _checkpoint(given: str) -> Path:
+    path = state_file(Path(given).expanduser())
+    if path.suffix != ".safetensors" and path.is_file():
+        raise DataError(
+            f"{path}: a run goes on from a .safetensors checkpoint that `ferlib train` wrote; an official "
+            "file holds no state of our optimizer, but `ferlib evaluate --checkpoint` measures it"
+        )
+    return path
+
+
+def _stored_faces(file: Path) -> dict[str, Any]:
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        if not isinstance(stored, dict) or set(stored) - {"data", "kind", "length"}:
+            raise ValueError("not what `ferlib train` writes")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: damaged ({error}); remove it and give --data") from None
+    return stored
+
+
+def _faces(options: argparse.Namespace, stored: dict[str, Any], recipe: Recipe) -> Faces:
+    """The command line's faces, else those that were stored."""
+    data = options.data or stored.get("data")
+    if data is None:
+        raise DataError("which faces? give --data DIR, or --data synthetic for drawn ones")
+    kind, length = options.dataset, options.length
+    if data == stored.get("data"):
+        kind, length = kind or stored.get("kind"), length or stored.get("length")
+    return choose_faces(data, None if kind == "synthetic" else kind, recipe.data, length)
 
 
 def _open(
     plan: Plan, options: argparse.Namespace
 ) -> tuple[FaceDataset, tuple[str, FaceDataset], FaceDataset | None]:
-    """Faces to learn from, faces to judge each epoch by with their name, and faces for the end (or None)."""
+    """The training set, the set that each epoch is validated on with its name, the test set (or None)."""
     faces, released = plan.faces, plan.recipe.protocol == "released"
     train = faces.open("train", whole=released)
     test = None
@@ -160,34 +249,54 @@ def _open(
         test, why = faces.open_test()
         if test is None:
             instead = "validation chooses the epoch and is reported instead"
-            print(f"no test split: {instead} ({why})", file=sys.stderr)
+            _print(f"no test split: {instead} ({why})")
     whole = released and test is not None  # the released code has two splits: nothing is held out
     if released and not whole:
         train = faces.open("train")
-    judged = test if whole else faces.open("valid")
-    for split, part in (("train", train), ("test" if whole else "valid", judged)):
-        tell_left_out(part, faces.data, split)
-    return train, ("test" if whole else "validation", judged), None if released else test
+    name, split = ("test", "test") if whole else ("validation", "valid")
+    valid = test if whole else faces.open("valid")
+    tell_left_out(train, faces.data, "train")
+    tell_left_out(valid, faces.data, split)
+    return train, (name, valid), None if released else test
 
 
-def _tell_size(plan: Plan, train: FaceDataset) -> None:
-    """Say where faces are enlarged, since that is what the Neural Resizer's paper is about."""
+def _print(line: str) -> None:
+    if is_leader():
+        print(line, file=sys.stderr)
+
+
+def _print_size(plan: Plan, train: FaceDataset) -> None:
+    """Print where faces are enlarged, since that is what the Neural Resizer's paper is about."""
     side, wanted = train[0]["image"].shape[-1], plan.recipe.image_size or 0
     if side < wanted:
         by = plan.recipe.interpolation
         if wanted == 8 * side:
             by += "; the authors' own are `ferlib prepare --upscale 8 --method dic`"
-        _tell(f"faces of {side} pixels are enlarged to {wanted} ({by})")
+        _print(f"faces of {side} pixels are enlarged to {wanted} ({by})")
 
 
-def _report(plan: Plan, history: list[dict[str, Any]], count: int, name: str) -> None:
-    chosen = best_epoch(history, plan.recipe)
-    reached = next(record for record in history if record["epoch"] == chosen)
+def _how_to_go_on(plan: Plan | None, options: argparse.Namespace) -> str:
+    """The command that goes on with a stopped run."""
+    if plan is None or not state_file(plan.out).is_file():
+        return "nothing was saved yet: give the same command again"
+    words = ["ferlib", "train", "--resume", str(plan.out)]
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        words[:1] = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "ferlib"]
+    for name in ("device", "gpu", "workers", "no_test", "quiet", "tensorboard"):
+        value = getattr(options, name)
+        if value is True:
+            words.append(f"--{name.replace('_', '-')}")
+        elif value is not False and value is not None and (name, value) != ("workers", 0):
+            words += [f"--{name}", str(value)]
+    return f"go on with: {shlex.join(words)}"
+
+
+def _report(plan: Plan, history: list[dict[str, Any]], count: int, valid_name: str) -> None:
+    chosen = history[best_epoch(history, plan.recipe) - 1]
     by = "lowest loss" if plan.recipe.select == "loss" else "highest accuracy"
-    accuracy = f"{100 * reached['valid_accuracy']:.1f} % on {count} {name} faces"
     print(
-        f"best epoch {chosen} of {plan.recipe.epochs} ({by}): accuracy {accuracy}; "
-        f"weights in {plan.out / 'best.safetensors'}"
+        f"best epoch {chosen['epoch']} of {plan.recipe.epochs} ({by}): accuracy "
+        f"{100 * chosen['valid_accuracy']:.1f} % on {count} {valid_name} faces; weights in {plan.out / BEST}"
     )
     if plan.recipe.protocol == "released":
         top = max(history, key=lambda record: record["valid_accuracy"])
@@ -199,14 +308,22 @@ def _report(plan: Plan, history: list[dict[str, Any]], count: int, name: str) ->
 
 def _report_test(plan: Plan, model: nn.Module, test: FaceDataset, typed: str) -> None:
     """Measure the chosen weights on faces that had no part in the choice."""
-    load_network(plan.out / "best.safetensors", model)
+    checkpoints.load(plan.out / BEST, model)
+    recipe = plan.recipe
     record = evaluate(
-        model, test, name="test", split="test", batch_size=plan.recipe.batch_size, shuffle=plan.recipe.seed,
-        image_size=plan.recipe.image_size, interpolation=plan.recipe.interpolation, seed=plan.recipe.seed,
-        settings={"recipe": plan.recipe.name},
-    )  # fmt: skip
+        model,
+        test,
+        name="test",
+        split="test",
+        batch_size=recipe.batch_size,
+        shuffle=recipe.seed,
+        image_size=recipe.image_size,
+        interpolation=recipe.interpolation,
+        seed=recipe.seed,
+        settings={"recipe": recipe.name},
+    )
     record.command = typed
     path = plan.out / "test.json"
     record.save(path)
-    accuracy = record.numbers["accuracy"].percent()
+    accuracy = record.get("accuracy").percent()
     print(f"test split, which had no part in the choice: accuracy {accuracy} on {len(test)} faces; {path}")

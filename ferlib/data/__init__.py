@@ -19,12 +19,14 @@ from ferlib.data.superresolution import upscale
 from ferlib.data.synthetic import (
     FaceParameters,
     SyntheticFaces,
+    named_parameters,
     render_faces,
     the_easy_twin,
     the_false_friend,
     the_hard_face,
 )
 from ferlib.data.transforms import Augment, model_input
+from ferlib.data.twins import Twins, find_twins
 
 __all__ = [
     "EMOTIONS_AFFECTNET",
@@ -38,12 +40,15 @@ __all__ = [
     "FaceDataset",
     "FaceParameters",
     "SyntheticFaces",
+    "Twins",
     "class_mapping",
     "confusion_prior",
     "convert_labels",
+    "find_twins",
     "identity",
     "majority_label",
     "model_input",
+    "named_parameters",
     "open_faces",
     "render_faces",
     "the_easy_twin",

@@ -64,15 +64,14 @@ def batch_dependence(
 
     First it is measured whether there is any dependence: faces alone against the same faces in batches. If
     no probability moves by more than 0.001, the record says so (``extra["depends on the batch"]``) and holds
-    one accuracy. Otherwise numbers are ``"alone | accuracy"``, ``"shuffled 64 | accuracy"``, ``"shuffled 64 |
-    accuracy change"`` (against alone, paired), and of ``rounds`` random batches of ``batch_size`` for every
-    face: ``"label changes | share of faces"`` (faces that are not given one and the same class in all) and
-    ``"range of the true class's probability | mean"`` (its 2.5 to 97.5 % range over the batches). ``extra``
-    holds this spread for ``faces`` evenly spaced faces one by one (``"spread"``), and the accuracy of each
-    round (``"accuracy by round"``).
+    one accuracy. Otherwise it holds the accuracy of the arm "alone" and, with the condition "batches of 64",
+    of each composition, its "accuracy change" against alone (paired), and, of ``rounds`` random batches of
+    ``batch_size`` for every face: "label changes" (the share of faces that are not given one and the same
+    class in all) and "range of the true class's probability" (the mean of its 2.5 to 97.5 % range over the
+    batches). ``extra`` holds this spread for ``faces`` evenly spaced faces one by one (``"spread"``), and the
+    accuracy of each round (``"accuracy by round"``).
 
-    Shape: N faces of K classes -> ``ResultRecord``; its confusion matrix is that of the first shuffled
-    batches of ``batch_size``. Chapters 4 and 7.
+    The record's confusion matrix is that of the first shuffled batches of ``batch_size``. Chapters 4 and 7.
     """
     start = time.perf_counter()
     facts, data = about(data, split), in_memory(data)
@@ -85,45 +84,47 @@ def batch_dependence(
     among = answers(prepared, compose(labels, batch_size, "shuffled", seed))
     moved = float((alone.softmax(1) - among[probed].softmax(1)).abs().max())
     depends = moved > VISIBLE
-    numbers: dict[str, Interval] = {}
-    extra: dict[str, Any] = {"depends on the batch": depends, "largest change of a probability": moved}
-
-    def count(key: str, logits: Tensor, base: NDArray | None = None) -> NDArray:
-        right = (logits.argmax(1) == labels).numpy().astype(float)
-        numbers[f"{key} | accuracy"] = mean_interval(right, resamples, seed)
-        if base is not None:
-            numbers[f"{key} | accuracy change"] = mean_interval(right - base, resamples, seed)
-        if tell is not None:
-            tell(key, numbers[f"{key} | accuracy"])
-        return right
-
-    if depends:
-        if len(probed) < n:
-            alone = answers(prepared, list(torch.arange(n).split(1)))
-        base = count("alone", alone)
-        for size in (size for size in sizes if size > 1):
-            for how in COMPOSITIONS:
-                count(f"{how} {size}", answers(prepared, compose(labels, size, how, seed)), base)
-        extra |= spread(prepared, data.classes, alone, rounds, min(batch_size, max(2, n // 2)), faces, seed)
-        for key in ("label changes | share of faces", "range of the true class's probability | mean"):
-            numbers[key] = mean_interval(extra.pop(key), resamples, seed)
-    else:
-        count("any batch", among)
-    return ResultRecord(
+    record = ResultRecord(
         name=name,
         what=f"batch dependence of {type(model).__name__} on {n} faces of {facts['name']}",
-        numbers=numbers,
         data=facts,
         classes=list(data.classes),
         confusion=confusion_matrix(labels, among.argmax(1), len(data.classes)).tolist(),
         settings={**about_model(model), "sizes": list(sizes), "rounds": rounds, "batch_size": batch_size,
                   "image_size": image_size, "interpolation": interpolation, "resamples": resamples,
                   "seed": seed, **(settings or {})},
-        extra=extra,
+        extra={"depends on the batch": depends, "largest change of a probability": moved},
         seed=seed,
         versions={**versions(), "device": device_name(device or device_of(model))},
-        seconds=round(time.perf_counter() - start, 2),
     )  # fmt: skip
+
+    def count(arm: str, condition: str | None, logits: Tensor, base: NDArray | None = None) -> NDArray:
+        right = (logits.argmax(1) == labels).numpy().astype(float)
+        place = {"arm": arm, "condition": condition, "over": "faces"}
+        found = record.add("accuracy", mean_interval(right, resamples, seed), **place)
+        if base is not None:
+            record.add("accuracy change", mean_interval(right - base, resamples, seed), **place)
+        if tell is not None:
+            tell(", ".join(filter(None, (arm, condition))), found)
+        return right
+
+    if depends:
+        if len(probed) < n:
+            alone = answers(prepared, list(torch.arange(n).split(1)))
+        base = count("alone", None, alone)
+        for size in (size for size in sizes if size > 1):
+            for how in COMPOSITIONS:
+                logits = answers(prepared, compose(labels, size, how, seed))
+                count(how, f"batches of {size}", logits, base)
+        record.extra |= spread(
+            prepared, data.classes, alone, rounds, min(batch_size, max(2, n // 2)), faces, seed
+        )
+        for metric in ("label changes", "range of the true class's probability"):
+            record.add(metric, mean_interval(record.extra.pop(metric), resamples, seed), over="faces")
+    else:
+        count("any batch", None, among)
+    record.seconds = round(time.perf_counter() - start, 2)
+    return record
 
 
 def spread(
@@ -155,8 +156,8 @@ def spread(
         "batch size of the spread": size,
         "spread": told,
         "accuracy by round": [round(float(a), 5) for a in (given == labels).double().mean(1)],
-        "label changes | share of faces": (given != given[0]).any(0).numpy().astype(float),
-        "range of the true class's probability | mean": high - low,
+        "label changes": (given != given[0]).any(0).numpy().astype(float),
+        "range of the true class's probability": high - low,
     }
 
 
@@ -173,7 +174,7 @@ def table(record: ResultRecord) -> str:
     """
     moved = record.extra["largest change of a probability"]
     if not record.extra["depends on the batch"]:
-        found = record.numbers["any batch | accuracy"]
+        found = record.get("accuracy", "any batch")
         return (
             "no dependence on the batch: between a face alone and among others no probability moves by more "
             f"than {moved:.1g}\naccuracy  {found.percent()}"
@@ -182,14 +183,16 @@ def table(record: ResultRecord) -> str:
     lines = [
         f"the answer depends on the batch: a probability moves by up to {moved:.2f}",
         "accuracy, %, with 95 % intervals",
-        f"{'alone':<17}{_cell(record, 'alone')}",
+        f"{'alone':<17}{_cell(record, 'alone', None)}",
         f"{'faces in a batch':<17}" + "".join(f"{size:<18}" for size in sizes),
     ]
     for how in COMPOSITIONS:
-        lines.append((f"{how:<17}" + "".join(f"{_cell(record, f'{how} {s}'):<18}" for s in sizes)).rstrip())
+        lines.append(
+            (f"{how:<17}" + "".join(f"{_cell(record, how, f'batches of {s}'):<18}" for s in sizes)).rstrip()
+        )
     rounds, size = record.settings["rounds"], record.extra["batch size of the spread"]
-    changed = record.numbers["label changes | share of faces"]
-    width = record.numbers["range of the true class's probability | mean"]
+    changed = record.get("label changes")
+    width = record.get("range of the true class's probability")
     lines.append(f"each face in {rounds} random batches of {size}:")
     ends = f"{width.value:.3f} ({width.low:.3f}-{width.high:.3f})"
     lines.append(f"  faces that are not always given the same class    {changed.percent()}")
@@ -197,6 +200,6 @@ def table(record: ResultRecord) -> str:
     return "\n".join(lines)
 
 
-def _cell(record: ResultRecord, key: str) -> str:
-    found = record.numbers[f"{key} | accuracy"]
+def _cell(record: ResultRecord, arm: str, condition: str | None) -> str:
+    found = record.get("accuracy", arm, condition)
     return f"{100 * found.value:.1f} ({100 * found.low:.1f}-{100 * found.high:.1f})"

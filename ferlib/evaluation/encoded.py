@@ -16,7 +16,7 @@ from ferlib.data.base import FaceDataset
 from ferlib.data.transforms import model_input
 from ferlib.evaluation.evaluate import device_of, evaluating
 from ferlib.models import BatchTransformerNetwork
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 
 
 class Encoded(Protocol):

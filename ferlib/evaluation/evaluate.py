@@ -20,7 +20,7 @@ from ferlib.evaluation.metrics import confusion_matrix
 from ferlib.evaluation.records import ResultRecord, about
 from ferlib.evaluation.scoring import confusion_shares, scores
 from ferlib.training import versions
-from ferlib.training.tally import logits_of
+from ferlib.training.loop import logits_of
 
 
 class AnswerError(ValueError):
@@ -135,10 +135,9 @@ def measured(
     rows = [("accuracy", int(matrix.trace()), len(truth))]
     rows += [(f"recall {c}", int(matrix[i, i]), int(matrix[i].sum())) for i, c in enumerate(classes)]
     ends = {name: wilson_interval(right, total) for name, right, total in rows if total}
-    return ResultRecord(
+    record = ResultRecord(
         name="evaluation",
         what=f"answers for {len(data)} faces",
-        numbers=scores(truth, logits, classes, bins=bins, **bootstrap),
         data=about(data, split),
         classes=classes,
         confusion=matrix.tolist(),
@@ -151,6 +150,9 @@ def measured(
         seed=seed,
         versions=versions(),
     )
+    for metric, number in scores(truth, logits, classes, bins=bins, **bootstrap).items():
+        record.add(metric, number, over="faces")
+    return record
 
 
 @contextmanager

@@ -21,24 +21,31 @@ _CELLS = 8_000_000  # counts held at once: 64 MB
 
 @dataclass(frozen=True)
 class Interval:
-    """A measured number with a confidence interval.
-
-    Shape: three numbers, ``value`` and ``low <= high``. Chapter 7.
-    """
+    """A measured number with a confidence interval; its ends are NaN where there is none."""
 
     value: float
-    low: float
-    high: float
+    low: float = math.nan
+    high: float = math.nan
 
     def __str__(self) -> str:
         return f"{self.value:.4f} [{self.low:.4f}, {self.high:.4f}]"
 
     def percent(self) -> str:
-        """As a reader wants it: ``82.1 % (80.7-83.4)``; with an end below zero ``-1.2 % (-2.0 to -0.4)``.
-        Shape: returns a string.
-        """
+        """A share as a reader wants it: ``82.1 % (80.7-83.4)``, ``-1.2 % (-2.0 to 0.4)``."""
+        if math.isnan(self.low):
+            return f"{100 * self.value:.1f} %"
         to = " to " if self.low < 0 else "-"
         return f"{100 * self.value:.1f} % ({100 * self.low:.1f}{to}{100 * self.high:.1f})"
+
+    def points(self) -> str:
+        """A difference of shares in percentage points: ``-1.2 points (-2.0 to -0.4)``."""
+        return f"{100 * self.value:+.1f} points ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+
+    def verdict(self) -> str:
+        """What the interval of a difference shows: "higher", "lower" or "not distinguishable from zero"."""
+        if self.low > 0:
+            return "higher"
+        return "lower" if self.high < 0 else "not distinguishable from zero"
 
 
 @dataclass(frozen=True)

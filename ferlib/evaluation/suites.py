@@ -18,7 +18,7 @@ from ferlib.evaluation.evaluate import about_model, device_name, device_of, pred
 from ferlib.evaluation.intervals import Interval, percentiles
 from ferlib.evaluation.lists import listed_rows
 from ferlib.evaluation.metrics import confusion_matrix
-from ferlib.evaluation.records import ResultRecord, about
+from ferlib.evaluation.records import Number, ResultRecord, about
 from ferlib.evaluation.scoring import draw_scores, point_scores
 from ferlib.training import versions
 
@@ -46,18 +46,19 @@ def robustness(
 ) -> ResultRecord:
     """Accuracy and mean class accuracy on faces as they are, and made harder: kind by severity.
 
-    Numbers are named ``"clean | accuracy"``, ``"occlusion 3 | accuracy"``, and ``"occlusion 3 | accuracy
-    change"``: altered minus clean of the same faces on the same bootstrap resamples, so its interval is
-    that of a paired comparison. Every variant is answered in the same batches (``shuffle``). ``lists`` names
-    published lists of photographs (:func:`ferlib.evaluation.listed_rows`): those faces as they are, by
-    themselves, as ``"pose 45 | accuracy"``. ``extra`` holds, by kind, what the severities mean
-    (``"severities"``), why a kind is left out (``"left out"``), McNemar's p of every variant (``"McNemar
-    p"``) and all confusion matrices (``"confusions"``). ``tell`` is called with the name of each variant and
-    its accuracy when it is done.
+    Numbers have the condition "clean" or "occlusion 3"; their metrics are "accuracy" and "mean class
+    accuracy" and, altered minus clean of the same faces on the same bootstrap resamples (so the interval is
+    that of a paired comparison), "accuracy change" and "mean class accuracy change". Every variant is
+    answered in the same batches (``shuffle``). ``lists`` names published lists of photographs
+    (:func:`ferlib.evaluation.listed_rows`): those faces as they are, by themselves, with the list's name for
+    the condition. ``extra`` holds, by kind, what the severities mean (``"severities"``), why a kind is left
+    out (``"left out"``), McNemar's p of every variant (``"McNemar p"``) and all confusion matrices
+    (``"confusions"``). ``tell`` is called with the name of each variant and its accuracy when it is done.
 
-    Shape: N faces of K classes -> ``ResultRecord``; its confusion matrix is the clean one. Raises
-    ``DataError`` for a kind that cannot be made from these faces. arXiv 2407.04218, results; the steps are
-    ours. Chapter 7.
+    The record's confusion matrix is the clean one. arXiv 2407.04218, results; the steps are ours. Chapter 7.
+
+    Raises:
+        DataError: A kind cannot be made from these faces.
     """
     start = time.perf_counter()
     facts = about(data, split)
@@ -70,7 +71,7 @@ def robustness(
         "batch_size": batch_size, "shuffle": shuffle, "image_size": image_size, "interpolation": interpolation
     }  # fmt: skip
     bootstrap, classes = {"resamples": resamples, "seed": seed}, list(data.classes)
-    numbers: dict[str, Interval] = {}
+    numbers: list[Number] = []
     confusions, p_values, clean = {}, {}, None
     for key, faces in {"clean": data, **variants, **parts}.items():
         logits, labels = predict(model, faces, device=device, **options)
@@ -78,16 +79,18 @@ def robustness(
         drawn = draw_scores(labels, logits, classes, **bootstrap)
         clean = clean or (logits, points, drawn)
         for metric in METRICS:
-            numbers[f"{key} | {metric}"] = Interval(points[metric], *percentiles(drawn[metric]))
+            ends = percentiles(drawn[metric])
+            numbers.append(Number(points[metric], *ends, metric=metric, condition=key, over="faces"))
+            if tell is not None and metric == "accuracy":
+                tell(key, numbers[-1])
             if key in variants:  # the same faces and resamples as the clean ones: paired
                 change = points[metric] - clean[1][metric]
                 ends = percentiles(drawn[metric] - clean[2][metric])
-                numbers[f"{key} | {metric} change"] = Interval(change, *ends)
+                what = {"metric": f"{metric} change", "condition": key, "over": "faces"}
+                numbers.append(Number(change, *ends, **what))
         if key in variants:
             p_values[key] = mcnemar(*discordant(labels, logits, clean[0]))
         confusions[key] = confusion_matrix(labels, logits.argmax(1), len(classes)).tolist()
-        if tell is not None:
-            tell(key, numbers[f"{key} | accuracy"])
     return ResultRecord(
         name=name,
         what=f"robustness of {type(model).__name__} on {len(data)} faces of {facts['name']}",
@@ -125,7 +128,7 @@ def table(record: ResultRecord, metric: str = "accuracy") -> str:
     Shape: a record in, a string out. Chapter 7.
     """
     steps, kinds = record.settings["severities"], record.settings["kinds"]
-    clean = record.numbers[f"clean | {metric}"]
+    clean = record.get(metric, condition="clean")
     lines = [f"{metric}, %, with 95 % intervals", f"{'clean':<11}{_cell(clean)}"]
     for what in (metric, f"{metric} change"):
         if what != metric and kinds and steps:
@@ -133,10 +136,10 @@ def table(record: ResultRecord, metric: str = "accuracy") -> str:
         if kinds and steps:
             lines.append((f"{'severity':<11}" + "".join(f"{step:<22}" for step in steps)).rstrip())
         for kind in kinds:
-            cells = "".join(f"{_cell(record.numbers[f'{kind} {s} | {what}']):<22}" for s in steps)
+            cells = "".join(f"{_cell(record.get(what, condition=f'{kind} {s}')):<22}" for s in steps)
             lines.append(f"{kind:<11}{cells}".rstrip())
     for key, faces in record.extra["faces of the lists"].items():
-        lines.append(f"{key:<11}{_cell(record.numbers[f'{key} | {metric}'])} ({faces} listed faces)")
+        lines.append(f"{key:<11}{_cell(record.get(metric, condition=key))} ({faces} listed faces)")
     return "\n".join(lines)
 
 

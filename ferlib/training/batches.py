@@ -1,35 +1,63 @@
-"""Batches as a network takes them, the same again whenever batch n of epoch e is asked for. Chapter 6."""
+"""Batches as a network takes them: batch n of epoch e is the same whenever it is read.
+
+A face has three forms on its way to the loss: the data set's item, a row of a :class:`Batch` on the device,
+and the pair of images and target that a step gets. PyTorch's ``DataLoader`` reads ahead; its sampler hands
+out a :class:`Ticket` for each batch instead of single rows, so that a batch is read in one go, augmented from
+its own seed, and shared between processes. torch has no such loader for batches that can be drawn again.
+
+Random numbers are a function of where they are needed: run (seed), epoch, step. A stream that is drawn from
+step after step has a state, and a run that was killed would have to find it again. Here each stream begins
+with a number made from (seed, purpose, epoch, step), so there is no state to keep and nothing that a
+callback, a worker process or a kill could disturb. Chapter 6.
+"""
 
 from __future__ import annotations
 
 import math
+import random
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from ferlib.data.base import DataError, FaceDataset, identity
 from ferlib.data.transforms import normalise, resize, to_float, to_rgb
 from ferlib.training.build import build_augment
 from ferlib.training.device import memory_format
-from ferlib.training.processes import own_share
-from ferlib.training.reading import Reader, Reading, Ticket, start_worker
 from ferlib.training.recipes import Recipe
-from ferlib.training.seeds import draw_seed, generator
 
 
 class FaultyDataError(DataError):
-    """Faces that could not be read in mid-run; the message names them. Shape: takes one message string."""
+    """Faces that could not be read in mid-run; the message names them."""
+
+
+class Ticket(NamedTuple):
+    """An order for one batch: rows of the data set, and a seed for a data set that draws faces itself.
+
+    Where processes share a batch of ``count`` faces, the rows are those from place ``first`` on.
+    """
+
+    rows: list[int]
+    seed: int
+    first: int
+    count: int
 
 
 class Batch(NamedTuple):
     """What a step works on, and where it comes from.
 
-    ``images`` (B, 3, S, S) and ``target`` are None where no face could be read; ``names`` are paths, or row
-    numbers where the data set gives none; ``lost``: why faces are missing; ``problem``: why the run must stop
-    because of them, or "". Shape: B faces.
+    Attributes:
+        images: (B, 3, S, S), normalized, on the device; None where no face could be read.
+        target: labels (B,) or vote shares (B, K).
+        names: paths of the faces, or row numbers where the data set has no paths.
+        lost: why faces are missing.
+        problem: why the run must stop because of them, or "".
     """
 
     images: Tensor | None
@@ -40,20 +68,23 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """Batches to learn from (``shuffle=True``) or to judge by: normalised, on the device, each epoch its own.
+    """The loader of a run, for training (``shuffle=True``) or for validation.
 
-    To learn from: in an order drawn from (seed, epoch), with an augmentation drawn from (seed, epoch, batch);
-    with ``balance`` a face of class c is drawn with probability 1 / (K n_c). To judge by: every face once, as
-    it is; only the released protocol shuffles and augments these too.
+    For training the faces come in an order drawn from (seed, epoch), with an augmentation drawn from (seed,
+    epoch, batch); with ``balance`` a face of class c is drawn with probability 1 / (K n_c). For validation
+    every face comes once, as it is; only the released protocol shuffles and augments these, too.
 
-    ``workers``: processes that read ahead; they change no number. ``place``: (rank, world) of this process;
-    of a batch to learn from it gets its share of the faces, of those to judge by whole batches, since an
-    answer may depend on the batch.
+    Args:
+        data: the data set.
+        recipe: batch size, augmentation, targets, seed, and what to do about faces that cannot be read.
+        device: where the batches go.
+        shuffle: for training.
+        workers: processes that read ahead; they change no number.
+        place: (rank, world) of this process. It gets its share of the faces of a training batch; of the
+            validation batches it gets whole ones, since a prediction may depend on the batch.
 
-    Shape: ``epoch(e)`` yields images ``(B, 3, S, S)`` and targets, ``(B,)`` labels or ``(B, K)`` votes that
-    sum to one; ``steps(e, first)`` yields lists of ``accumulate`` :class:`Batch`; ``len`` is the number of
-    batches. Raises ``ValueError`` for a data set without faces, without votes where the recipe asks for them,
-    and for faces that cannot be read (``FaultyDataError``, see ``Recipe.on_fault``). Chapter 6.
+    Raises:
+        ValueError: for a data set without faces, or without votes where the recipe needs them.
     """
 
     def __init__(
@@ -72,16 +103,16 @@ class Batches:
             raise ValueError(f"batch_size {recipe.batch_size} has no face for each of {place[1]} processes")
         self.data, self.recipe, self.device, self.place = data, recipe, device, place
         self.shuffle, self.varied = shuffle, shuffle or recipe.protocol == "released"
-        self.purpose = "learn" if shuffle else "judge"
+        self.purpose = "learn" if shuffle else "judge"  # these words are part of every seed
         self.augment = build_augment(recipe) if self.varied else None
-        self.now = (0, 0)  # epoch and first batch of the next pass, for the loader's sampler
+        self.next_pass = (0, 0)  # epoch and first batch, for the sampler
         self.loader = DataLoader(
-            Reader(data),
+            _Reader(data),
             sampler=_Tickets(self),
             batch_size=None,
             collate_fn=identity,
             num_workers=workers,
-            worker_init_fn=start_worker if workers else None,
+            worker_init_fn=_ignore_ctrl_c if workers else None,
             persistent_workers=workers > 0,
             generator=torch.Generator(),  # it draws a seed at each start: not from the caller's numbers
         )
@@ -92,18 +123,18 @@ class Batches:
 
     @property
     def count_steps(self) -> int:
-        """Optimiser steps of an epoch. Shape: -> a number."""
+        """Optimizer steps of an epoch."""
         return math.ceil(len(self) / self.recipe.accumulate)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of one epoch, the same whenever it is asked for."""
+        """Images (B, 3, S, S) and targets of each batch; raises ``FaultyDataError``."""
         for batch in self.read(epoch):
             if batch.problem:
                 raise FaultyDataError(batch.problem)
             yield batch.images, batch.target
 
     def steps(self, epoch: int, first: int = 0) -> Iterator[tuple[int, list[Batch]]]:
-        """Number (from 0) and batches of each step from ``first`` on; the last may have fewer."""
+        """Number (from 0) and the ``accumulate`` batches of each step from ``first`` on."""
         group: list[Batch] = []
         size, left = self.recipe.accumulate, len(self) - first * self.recipe.accumulate
         for batch in self.read(epoch, first * size):
@@ -117,9 +148,9 @@ class Batches:
         """The batches of one epoch with their names and faults, from batch ``first`` (from 0) on."""
         if first >= len(self):
             return
-        self.now = (epoch, first)
-        for reading in self.loader:
-            yield self._batch(reading)
+        self.next_pass = (epoch, first)
+        for found in self.loader:
+            yield self._batch(*found)
 
     def tickets(self, epoch: int, first: int) -> Iterator[Ticket]:
         """What to read, in order: this process's part of batches ``first``, ``first + 1``, ..."""
@@ -134,8 +165,7 @@ class Batches:
     def _order(self, epoch: int) -> Tensor:
         draw = generator(self.recipe.seed, self.purpose, "order", epoch)
         if self.shuffle and self.recipe.balance:
-            counts = self.data.class_counts().double()
-            weights = (1 / counts)[torch.as_tensor(self.data.labels)]
+            weights = (1 / self.data.class_counts().double())[torch.as_tensor(self.data.labels)]
             return torch.multinomial(weights, len(self.data), replacement=True, generator=draw)
         count = len(self.data)
         return torch.randperm(count, generator=draw) if self.varied else torch.arange(count)
@@ -143,26 +173,33 @@ class Batches:
     def _drop_last(self) -> bool:
         """A last batch of a few faces would disturb batch statistics and batch attention."""
         size, count, world = self.recipe.batch_size, len(self.data), self.place[1]
-        if self.recipe.protocol == "released":  # learns from it, unless a process would get none or one face
+        if self.recipe.protocol == "released":  # trains on it, unless a process would get none or one face
             return self.shuffle and count > size and 0 < count % size < (2 if world == 1 else 2 * world)
         return self.shuffle and count >= size
 
-    def _batch(self, reading: Reading) -> Batch:
-        ticket, lost = reading.ticket, [why for _, why in reading.lost]
-        problem = self._problem(len(ticket.rows), lost)
-        if reading.batch is None:
-            return Batch(None, None, [], lost, problem)
-        images = to_float(reading.batch["image"].to(self.device))
+    def _batch(self, ticket: Ticket, found: dict[str, Any] | None, lost: dict[int, str]) -> Batch:
+        problem = self._problem(len(ticket.rows), list(lost.values()))
+        if found is None:
+            return Batch(None, None, [], list(lost.values()), problem)
+        kept = [place for place in range(len(ticket.rows)) if place not in lost]
+        images = to_float(found["image"].to(self.device))
         if self.recipe.image_size is not None:
             images = resize(images, self.recipe.image_size, self.recipe.interpolation)
         if self.augment is not None:  # drawn for the whole batch, however many processes share it
             drawn = self.augment.sample(ticket.count, torch.Generator().manual_seed(ticket.seed))
-            own = torch.tensor(reading.kept) + ticket.first
+            own = torch.tensor(kept) + ticket.first
             images = self.augment.apply(images, {key: value[own] for key, value in drawn.items()})
         images = normalise(to_rgb(images)).contiguous(memory_format=memory_format(self.recipe))
-        rows = [ticket.rows[place] for place in reading.kept]
-        names = reading.batch.get("path") or [f"face {row}" for row in rows]
-        return Batch(images, self._target(reading.batch), list(map(str, names)), lost, problem)
+        names = found.get("path") or [f"face {ticket.rows[place]}" for place in kept]
+        return Batch(images, self._target(found), list(map(str, names)), list(lost.values()), problem)
+
+    def _target(self, found: dict[str, Any]) -> Tensor:
+        if self.recipe.targets == "label":
+            return found["label"].to(self.device)
+        if "votes" not in found:
+            raise ValueError("the data set has no votes, which targets: votes needs; use targets: label")
+        votes = found["votes"].to(self.device)
+        return votes / votes.sum(1, keepdim=True)
 
     def _problem(self, count: int, lost: list[str]) -> str:
         if not lost or (self.recipe.on_fault == "skip" and len(lost) <= count / 2):
@@ -172,16 +209,6 @@ class Batches:
             return f"{len(lost)} of {count} faces of a batch cannot be read, more than half: {shown}"
         return f"{shown}. Mend the file and resume, or go on without such faces by on_fault: skip"
 
-    def _target(self, batch: dict[str, Any]) -> Tensor:
-        if self.recipe.targets == "label":
-            return batch["label"].to(self.device)
-        if "votes" not in batch:
-            raise ValueError(
-                "targets: votes was asked for, but this data set has no votes; use targets: label"
-            )
-        votes = batch["votes"].to(self.device)
-        return votes / votes.sum(1, keepdim=True)
-
 
 class _Tickets:
     """The loader's sampler: the tickets of the pass that begins now."""
@@ -190,7 +217,81 @@ class _Tickets:
         self.batches = batches
 
     def __iter__(self) -> Iterator[Ticket]:
-        return self.batches.tickets(*self.batches.now)
+        return self.batches.tickets(*self.batches.next_pass)
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+class _Reader(Dataset):
+    """A data set of whole batches: for a ticket, the batch of its readable rows and why others are missing.
+
+    Only what a data set says about its files (``DataError``, ``OSError``) counts as a fault; any other error
+    is a defect and is raised.
+    """
+
+    def __init__(self, data: FaceDataset) -> None:
+        self.data = data
+
+    def __getitem__(self, ticket: Ticket) -> tuple[Ticket, dict[str, Any] | None, dict[int, str]]:
+        lost: dict[int, str] = {}
+        with drawing(ticket.seed):
+            try:
+                return ticket, self.data.__getitems__(ticket.rows), lost
+            except (DataError, OSError):
+                for place, row in enumerate(ticket.rows):
+                    try:
+                        self.data.__getitems__([row])
+                    except (DataError, OSError) as error:
+                        lost[place] = f"face {row}: {error or type(error).__name__}"
+        rows = [row for place, row in enumerate(ticket.rows) if place not in lost]
+        with drawing(ticket.seed):
+            return ticket, self.data.__getitems__(rows) if rows else None, lost
+
+
+def _ignore_ctrl_c(worker: int) -> None:
+    """Ctrl-C is the main process's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def own_share(count: int, rank: int, world: int) -> slice:
+    """Which of ``count`` rows belong to process ``rank`` of ``world``; shares differ by at most one."""
+    return slice(count * rank // world, count * (rank + 1) // world)
+
+
+def draw_seed(*words: int | str) -> int:
+    r"""A seed from words and numbers: the first 63 bits of a hash of them.
+
+    .. math:: \mathrm{seed} = \lfloor \mathrm{BLAKE2b}(\text{words}) / 2 \rfloor \in [0, 2^{63})
+
+    Streams of neighboring epochs and steps then have nothing in common, which ``seed + epoch`` would not
+    promise.
+    """
+    code = blake2b(repr(words).encode(), digest_size=8).digest()
+    return int.from_bytes(code, "little") >> 1
+
+
+def generator(*words: int | str) -> torch.Generator:
+    """A generator on the CPU that begins with :func:`draw_seed`."""
+    return torch.Generator().manual_seed(draw_seed(*words))
+
+
+@contextmanager
+def drawing(seed: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Inside, all global random numbers (torch, NumPy, Python) begin at ``seed``; afterwards they go on as if
+    nothing had been drawn. ``device``: a GPU whose generator is meant, too.
+    """
+    gpu = [torch.device(device)] if torch.device(device).type == "cuda" else []
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng(devices=gpu):
+        torch.default_generator.manual_seed(seed)
+        for one in gpu:
+            with torch.cuda.device(one):
+                torch.cuda.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

@@ -1,4 +1,4 @@
-"""From the words of a recipe to objects: network, criterion, augmentation, optimiser, averaged weights."""
+"""From the words of a recipe to objects: network, criterion, augmentation, optimizer, averaged weights."""
 
 from __future__ import annotations
 
@@ -84,13 +84,13 @@ def build_augment(recipe: Recipe) -> Augment | None:
     return replace(makers[recipe.augment](), **options)
 
 
-def build_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
+def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     """Adam, AdamW or gradient descent over the trainable weights, inside SAM where the recipe asks for it.
 
     Weight decay acts on matrices and kernels only: shrinking a bias or a normalisation's scale towards zero
     has no meaning. The recipe's ``lr_scale`` stands in the groups as ``scale``; :func:`set_lr` heeds it.
 
-    Shape: a recipe and a module in, an optimiser with two groups for each learning rate out. Raises
+    Shape: a recipe and a module in, an optimizer with two groups for each learning rate out. Raises
     ``RecipeError`` where ``lr_scale`` names a part that the network does not have. Chapter 6.
     """
     groups = []
@@ -107,15 +107,15 @@ def build_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
             ([p for p in own if p.ndim <= 1], 0.0),
         ):
             groups.append({"params": some, "weight_decay": decay, "scale": scale})
-    base = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[recipe.optimiser]
+    base = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[recipe.optimizer]
     if recipe.sam_rho is None:
         return base(groups, lr=recipe.lr)
     return SAM(groups, base, rho=recipe.sam_rho, lr=recipe.lr)
 
 
-def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its learning rate, ``lr * scale``. Shape: an optimiser and a scalar in. Chapter 6."""
-    for group in optimiser.param_groups:
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give every group its learning rate, ``lr * scale``. Shape: an optimizer and a scalar in. Chapter 6."""
+    for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
 
 

@@ -1,4 +1,4 @@
-"""What computed a run: versions, device, source, data, command, times. Chapters 6 and 7."""
+"""What computed a run or a result: versions, device, source, data, command, times. Chapters 6 and 7."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import os
 import platform
 import shlex
 import socket
+import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,16 +20,12 @@ from lightning_fabric import Fabric
 import ferlib
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.fingerprint import fingerprint
-from ferlib.training.provenance import commit
 
 _ALL, _SAMPLE = 50_000, 1024  # larger data sets are told apart by a sample of their images
 
 
 def versions() -> dict[str, str]:
-    """Versions of what computes: Python, torch, ferlib, the machine.
-
-    Shape: strings by name. Chapters 6 and 7.
-    """
+    """Versions of Python, torch and ferlib, and the machine, by name."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -38,11 +36,56 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe(data: FaceDataset) -> dict[str, Any]:
-    """A data set in a few words: kind, number of faces, fingerprint (of a sample where it is large).
+@cache
+def commit(package: Path = Path(ferlib.__file__).parent) -> str:
+    """The git commit of the source that runs: 40 digits, with ``+changes`` behind them where files that git
+    tracks differ from it; ``package ferlib <version>`` where ferlib runs from an installed package.
 
-    Shape: N faces -> a dictionary for JSON. Chapter 6.
+    It is looked up once per process: files that change while it runs did not compute its numbers.
     """
+    installed = f"package ferlib {ferlib.__version__}"
+    # The library must itself be part of the repository, and not merely lie inside another one.
+    if not (package.resolve().parent / ".git").exists():
+        return installed
+    head, listed = _git(package, "rev-parse", "HEAD"), _git(package, "ls-files", "--", "__init__.py")
+    if head is None or listed is None:
+        return f"{installed}, in a repository that git cannot read"
+    if not listed:
+        return installed
+    changes = _git(package, "status", "--porcelain", "--untracked-files=no")
+    return f"{head}+changes" if changes else head
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    """git's output, or None where there is no git, no repository, or one that it must not read."""
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip()
+
+
+def label_code(data: FaceDataset) -> str:
+    """The number of faces and a short code for their labels, which needs no file to be read."""
+    labels = torch.as_tensor(data.labels).numpy().astype("<i8").tobytes()
+    return f"{len(data)} {sha256(labels).hexdigest()[:16]}"
+
+
+def environment(fabric: Fabric, train: FaceDataset, valid: FaceDataset) -> dict[str, Any]:
+    """The machine and the data of a run, for its ``environment.json``."""
+    return {
+        **versions(),
+        "computes on": str(fabric.device),
+        "processes": fabric.world_size,
+        "commit": commit(),
+        "data": {"train": _data_facts(train), "valid": _data_facts(valid)},
+    }
+
+
+def _data_facts(data: FaceDataset) -> dict[str, Any]:
+    """Kind, number of faces, fingerprint (of a sample where the data set is large)."""
     sample = None if len(data) <= _ALL else _SAMPLE
     try:
         code = fingerprint(data, sample)
@@ -52,35 +95,12 @@ def describe(data: FaceDataset) -> dict[str, Any]:
     return {"kind": type(data).__name__, "faces": len(data), "fingerprint": code, "fingerprint of": of}
 
 
-def label_code(data: FaceDataset) -> str:
-    """A short code for the labels alone, which needs no file to be read.
-
-    Shape: N faces in, the count and 16 hexadecimal digits out, as ``"4096 1f..."``. Chapter 6.
-    """
-    labels = torch.as_tensor(data.labels).numpy().astype("<i8").tobytes()
-    return f"{len(data)} {sha256(labels).hexdigest()[:16]}"
-
-
-def environment(fabric: Fabric, train: FaceDataset, valid: FaceDataset) -> dict[str, Any]:
-    """All that a reader of a run folder may ask about the machine and the material.
-
-    Shape: a dictionary for JSON. Chapter 6.
-    """
-    return {
-        **versions(),
-        "computes on": str(fabric.device),
-        "processes": fabric.world_size,
-        "commit": commit(),
-        "data": {"train": describe(train), "valid": describe(valid)},
-    }
-
-
-def this_start(at: str) -> dict[str, Any]:
-    """Who begins (or goes on with) a run now, and where in it. Shape: text -> a dictionary for JSON."""
+def start_facts(position: str) -> dict[str, Any]:
+    """Where a run begins or goes on, when, in which process and by which command."""
     program = Path(sys.argv[0]).name or "python"
     program = "ferlib" if program == "__main__.py" else program
     return {
-        "from": at,
+        "from": position,
         "started": now(),
         "process": os.getpid(),
         "host": socket.gethostname(),
@@ -89,5 +109,5 @@ def this_start(at: str) -> dict[str, Any]:
 
 
 def now() -> str:
-    """The time, UTC, ISO 8601. Shape: -> text."""
+    """The time, UTC, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

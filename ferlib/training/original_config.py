@@ -8,18 +8,18 @@ Source: ``config.json``, ``test.py`` and ``utils/tools.py`` of the released code
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferlib.models import NETWORKS
+import ferlib.models
 from ferlib.training.recipes import Recipe, RecipeError, load_recipe
 
-#: What the released program calls its parts, and what they are here.
-MODELS = {"models.SwinT.VanillaSwinT": "ResizedTransformer"}
 CRITERIA = {
     "utils.losses.FocalLabelSmoothingLossDis": ("f-pdls", {"alpha": 0.8, "gamma": 2.0}),
     "utils.losses.LabelSmoothingLossDis": ("pdls", {"alpha": 0.5}),
@@ -27,26 +27,68 @@ CRITERIA = {
     "utils.losses.LabelSmoothingLoss": ("label-smoothing", {"alpha": 0.9}),
     "torch.nn.CrossEntropyLoss": ("cross-entropy", {}),
 }
-OPTIMISERS = {
+OPTIMIZERS = {  # and the weight decay that PyTorch gives them
     "torch.optim.Adam": ("adam", 0.0),
-    "torch.optim.AdamW": ("adamw", 0.01),  # PyTorch's own weight decay
+    "torch.optim.AdamW": ("adamw", 0.01),
     "torch.optim.SGD": ("sgd", 0.0),
 }
-SCHEDULERS = ("torch.optim.lr_scheduler.StepLR",)  # the program gives step_size=15, gamma=0.25: no other fits
 CLASSES = {"ferplus": (8,), "rafdb": (7,), "affectnet": (7, 8)}
-NEEDED = (
-    "batch_size", "data_dir", "dataset", "model", "exp_name", "criterion", "optimizer", "lr", "scheduler",
-    "num_epochs", "n_classes",
-)  # fmt: skip
-OPTIONAL = ("resize", "aligned")
+
+Check = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is expected
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _one_of(known: Iterable[str]) -> Check:
+    return lambda value: isinstance(value, str) and value in known, f"one of {', '.join(known)}"
+
+
+def _network(name: Any) -> bool:
+    """The program's only network, or ``ferlib.models.<name>`` of one of ours."""
+    if name == "models.SwinT.VanillaSwinT":
+        return True
+    own = name.removeprefix("ferlib.models.") if isinstance(name, str) else ""
+    if own == name or own not in ferlib.models.__all__:
+        return False
+    takes = inspect.signature(getattr(ferlib.models, own)).parameters.values()
+    return any(p.name == "num_classes" or p.kind is p.VAR_KEYWORD for p in takes)
+
+
+def _folder_name(value: Any) -> bool:
+    named = isinstance(value, str) and re.fullmatch(r"[\w.+=,@ -]{1,120}", value)
+    return bool(named) and not set(value) <= {".", " "}
+
+
+_WHOLE: Check = (lambda value: _number(value) and value == int(value), "a whole number above 0")
+NEEDED: dict[str, Check] = {
+    "batch_size": _WHOLE,
+    "data_dir": (_text, "a text"),
+    "dataset": _one_of(CLASSES),
+    "model": (_network, "one of models.SwinT.VanillaSwinT, ferlib.models.<a network>"),
+    "exp_name": (_folder_name, "a name for a folder: letters, digits, '_', '-', '.', no '/'"),
+    "criterion": _one_of(CRITERIA),
+    "optimizer": _one_of(OPTIMIZERS),
+    "lr": (_number, "a number above 0"),
+    "scheduler": _one_of(("torch.optim.lr_scheduler.StepLR",)),  # its step_size=15, gamma=0.25 fit no other
+    "num_epochs": _WHOLE,
+    "n_classes": _WHOLE,
+}
+OPTIONAL: dict[str, Check] = {
+    "resize": (lambda value: str(value).lower() in ("true", "false"), '"True" or "False"'),
+    "aligned": _one_of(("aligned", "original")),
+}
 
 
 @dataclass(frozen=True)
 class OriginalConfig:
-    """What a config file asks for: ``recipe``, ``data`` (a folder), ``dataset`` (its kind), ``exp_name``, and
+    """What a config file holds: ``recipe``, ``data`` (a folder), ``dataset`` (its kind), ``exp_name``, and
     the file's own ``text``.
-
-    Shape: a recipe, a path and strings. Chapter 6.
     """
 
     recipe: Recipe
@@ -59,46 +101,47 @@ class OriginalConfig:
 def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalConfig:
     """Read a ``config.json`` of the Neural Resizer's program.
 
-    ``resize`` is read and changes nothing, as in the program; keys that begin with ``_`` are comments. A
-    relative ``data_dir`` is looked for from the working folder, as the program does, then from the file's.
-    Beside the program's names ``model`` takes ``ferlib.models.<name>``.
+    ``resize`` and ``aligned`` are read and change nothing, as in the program; keys that begin with ``_`` are
+    comments. A relative ``data_dir`` is looked for from the working folder, as the program does, then from
+    the file's. Beside the program's network ``model`` takes ``ferlib.models.<name>``.
 
-    Shape: a path and "paper" or "released" in, an :class:`OriginalConfig` out. Raises ``RecipeError``, naming
-    the file, the key and what was expected. Chapter 6.
+    Args:
+        path: the file.
+        protocol: "paper" or "released".
+
+    Raises:
+        RecipeError: naming the file, the key and what was expected.
     """
     path = Path(path)
     text, given = _read(path)
-    check = _Checker(path.name, given)
-    number = check.integer("n_classes")
-    kind = check.one_of("dataset", CLASSES)
+    kind, number, name = given["dataset"], int(given["n_classes"]), given["exp_name"]
     if number not in CLASSES[kind]:
-        check.fail("n_classes", f"{' or '.join(map(str, CLASSES[kind]))}, as many as {kind} has")
-    check.truth("resize")
-    if given.get("aligned") not in (None, "aligned", "original"):
-        check.fail("aligned", '"aligned" or "original"')
-    criterion, loss_options = CRITERIA[check.one_of("criterion", CRITERIA)]
-    optimiser, weight_decay = OPTIMISERS[check.one_of("optimizer", OPTIMISERS)]
-    check.one_of("scheduler", SCHEDULERS)
-    model = _model(check)
-    name = check.text("exp_name")
-    if not re.fullmatch(r"[\w.+=,@ -]{1,120}", name) or set(name) <= {".", " "}:
-        check.fail("exp_name", "a name for a folder: letters, digits, '_', '-', '.', no '/'")
-    base = load_recipe("vt-nr-ferplus")  # what the program has written into it: schedule, augmentation, seed
-    own = model != base.model
-    recipe = base.but(
-        name=name, model=model, model_options={} if own else base.model_options,
-        weights={} if own else base.weights, loss=criterion, loss_options=loss_options, optimiser=optimiser,
-        weight_decay=weight_decay, lr=check.positive("lr"), batch_size=check.integer("batch_size"),
-        epochs=check.integer("num_epochs"), image_size=None if own else base.image_size,
+        expected = " or ".join(map(str, CLASSES[kind]))
+        raise RecipeError(f"{path.name}: n_classes is {number}, expected {expected}, as many as {kind} has")
+    loss, loss_options = CRITERIA[given["criterion"]]
+    optimizer, weight_decay = OPTIMIZERS[given["optimizer"]]
+    recipe = load_recipe("vt-nr-ferplus").replace(  # what the program fixes: schedule, augmentation, seed
+        name=name,
+        loss=loss,
+        loss_options=loss_options,
+        optimizer=optimizer,
+        weight_decay=weight_decay,
+        lr=float(given["lr"]),
+        batch_size=int(given["batch_size"]),
+        epochs=int(given["num_epochs"]),
         data=f"{kind}{number}" if kind == "affectnet" else kind,
-    )  # fmt: skip
-    folder = Path(check.text("data_dir")).expanduser()
+    )
+    model = given["model"].removeprefix("ferlib.models.")
+    if model != given["model"]:
+        recipe = recipe.replace(model=model, model_options={}, weights={}, image_size=None)
+    folder = Path(given["data_dir"]).expanduser()
     if not folder.is_absolute() and not folder.exists() and (path.parent / folder).exists():
         folder = path.parent / folder
-    return OriginalConfig(recipe.under(protocol), folder, recipe.data or kind, name, text)
+    return OriginalConfig(recipe.with_protocol(protocol), folder, recipe.data or kind, name, text)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
+    """The file's text and its checked values."""
     try:
         text = path.read_text(encoding="utf-8-sig")
         given = json.loads(text)
@@ -107,67 +150,19 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     except (OSError, ValueError, RecursionError) as error:
         raise RecipeError(f"{path.name} cannot be read as JSON: {error}") from None
     if not isinstance(given, dict):
-        raise RecipeError(
-            f"{path.name}: expected an object of keys and values, found a {type(given).__name__}"
-        )
+        found = type(given).__name__
+        raise RecipeError(f"{path.name}: expected an object of keys and values, found a {found}")
     given = {key: value for key, value in given.items() if not key.startswith("_")}
-    if unknown := sorted(set(given) - {*NEEDED, *OPTIONAL}):
-        known = ", ".join((*NEEDED, *OPTIONAL))
-        raise RecipeError(f"{path.name}: unknown key {unknown[0]!r}; known are {known}, and comments: _...")
+    checks = NEEDED | OPTIONAL
+    if unknown := sorted(given.keys() - checks.keys()):
+        known = f"{', '.join(checks)}, and comments: _..."
+        raise RecipeError(f"{path.name}: unknown key {unknown[0]!r}; known are {known}")
     if missing := [key for key in NEEDED if key not in given]:
         raise RecipeError(f"{path.name}: the key {missing[0]!r} is missing; needed are {', '.join(NEEDED)}")
+    for key, value in given.items():
+        fine, expected = checks[key]
+        if not fine(value):
+            found = repr(value)
+            found = found if len(found) <= 80 else f"{found[:77]}..."
+            raise RecipeError(f"{path.name}: {key} is {found}, expected {expected}")
     return text, given
-
-
-def _model(check: _Checker) -> str:
-    name = check.text("model")
-    own = name.removeprefix("ferlib.models.")
-    if own != name and own in NETWORKS:
-        return own
-    return MODELS[check.one_of("model", (*MODELS, "ferlib.models.<a network>"))]
-
-
-class _Checker:
-    """Reads one key after the other; what is wrong is an error that names file, key and expectation."""
-
-    def __init__(self, name: str, given: dict[str, Any]) -> None:
-        self.name, self.given = name, given
-
-    def fail(self, key: str, expected: str) -> None:
-        found = repr(self.given.get(key))
-        found = found if len(found) <= 80 else f"{found[:77]}..."
-        raise RecipeError(f"{self.name}: {key} is {found}, expected {expected}")
-
-    def text(self, key: str) -> str:
-        if not isinstance(self.given[key], str) or not self.given[key].strip():
-            self.fail(key, "a text")
-        return self.given[key]
-
-    def one_of(self, key: str, known: Any) -> str:
-        if not isinstance(self.given[key], str) or self.given[key] not in known:
-            self.fail(key, f"one of {', '.join(known)}")
-        return self.given[key]
-
-    def integer(self, key: str) -> int:
-        value = self._number(key, "a whole number above 0")
-        if value != int(value) or value < 1:
-            self.fail(key, "a whole number above 0")
-        return int(value)
-
-    def positive(self, key: str) -> float:
-        value = self._number(key, "a number above 0")
-        if value <= 0:
-            self.fail(key, "a number above 0")
-        return value
-
-    def _number(self, key: str, expected: str) -> float:
-        value = self.given[key]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self.fail(key, expected)
-        return float(value)
-
-    def truth(self, key: str) -> None:
-        """The program reads these as ``json.loads(value.lower())``; true and false of JSON are taken too."""
-        value = self.given.get(key, True)
-        if not isinstance(value, bool) and str(value).lower() not in ("true", "false"):
-            self.fail(key, '"True" or "False"')

@@ -1,48 +1,47 @@
-"""Progress that can be watched: a bar in a terminal, a live curve in a notebook, a line per epoch in a log.
+"""Progress of a run: a tqdm bar in a terminal, a bar and curves in a notebook, a line per epoch in a log.
 
-The notebook's picture is one HTML fragment (an SVG and a line of text), replaced in place through a display
-handle. It needs no widget, so the last state stays readable in the built page. Chapter 6.
+The notebook's curves are one SVG, replaced in place through a display handle. It needs no widget (which
+``tqdm.auto`` would bring), so the last state stays readable in a built page. Chapter 6.
 """
 
 from __future__ import annotations
 
+import io
 import sys
-import time
-from pathlib import Path
 from typing import Any
 
-from ferlib.training.picture import progress_html
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+TRAIN, VALID, INK = "#2F86C9", "#D55E00", "#767676"  # of middle lightness: seen on white and on black
 
 
 class Progress:
-    """Says nothing: the silent progress, and what every progress can be told.
+    """Shows nothing. Override ``start``, ``step``, ``epoch`` and ``close`` to watch a run of ``fit``."""
 
-    Shape: ``start(steps, epochs, first)``, ``step(epoch, step, loss)`` with scalars, ``epoch(record)`` with
-    one line of the history, ``close(message)``. Chapter 6.
-    """
-
-    judged_by = "validation"
-    first = 0  # steps of the epoch under way that a resumed run has behind it
-
-    def begin(
+    def start(
         self,
         steps: int,
         epochs: int,
         history: list[dict[str, Any]],
         first: int = 0,
-        judged_by: str = "validation",
+        valid_name: str = "validation",
     ) -> None:
-        """What ``fit`` calls: notes where in an epoch the run goes on, then ``start``."""
-        self.first, self.judged_by = first, judged_by
-        self.start(steps, epochs, history)
+        """The run begins or goes on.
 
-    def start(self, steps: int, epochs: int, history: list[dict[str, Any]]) -> None:
-        """The run begins: steps per epoch, number of epochs, what a resumed run has behind it."""
-        self.steps, self.epochs, self.history = steps, epochs, list(history)
-        self.began = time.monotonic()
+        Args:
+            steps: optimizer steps of an epoch.
+            epochs: epochs of the whole run.
+            history: records of finished epochs.
+            first: finished steps of the epoch under way.
+            valid_name: the name of the split that each epoch is validated on.
+        """
+        self.steps, self.epochs, self.history, self.valid_name = steps, epochs, list(history), valid_name
+        self.done = steps * len(history) + first
 
     def step(self, epoch: int, step: int, loss: float) -> None:
-        """One optimiser step is done; ``epoch`` and ``step`` count from 1."""
+        """One optimizer step is done; ``epoch`` and ``step`` count from 1."""
 
     def epoch(self, record: dict[str, Any]) -> None:
         """One epoch and its validation are done."""
@@ -51,146 +50,104 @@ class Progress:
     def close(self, message: str = "") -> None:
         """The run has ended, was stopped or has failed."""
 
-
-def _line(record: dict[str, Any], epochs: int, judged_by: str) -> str:
-    return (
-        f"epoch {record['epoch']:3d} of {epochs}: train loss {record['train_loss']:.3f}, "
-        f"accuracy {100 * record['train_accuracy']:5.1f} %; {judged_by} loss {record['valid_loss']:.3f}, "
-        f"accuracy {100 * record['valid_accuracy']:5.1f} %; {record['seconds']:.0f} s"
-    )
-
-
-class LogProgress(Progress):
-    """One line per epoch on standard output, for log files. Shape: as ``Progress``. Chapter 6."""
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        super().epoch(record)
-        print(_line(record, self.epochs, self.judged_by), flush=True)
-
-    def close(self, message: str = "") -> None:
-        if message:
-            print(message, flush=True)
-
-
-class TerminalProgress(Progress):
-    """A tqdm bar over all steps with the current loss; one line stays for each epoch.
-
-    Shape: as ``Progress``. Chapter 6.
-    """
-
-    def start(self, steps: int, epochs: int, history: list[dict[str, Any]]) -> None:
-        from tqdm import tqdm
-
-        super().start(steps, epochs, history)
-        self.bar = tqdm(
-            total=steps * epochs, initial=steps * len(history) + self.first, unit="step", dynamic_ncols=True
+    def _line(self, record: dict[str, Any]) -> str:
+        measured = "; ".join(
+            f"{name} loss {record[f'{split}_loss']:.3f}, accuracy {100 * record[f'{split}_accuracy']:5.1f} %"
+            for split, name in (("train", "training"), ("valid", self.valid_name))
         )
+        return f"epoch {record['epoch']:3d} of {self.epochs}: {measured}; {record['seconds']:.0f} s"
 
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        self.bar.update()
+
+class BarProgress(Progress):
+    """A tqdm bar over all steps with the current loss on standard error; a line for each epoch stays."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options  # of tqdm
+
+    def start(self, *facts: Any) -> None:
+        super().start(*facts)
+        total = self.steps * self.epochs
+        self.bar = tqdm(total=total, initial=self.done, unit="step", dynamic_ncols=True, **self.options)
+
+    def step(self, epoch: int, step: int, loss: float) -> bool | None:
         self.bar.set_postfix_str(f"epoch {epoch}/{self.epochs}, loss {loss:.3f}", refresh=False)
+        return self.bar.update()  # whether tqdm drew
 
     def epoch(self, record: dict[str, Any]) -> None:
         super().epoch(record)
-        self.bar.write(_line(record, self.epochs, self.judged_by))
+        self.bar.write(self._line(record))
 
     def close(self, message: str = "") -> None:
         self.bar.close()
-        if message:
-            print(message, file=sys.stderr)
+        print(message, flush=True)
 
 
-class NotebookProgress(Progress):
-    """A bar and two live curves (loss, accuracy) in a notebook's output cell.
+class NotebookProgress(BarProgress):
+    """A bar and two live curves (loss, accuracy) in a notebook's output cell."""
 
-    ``refresh`` is the shortest time between two pictures in seconds. Shape: as ``Progress``. Chapter 6.
-    """
-
-    def __init__(self, refresh: float = 0.5) -> None:
-        self.refresh = refresh
-
-    def start(self, steps: int, epochs: int, history: list[dict[str, Any]]) -> None:
+    def start(self, *facts: Any) -> None:
         from IPython.display import display
 
-        super().start(steps, epochs, history)
-        self.losses: list[tuple[float, float]] = []
-        self.done, self.message, self.drawn = steps * len(history) + self.first, "", 0.0
-        self.handle = display(self._bundle(), raw=True, display_id=True)
+        super().start(*facts)
+        self.curves = display(self._curves(), raw=True, display_id=True)
+        self.text = display({"text/plain": str(self.bar)}, raw=True, display_id=True)
 
     def step(self, epoch: int, step: int, loss: float) -> None:
-        self.done = (epoch - 1) * self.steps + step
-        self.losses.append((self.done / self.steps, loss))
-        if time.monotonic() - self.drawn >= self.refresh:
-            self._draw()
+        if super().step(epoch, step, loss):
+            self.text.update({"text/plain": str(self.bar)}, raw=True)
 
     def epoch(self, record: dict[str, Any]) -> None:
-        super().epoch(record)
-        self._draw()
+        self.history.append(record)
+        self.curves.update(self._curves(), raw=True)
 
     def close(self, message: str = "") -> None:
-        self.message = message
-        self._draw()
+        lines = [str(self.bar), *map(self._line, self.history[-1:]), message]
+        self.text.update({"text/plain": "\n".join(lines)}, raw=True)
 
-    def _draw(self) -> None:
-        self.handle.update(self._bundle(), raw=True)
-        self.drawn = time.monotonic()
-
-    def _bundle(self) -> dict[str, str]:
-        seconds = time.monotonic() - self.began
-        html, text = progress_html(
-            self.done / self.steps, self.epochs, self.losses, self.history, seconds, self.message
-        )
-        return {"text/html": html, "text/plain": text}
+    def _curves(self) -> dict[str, str]:
+        return {"image/svg+xml": curves_svg(self.history, self.epochs, self.valid_name)}
 
 
-class Several(Progress):
-    """More than one progress at once. Shape: as ``Progress``. Chapter 6."""
-
-    def __init__(self, *parts: Progress) -> None:
-        self.parts = parts
-
-    def begin(self, *facts: Any) -> None:
-        for part in self.parts:
-            part.begin(*facts)
-
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        for part in self.parts:
-            part.step(epoch, step, loss)
-
-    def epoch(self, record: dict[str, Any]) -> None:
-        for part in self.parts:
-            part.epoch(record)
-
-    def close(self, message: str = "") -> None:
-        for part in self.parts:
-            part.close(message)
+def curves_svg(history: list[dict[str, Any]], epochs: int, valid_name: str) -> str:
+    """Loss and accuracy over the epochs, for training and validation, as SVG for light and dark pages."""
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    with rc_context({**dict.fromkeys(inked, INK), "svg.fonttype": "none"}):
+        figure = Figure(figsize=(8, 2.8))
+        figure.subplots_adjust(left=0.08, right=0.98, bottom=0.18, top=0.97, wspace=0.22)
+        times = [record["epoch"] for record in history]
+        for ax, measure, unit, scale in zip(
+            figure.subplots(1, 2), ("loss", "accuracy"), ("", ", %"), (1, 100), strict=True
+        ):
+            for split, name, color in (("train", "training", TRAIN), ("valid", valid_name, VALID)):
+                values = [scale * record[f"{split}_{measure}"] for record in history]
+                ax.plot(times, values, ".-", color=color, label=name)
+            ax.set(xlabel="epoch", ylabel=measure + unit, xlim=(0, epochs))
+            ax.legend(frameon=False, labelcolor="linecolor")
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None})
+    return text.getvalue()
 
 
-def make_progress(kind: str | Progress | None = "auto", *, tensorboard: Path | None = None) -> Progress:
-    """Choose how progress is shown.
+def make_progress(kind: str | Progress | None = "auto") -> Progress:
+    """How a run is shown.
 
-    ``"auto"`` takes the notebook's picture in a notebook, the bar in a terminal, lines elsewhere;
-    ``"notebook"``, ``"terminal"``, ``"log"`` and ``None`` (silent) choose by hand; a ``Progress`` object is
-    used as it is. ``tensorboard``: a run's folder, to log for TensorBoard there, too.
+    Args:
+        kind: "auto" takes the curves in a notebook, the bar in a terminal, lines elsewhere; "notebook",
+            "terminal", "log" and None (silent) choose by hand; a ``Progress`` object is used as it is.
 
-    Shape: a word in, a ``Progress`` out. Raises ``ValueError`` for another word. Chapter 6.
+    Raises:
+        ValueError: for another kind.
     """
-    if tensorboard:
-        from ferlib.training.tensorboard import TensorBoardProgress
-
-        return Several(make_progress(kind), TensorBoardProgress(tensorboard))
     if isinstance(kind, Progress):
         return kind
     if kind == "auto":
-        kind = "notebook" if _in_notebook() else "terminal" if sys.stderr.isatty() else "log"
-    makers = {"notebook": NotebookProgress, "terminal": TerminalProgress, "log": LogProgress, None: Progress}
-    if kind not in makers:
+        shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+        in_notebook = hasattr(shell, "kernel")  # IPython in a terminal has none
+        kind = "notebook" if in_notebook else "terminal" if sys.stderr.isatty() else "log"
+    if kind is None:
+        return Progress()
+    if kind == "notebook":
+        return NotebookProgress(file=io.StringIO())
+    if kind not in ("terminal", "log"):
         raise ValueError(f"progress is {kind!r}, expected 'auto', 'notebook', 'terminal', 'log' or None")
-    return makers[kind]()
-
-
-def _in_notebook() -> bool:
-    if "IPython" not in sys.modules:
-        return False
-    shell = sys.modules["IPython"].get_ipython()
-    return hasattr(shell, "kernel")  # ipykernel and Colab have one, IPython in a terminal has none
+    return BarProgress(disable=kind == "log")

@@ -14,11 +14,12 @@ from typing import Any
 import yaml
 
 FOLDER = Path(__file__).parent / "recipes"
+_RENAMED = {"optimiser": "optimizer"}  # keys of recipes in kept checkpoints that have another name now
 _CHOICES = {
     "targets": ("label", "votes"),
     "loss": ("cross-entropy", "label-smoothing", "pdls", "f-pdls", "compensated-f-pdls"),
     "augment": ("none", "light", "neural-resizer", "flip-erase"),
-    "optimiser": ("adam", "adamw", "sgd"),
+    "optimizer": ("adam", "adamw", "sgd"),
     "schedule": ("constant", "cosine", "step", "exponential"),
     "select": ("accuracy", "loss"),
     "protocol": ("paper", "released"),
@@ -54,7 +55,8 @@ class Recipe:
     faces; the test split is for the end. "released" is what the Neural Resizer's code does
     (``utils/train_model.py``, ``utils/dataloaders.py``): the judged faces go through the training's random
     augmentation in random order, the schedule is stepped before each epoch, losses and accuracies are means
-    of batch means; its caller judges by the test split and takes the lowest loss as best (:meth:`under`).
+    of batch means; its caller judges by the test split and takes the lowest loss as best
+    (:meth:`with_protocol`).
 
     Attributes
     ----------
@@ -70,7 +72,7 @@ class Recipe:
     accumulate: batches whose gradients are added up for one step. Each stays a batch of its own for batch
         attention and batch norm: 4 x 16 faces are *not* 64 to them (``accumulated_step``).
     lr_scale: part of the network -> factor of its learning rate, above 0; the others have 1.
-    optimiser, lr, weight_decay: adam or adamw, learning rate > 0, weight decay >= 0.
+    optimizer, lr, weight_decay: adam or adamw, learning rate > 0, weight decay >= 0.
     sam_rho: radius of SAM's ball, or None for none.
     schedule, warmup, decay, step_size, floor: see the equation.
     clip: largest norm of the gradient, or None.
@@ -107,7 +109,7 @@ class Recipe:
     epochs: int = 20
     batch_size: int = 64
     accumulate: int = 1
-    optimiser: str = "adamw"
+    optimizer: str = "adamw"
     lr: float = 1e-3
     lr_scale: dict[str, float] = field(default_factory=dict)
     weight_decay: float = 0.05
@@ -185,14 +187,14 @@ class Recipe:
         rest = self.epochs - self.warmup
         return min(1.0, max(0.0, (time - self.warmup) / rest)) if rest > 0 else 0.0
 
-    def under(self, protocol: str) -> Recipe:
+    def with_protocol(self, protocol: str) -> Recipe:
         """The recipe under a protocol; the released one takes the lowest loss as best.
 
         Shape: "paper" or "released" in, a recipe out. Raises ``RecipeError`` for another word.
         """
-        return self.but(protocol=protocol, **({"select": "loss"} if protocol == "released" else {}))
+        return self.replace(protocol=protocol, **({"select": "loss"} if protocol == "released" else {}))
 
-    def but(self, **changes: Any) -> Recipe:
+    def replace(self, **changes: Any) -> Recipe:
         """A copy with some choices changed. Shape: scalars. Raises ``RecipeError`` for an unknown key."""
         _check_keys(changes, f"recipe '{self.name}'")
         return replace(self, **changes)
@@ -216,6 +218,7 @@ def recipe_from(values: Any, where: str) -> Recipe:
     """
     if not isinstance(values, dict):
         raise RecipeError(f"{where}: expected 'key: value' lines, found {type(values).__name__}")
+    values = {_RENAMED.get(key, key): value for key, value in values.items()}
     _check_keys(values, where)
     return Recipe(**{key: _value(where, key, value) for key, value in values.items()})
 

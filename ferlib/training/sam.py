@@ -4,7 +4,7 @@ One SAM step is two gradients::
 
     g  = grad L(w)
     w' = w + rho * g / |g|_2                 climb to the worst point of a small ball
-    w <- base_optimiser(w, grad L(w'))       come back, then descend with the gradient found up there
+    w <- base_optimizer(w, grad L(w'))       come back, then descend with the gradient found up there
 
 Foret et al., 2021 (arXiv 2010.01412), equation 2 and algorithm 1; POSTER V2 trains with it. Chapter 6.
 """
@@ -19,26 +19,26 @@ from torch import Tensor
 
 
 class SAM(torch.optim.Optimizer):
-    r"""SAM around any PyTorch optimiser.
+    r"""SAM around any PyTorch optimizer.
 
     .. math:: \hat\epsilon = \rho\, g / \lVert g \rVert_2, \qquad
               w \leftarrow \mathrm{base}\bigl(w,\ \nabla L(w + \hat\epsilon)\bigr)
 
     With ``adaptive=True`` the step is scale-free (ASAM): ``eps = rho * w^2 g / | |w| g |``.
 
-    Use it as any optimiser with a closure, ``optimiser.step(closure)``, where the closure clears the
+    Use it as any optimizer with a closure, ``optimizer.step(closure)``, where the closure clears the
     gradients, computes the loss, calls ``backward`` and returns the loss; it is called twice. The pair
     ``first_step`` / ``second_step`` does the same by hand.
 
     Parameters
     ----------
-    params: parameters or parameter groups, as for every optimiser.
-    base_optimiser: class of the optimiser that does the descent, such as ``torch.optim.Adam``.
+    params: parameters or parameter groups, as for every optimizer.
+    base_optimizer: class of the optimizer that does the descent, such as ``torch.optim.Adam``.
     rho: radius of the ball, in the units of the weights, > 0 (POSTER V2 uses 0.05).
     adaptive: scale the ball by the size of each weight.
-    base_options: passed to the base optimiser (``lr``, ``weight_decay``, ...).
+    base_options: passed to the base optimizer (``lr``, ``weight_decay``, ...).
 
-    ``state_dict`` carries the base optimiser's state (Adam's moments), so that a resumed run goes on as if
+    ``state_dict`` carries the base optimizer's state (Adam's moments), so that a resumed run goes on as if
     it had never stopped. The class in the released code loses it: its own dictionary holds only the saved
     weights of the last step.
 
@@ -50,16 +50,16 @@ class SAM(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable,
-        base_optimiser: type[torch.optim.Optimizer],
+        base_optimizer: type[torch.optim.Optimizer],
         *,
         rho: float = 0.05,
         adaptive: bool = False,
         **base_options: Any,
     ) -> None:
         if not rho > 0:
-            raise ValueError(f"rho is {rho}, expected a number above 0; use the base optimiser for no ball")
+            raise ValueError(f"rho is {rho}, expected a number above 0; use the base optimizer for no ball")
         super().__init__(params, dict(rho=rho, adaptive=adaptive, **base_options))
-        self.base = base_optimiser(self.param_groups, **base_options)
+        self.base = base_optimizer(self.param_groups, **base_options)
         self.param_groups = self.base.param_groups  # one list: a schedule that sets lr reaches both
         self.defaults.update(self.base.defaults)
         self._origin: dict[Tensor, Tensor] = {}
@@ -81,7 +81,7 @@ class SAM(torch.optim.Optimizer):
 
     @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
-        """Return to the starting point and let the base optimiser descend. Shape: in place, any shape."""
+        """Return to the starting point and let the base optimizer descend. Shape: in place, any shape."""
         if not self._origin:
             raise RuntimeError("second_step was called without first_step: there is no point to return to")
         for parameter, origin in self._origin.items():
@@ -109,7 +109,7 @@ class SAM(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """``{"base": state of the base optimiser}``; ``rho`` and ``adaptive`` are in its groups.
+        """``{"base": state of the base optimizer}``; ``rho`` and ``adaptive`` are in its groups.
 
         Shape: nested dictionary of tensors in their parameters' shapes.
         """
@@ -118,12 +118,12 @@ class SAM(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up a state made by ``state_dict``. Shape: the same nested dictionary.
 
-        Raises ``ValueError`` where the base optimiser's state is missing (released POSTER V2 checkpoints).
+        Raises ``ValueError`` where the base optimizer's state is missing (released POSTER V2 checkpoints).
         """
         if "base" not in state_dict:
             raise ValueError(
                 f"this state has the keys {sorted(map(str, state_dict))}, expected 'base': it was not "
-                "saved by ferlib's SAM and holds no state of the base optimiser; start the optimiser afresh"
+                "saved by ferlib's SAM and holds no state of the base optimizer; start the optimizer afresh"
             )
         self.base.load_state_dict(state_dict["base"])
         self.param_groups = self.base.param_groups

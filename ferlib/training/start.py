@@ -57,7 +57,7 @@ def start_from(
 
 def _fetch_backbone(model: nn.Module, recipe: Recipe, folder: str | Path | None) -> None:
     try:
-        donor = build_model(recipe.but(model_options={**recipe.model_options, "pretrained": True}))
+        donor = build_model(recipe.replace(model_options={**recipe.model_options, "pretrained": True}))
     except Exception as error:  # no network, no such file on the hub, a full disk: each library has its own
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
         words = missing(PRETRAINED[recipe.weights["backbone"]], folder)

@@ -12,7 +12,7 @@ from ferlib.files import place
 from ferlib.training.build import build_criterion, build_model
 from ferlib.training.loop import fit
 from ferlib.training.progress import Progress
-from ferlib.training.recipes import Recipe
+from ferlib.training.recipes import Recipe, recipe_from
 from ferlib.weights import checkpoints, load_network
 
 
@@ -44,12 +44,12 @@ def load_or_fit(
     best = Path(run_dir) / "best.safetensors"
     try:
         note = checkpoints.peek(best)
-        if Recipe(**note["recipe"]).but(epochs=recipe.epochs) == recipe:
+        if recipe_from(note["recipe"], best.name).replace(epochs=recipe.epochs) == recipe:
             model = load_network(best, recipe, num_classes=len(train.classes))
             return model, {**note["record"], "loaded": True}
     except (KeyError, TypeError, ValueError):
         pass  # no run, or one of another version of the network or of the recipe
-    shorter = recipe.but(epochs=epochs or recipe.epochs)
+    shorter = recipe.replace(epochs=epochs or recipe.epochs)
     model = build_model(recipe, num_classes=len(train.classes))
     history = fit(model, build_criterion(shorter), train, valid, shorter, progress=progress)
     return model.eval(), {**history[-1], "loaded": False}

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ferlib import files, models
 from ferlib.weights import checkpoints
 from ferlib.weights.checkpoints import CheckpointError
-from ferlib.weights.names import ARCHITECTURES, LoadReport, from_official, place
+from ferlib.weights.names import ARCHITECTURES, LoadReport, from_official, place_official
 from ferlib.weights.reading import StateDict, read_weights
 
 __all__ = [
@@ -30,15 +30,12 @@ __all__ = [
     "CheckpointError",
     "LoadReport",
     "Pretrained",
-    "checkpoints",
     "find_pretrained",
     "from_official",
     "load_network",
     "load_pretrained",
-    "missing",
-    "place",
+    "place_official",
     "read_weights",
-    "weights_folder",
 ]
 
 PARTS = {"face": "encoder.face", "landmarks": "encoder.landmarks", "whole": ""}
@@ -70,7 +67,7 @@ def load_network(
             ``model_options``, or a network to be filled. By default what the file says of itself, or else the
             one network whose names and shapes it has. (``ferlib.load_network`` takes a recipe's name, too.)
         num_classes: How many classes are expected; by default as many as the file's classifier has.
-        mapping: Places for names of an original file that are not known (:func:`place`).
+        mapping: Places for names of an original file that are not known (:func:`place_official`).
 
     Raises:
         CheckpointError: A file that cannot be read, is of no known network, or does not fit, listing the
@@ -99,7 +96,7 @@ def _build(path: Path, found: StateDict, recipe: Any, num_classes: int | None) -
     elif recipe is not None:
         model, options = recipe.model, recipe.model_options
     else:
-        fits = [name for name in ARCHITECTURES if place(found, name)[1].complete]
+        fits = [name for name in ARCHITECTURES if place_official(found, name)[1].complete]
         if not fits:
             raise CheckpointError(
                 f"{path.name} holds no recipe and is of no network known here: say which it is of; known "
@@ -147,9 +144,9 @@ def _fill(
         network.load_state_dict(found)
         return LoadReport(architecture or type(network).__name__, matched=list(own))
     shapes = {name: tensor.shape for name, tensor in own.items()}
-    ours, report = place(found, architecture, mapping=mapping, shapes=shapes)
+    ours, report = place_official(found, architecture, mapping=mapping, shapes=shapes)
     for part in ARCHITECTURES[architecture].parts:
-        alone, part_report = place(found, architecture, part=part, mapping=mapping, shapes=shapes)
+        alone, part_report = place_official(found, architecture, part=part, mapping=mapping, shapes=shapes)
         if not report.complete and part_report.complete and not part_report.unexpected:
             ours, report = alone, part_report
     if not report.complete:

@@ -169,8 +169,8 @@ def from_official(
     Args:
         state_dict: Original names, or names that are already ours, to tensors.
         architecture: A key of ``ARCHITECTURES``.
-        part: See :func:`place`.
-        mapping: See :func:`place`.
+        part: See :func:`place_official`.
+        mapping: See :func:`place_official`.
 
     Returns:
         Our names to the same tensors, in our order.
@@ -181,13 +181,13 @@ def from_official(
 
     Source: names as in the released code of each paper. Chapter 6.
     """
-    ours, report = place(state_dict, architecture, part=part, mapping=mapping)
+    ours, report = place_official(state_dict, architecture, part=part, mapping=mapping)
     if not report.complete:
         raise CheckpointError(f"these are not the weights of {architecture!r}\n{report}")
     return ours
 
 
-def place(
+def place_official(
     state_dict: Mapping[str, Tensor],
     architecture: str,
     *,
@@ -282,7 +282,7 @@ def _by_mapping(
 
 
 def read_mapping(path: str | Path) -> dict[str, str | None]:
-    """{name or prefix in the file: name or prefix here, or None}, from JSON or YAML, for :func:`place`.
+    """{name or prefix in the file: name or prefix here, or None}, from JSON or YAML.
 
     Raises ``CheckpointError`` for a file that is not there or holds anything else.
     """

@@ -80,7 +80,9 @@ def read_weights(path: str | Path, *, numbers: bool = True) -> StateDict:
     try:
         content, inert, state = _content(path, numbers)
     except Exception as error:  # damage shows in archive, names, numbers: all of it is one message
-        raise CheckpointError(f"cannot read {path.name}: {error or type(error).__name__}") from error
+        if isinstance(error, CheckpointError) and path.name in str(error):
+            raise
+        raise CheckpointError(f"cannot read {path.name}: {str(error) or type(error).__name__}") from error
     try:
         found = StateDict(state_dict_in(content))
     except CheckpointError as error:

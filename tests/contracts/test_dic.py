@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ferlib.models import DIC, from_official
+from ferlib.models import DIC
 from ferlib.models.dic import MEAN, DICUpscaler
+from ferlib.weights import from_official
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ferlib.models import MobileNetFaces, from_official
+from ferlib.models import MobileNetFaces
 from ferlib.models.mobilenet_faces import MEAN_BGR
+from ferlib.weights import from_official
 from tests.contract_fill import assert_summary, fill_input, reference
 
 WEIGHTS = "weights/mobilenet_faces.safetensors"

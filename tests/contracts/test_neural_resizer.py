@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from ferlib.models import (
-    CheckpointError,
     NeuralResizer,
     SpatialTransformer,
     classification_head,
-    from_official,
 )
+from ferlib.weights import CheckpointError, from_official
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ferlib.models import IResNet50, MobileFaceNet, PosterV2, from_official
+from ferlib.models import IResNet50, MobileFaceNet, PosterV2
+from ferlib.weights import from_official
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
 

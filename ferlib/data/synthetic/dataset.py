@@ -9,7 +9,7 @@ import torch
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.synthetic.expressions import EXPRESSIONS_8, expression_index
-from ferlib.data.synthetic.identity import OCCLUSIONS, FaceParameters, draw_parameters, uniforms
+from ferlib.data.synthetic.identity import OCCLUSIONS, FaceParameters, camera_of, draw_parameters, uniforms
 from ferlib.data.synthetic.render import render_faces
 from ferlib.data.synthetic.votes import draw_votes, vote_probabilities
 
@@ -77,8 +77,7 @@ class SyntheticFaces(FaceDataset):
             raise DataError(f"channels={channels!r}: expected 1 (grey) or 3 (RGB)")
         if classes not in (7, 8):
             raise DataError(f"classes={classes!r}: expected 8 (FER+) or 7 (without contempt)")
-        if framing not in ("portrait", "ferplus"):
-            raise DataError(f"framing={framing!r}: expected 'portrait' or 'ferplus'")
+        camera_of(framing)
         if isinstance(intensity, int | float):
             intensity = (float(intensity), float(intensity))
         if len(intensity) != 2 or not 0 <= intensity[0] <= intensity[1] <= 1.5:

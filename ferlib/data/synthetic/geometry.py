@@ -11,7 +11,14 @@ import math
 
 import torch
 
-from ferlib.data.synthetic.expressions import DISPLACE_LEFT, DISPLACE_RIGHT, MIRROR, OBLIQUE, oblique
+from ferlib.data.synthetic.expressions import (
+    AU_INDEX,
+    DISPLACE_LEFT,
+    DISPLACE_RIGHT,
+    MIRROR,
+    OBLIQUE,
+    oblique,
+)
 from ferlib.data.synthetic.identity import FaceParameters, sided
 from ferlib.data.synthetic.paint import bell
 
@@ -108,6 +115,11 @@ def face_landmarks(p: FaceParameters) -> torch.Tensor:
         short = (0.0 - (points[:, lo, 1] - points[:, up, 1])).clamp(min=0)
         points[:, up, 1] -= 0.5 * short
         points[:, lo, 1] += 0.5 * short
+    # pressed lips (AU24) stay shut whatever else pulls at them
+    seal = 1 - 1.4 * p.action_units[:, AU_INDEX["AU24"]].clamp(0, 1 / 1.4)
+    for up, lo in ((61, 67), (62, 66), (63, 65)):
+        middle, half = (points[:, up] + points[:, lo]) / 2, (points[:, lo] - points[:, up]) / 2
+        points[:, up], points[:, lo] = middle - half * seal[:, None], middle + half * seal[:, None]
     for outer, inner, sign in (
         (50, 61, 1),
         (51, 62, 1),

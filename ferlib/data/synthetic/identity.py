@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ferlib.data.synthetic.expressions import LATERAL, draw_action_units
+from ferlib.data.base import DataError
+from ferlib.data.synthetic.expressions import ACTION_UNITS, AU_INDEX, LATERAL, draw_action_units
 from ferlib.data.synthetic.paint import LUMINANCE, table
 
 #: Proportions of a person, each a standard normal number (0 is the average face).
@@ -116,6 +117,22 @@ def uniforms(seed: int, indices: list[int]) -> torch.Tensor:
     return torch.stack(rows)
 
 
+#: Where the point between the eyes lies, how far apart the outer eye corners are (shares of the picture), and
+#: how much they vary. FER+'s frontal training faces have (0.520, 0.394, 0.552).
+FRAMINGS = {
+    "portrait": ((0.5, 0.435, 0.415), (0.012, 0.012, 0.010)),
+    "ferplus": ((0.512, 0.394, 0.55), (0.02, 0.025, 0.03)),
+}
+
+
+def camera_of(framing: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean camera and its spread, each ``(3,)``. Raises ``DataError`` for an unknown framing."""
+    if framing not in FRAMINGS:
+        raise DataError(f"framing={framing!r}: expected one of {', '.join(FRAMINGS)}")
+    centre, spread = FRAMINGS[framing]
+    return torch.tensor(centre), torch.tensor(spread)
+
+
 def draw_parameters(
     u: torch.Tensor,
     labels: torch.Tensor,
@@ -143,6 +160,7 @@ def draw_parameters(
     pose = angle * torch.tensor([11.0, 5.0, 7.0] if ferplus else [8.0, 4.0, 5.0])
     pose[:, 2] += (labels == 3) * (u[:, 66] - 0.5) * 10 * variation
     pose[:, 1] -= (labels == 3) * 5 * variation
+    pose[:, 2] -= contempt * side * 8 * variation
     gaze = _normal(u[:, 67:69]) * torch.tensor([0.012, 0.006]) * variation
     light = torch.stack(
         [
@@ -154,10 +172,7 @@ def draw_parameters(
         1,
     )
     jitter = _normal(u[:, 74:77]) * variation
-    if ferplus:  # framing measured on FER+ (frontal training faces): (0.520, 0.394), outer eye distance 0.552
-        centre, spread = torch.tensor([0.512, 0.394, 0.55]), torch.tensor([0.02, 0.025, 0.03])
-    else:
-        centre, spread = torch.tensor([0.5, 0.435, 0.415]), torch.tensor([0.012, 0.012, 0.010])
+    centre, spread = camera_of(framing)
     camera = centre + jitter * spread
     tone = torch.stack([0.9 + 0.3 * u[:, 78], 0.9 + 0.3 * u[:, 79], 0.004 + 0.012 * u[:, 80]], 1)
     tone = torch.lerp(torch.tensor([1.05, 1.0, 0.004]), tone, min(variation, 1.0))
@@ -180,13 +195,12 @@ def draw_parameters(
     )  # fmt: skip
 
 
-def sided(units: torch.Tensor, side: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Split action units ``(B, n_au)`` into those of the viewer's left and right half, given ``side (B,)``.
+_SHARE = torch.full((len(ACTION_UNITS),), 0.25)
+for _name, _share in LATERAL.items():
+    _SHARE[AU_INDEX[_name]] = _share
 
-    Only the lateral units (12, 14) become fully one-sided; the others keep a tenth of the difference.
-    """
-    weight = torch.full((units.shape[1],), 0.25)
-    weight[list(LATERAL)] = 1.0
-    left = units * (1 - (side[:, None] * weight).clamp(0, 1))
-    right = units * (1 + (side[:, None] * weight).clamp(-1, 0))
-    return left, right
+
+def sided(units: torch.Tensor, side: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Split action units ``(B, n_au)`` into those of the viewer's left and right half by ``side (B,)``."""
+    lean = side[:, None] * _SHARE
+    return units * (1 - lean.clamp(min=0)), units * (1 + lean.clamp(max=0))

@@ -81,6 +81,7 @@ def mouth(c: Canvas, p: FaceParameters, head: Head, shade: torch.Tensor) -> None
     for index, side in ((48, -1), (54, 1)):
         mx, my = c.point(index)
         c.dim(
-            blob(c.x - mx - side * 0.005, c.y - my, 0.026, 0.018), 0.28 + 0.15 * au("AU12") + 0.3 * au("AU14")
+            blob(c.x - mx - side * 0.005, c.y - my, 0.026, 0.018),
+            (0.28 + 0.15 * unit(p, "AU12", side) + 0.25 * unit(p, "AU14", side)).clamp(max=0.6),
         )
     c.dim(line(c.y - bottom - 0.035, 0.030) * smooth((0.75 - s.abs()) / 0.5), 0.15 + 0.12 * au("AU17"))

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ferlib.data.synthetic.expressions import ACTION_UNITS, AU_INDEX, EXPRESSIONS_8
-from ferlib.data.synthetic.identity import LOOK, FaceParameters, draw_parameters, uniforms
+from ferlib.data.synthetic.identity import LOOK, FaceParameters, camera_of, draw_parameters, uniforms
 from ferlib.data.synthetic.render import render_faces
 
 _SEED = 41
@@ -21,22 +21,34 @@ _PERSON = {
 _FACES: dict[str, tuple[str, dict[str, float], dict[str, int], tuple[float, float, float]]] = {
     "the hard face": (
         "fear",
-        {"AU1": 0.85, "AU2": 0.6, "AU4": 0.25, "AU5": 0.85, "AU20": 0.3, "AU25": 0.8, "AU26": 0.65},
+        {
+            "AU1": 1.0,
+            "AU2": 0.45,
+            "AU4": 0.45,
+            "AU5": 1.2,
+            "AU10": 0.25,
+            "AU15": 0.25,
+            "AU16": 0.3,
+            "AU20": 0.75,
+            "AU25": 0.95,
+            "AU26": 0.95,
+        },
         {"fear": 6, "surprise": 3, "neutral": 1},
         (-4.0, 1.0, -1.0),
     ),
     "the easy twin": (
         "fear",
         {
-            "AU1": 1.0,
-            "AU2": 0.35,
-            "AU4": 0.65,
-            "AU5": 1.0,
-            "AU7": 0.1,
-            "AU20": 1.0,
-            "AU25": 0.9,
-            "AU26": 0.35,
-            "AU16": 0.4,
+            "AU1": 1.1,
+            "AU2": 0.1,
+            "AU4": 0.8,
+            "AU5": 1.5,
+            "AU10": 0.5,
+            "AU15": 0.5,
+            "AU16": 0.6,
+            "AU20": 1.4,
+            "AU25": 1.0,
+            "AU26": 1.2,
         },
         {"fear": 9, "sadness": 1},
         (3.0, 1.0, 2.0),
@@ -50,17 +62,20 @@ _FACES: dict[str, tuple[str, dict[str, float], dict[str, int], tuple[float, floa
 }
 
 
-def named_parameters(name: str) -> FaceParameters:
+def named_parameters(name: str, framing: str = "portrait") -> FaceParameters:
     """Parameters of one of the three faces, to be varied: light, pose, size, action units.
 
-    Shape: ``"the hard face"``, ``"the easy twin"`` or ``"the false friend"`` in, ``FaceParameters`` of one
-    row out. Chapter 1.
+    Args:
+        name: ``"the hard face"``, ``"the easy twin"`` or ``"the false friend"``.
+        framing: ``"portrait"``, or ``"ferplus"``: as FER+ crops its photographs, from brows to chin.
+
+    Returns:
+        ``FaceParameters`` of one row.
     """
     expression, units, _, pose = _FACES[name]
-    label = torch.tensor([EXPRESSIONS_8.index(expression)])
     p = draw_parameters(
         uniforms(_SEED, [0]),
-        label,
+        torch.tensor([EXPRESSIONS_8.index(expression)]),
         intensity=(1, 1),
         framing="portrait",
         variation=0.6,
@@ -70,22 +85,28 @@ def named_parameters(name: str) -> FaceParameters:
     vector = torch.zeros(1, len(ACTION_UNITS))
     for unit, value in units.items():
         vector[0, AU_INDEX[unit]] = value
-    look = torch.tensor([[_PERSON[name] for name in LOOK]])
-    light = torch.tensor([[-28.0, 38.0, 0.55, 0.5]])
-    backdrop = torch.tensor([[0.45, 0.35, 0.6, 0.1]])
-    p = p.replace(look=look, shape=p.shape * 0.5, light=light, background=backdrop)
-    return p.replace(action_units=vector, pose=torch.tensor([pose]), side=torch.zeros(1))
+    if framing != "portrait":
+        p = p.replace(camera=camera_of(framing)[0])
+    return p.replace(
+        look=[_PERSON[name] for name in LOOK],
+        shape=p.shape * 0.5,
+        light=[-28.0, 38.0, 0.55, 0.5],
+        background=[0.45, 0.35, 0.6, 0.1],
+        action_units=vector,
+        pose=pose,
+        side=torch.zeros(1),
+    )
 
 
-def _named(name: str, size: int) -> dict[str, Any]:
+def _named(name: str, size: int | None, framing: str) -> dict[str, Any]:
     expression, _, votes, _ = _FACES[name]
-    p = named_parameters(name)
-    drawn = render_faces(p, size, channels=3, masks=True)
-    counts = torch.tensor([float(votes.get(e, 0)) for e in EXPRESSIONS_8])
+    p = named_parameters(name, framing)
+    portrait = framing == "portrait"
+    drawn = render_faces(p, size or (96 if portrait else 48), channels=3 if portrait else 1, masks=True)
     return dict(
         image=drawn.image[0],
         label=EXPRESSIONS_8.index(expression),
-        votes=counts,
+        votes=torch.tensor([float(votes.get(e, 0)) for e in EXPRESSIONS_8]),
         landmarks=drawn.landmarks[0],
         action_units=p.action_units[0],
         masks={key: value[0] for key, value in drawn.masks.items()},
@@ -93,26 +114,24 @@ def _named(name: str, size: int) -> dict[str, Any]:
     )
 
 
-def the_hard_face(size: int = 96) -> dict[str, Any]:
+def the_hard_face(size: int | None = None, framing: str = "portrait") -> dict[str, Any]:
     """The face this book follows: fear that three of ten annotators call surprise.
 
-    Shape: an item as of ``SyntheticFaces(channels=3, masks=True)``, image uint8 ``(3, size, size)``. Every
-    chapter.
+    Args:
+        size: width and height in pixels; default 96, or 48 framed as in FER+.
+        framing: ``"portrait"``, in color, or ``"ferplus"``, gray and from brows to chin as networks get it.
+
+    Returns:
+        An item of ``SyntheticFaces(masks=True)``, image uint8 ``(3, size, size)`` or ``(1, size, size)``.
     """
-    return _named("the hard face", size)
+    return _named("the hard face", size, framing)
 
 
-def the_easy_twin(size: int = 96) -> dict[str, Any]:
-    """The same person, plainly afraid.
-
-    Shape: an item as of ``the_hard_face``, image uint8 ``(3, size, size)``. Every chapter.
-    """
-    return _named("the easy twin", size)
+def the_easy_twin(size: int | None = None, framing: str = "portrait") -> dict[str, Any]:
+    """The same person, plainly afraid: an item as of :func:`the_hard_face`."""
+    return _named("the easy twin", size, framing)
 
 
-def the_false_friend(size: int = 96) -> dict[str, Any]:
-    """The same person, surprised.
-
-    Shape: an item as of ``the_hard_face``, image uint8 ``(3, size, size)``. Every chapter.
-    """
-    return _named("the false friend", size)
+def the_false_friend(size: int | None = None, framing: str = "portrait") -> dict[str, Any]:
+    """The same person, surprised: an item as of :func:`the_hard_face`."""
+    return _named("the false friend", size, framing)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -48,13 +49,24 @@ def render_faces(p: FaceParameters, size: int = 64, channels: int = 1, masks: bo
     if channels not in (1, 3):
         raise DataError(f"channels={channels!r}: expected 1 (grey) or 3 (RGB)")
     rows = max(1, CHUNK * 64 * 64 // (size * size))
-    with torch.no_grad():
+    with torch.no_grad(), _one_thread():
         parts = [_render(p[i : i + rows], size, channels, masks) for i in range(0, len(p), rows)]
     return Rendering(
         torch.cat([part.image for part in parts]),
         torch.cat([part.landmarks for part in parts]),
         {name: torch.cat([part.masks[name] for part in parts]) for name in parts[0].masks},
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread for a while: the last bits where threads share an array depend on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _render(p: FaceParameters, size: int, channels: int, masks: bool) -> Rendering:
@@ -85,14 +97,14 @@ def _features(canvas: Canvas, p: FaceParameters, head: Head, shade: torch.Tensor
     def within(
         which: list[int], half: tuple[float, float], draw: Callable, dx: float = 0.0, dy: float = 0.0
     ) -> None:
-        paint_within(canvas, p, middle(pt, which, dx, dy), half, draw, (shade,))
+        paint_within(canvas, p, middle(pt, which, dx, dy), half, draw, (shade, head.mask))
 
     within([19, 24], (0.66, 0.36), lambda c, m: creases.forehead(c, p), dy=-0.22)
     within([21, 22], (0.36, 0.30), lambda c, m: creases.frown(c, p), dy=0.04)
     within([31, 33, 35], (0.34, 0.40), lambda c, m: features.nose(c, p, head), dy=-0.12)
     for side, _, _ in sides:
         ends = [31, 48] if side < 0 else [35, 54]
-        within(ends, (0.40, 0.32), lambda c, m, s=side: creases.cheek_fold(c, p, s), dx=side * 0.07)
+        within(ends, (0.40, 0.32), lambda c, m, s=side: creases.cheek_fold(c, p, m[1], s), dx=side * 0.07)
     within([57, 8], (0.44, 0.32), lambda c, m: creases.chin(c, p))
     rows = hair.bearded(p)
     if len(rows):

@@ -11,7 +11,8 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ferlib.evaluation import Difference, Interval
+from book.figures.verdicts import Effect
+from ferlib.evaluation import Interval
 from ferlib.style import INK, KEY, QUERY
 
 __all__ = ["forest"]
@@ -21,7 +22,7 @@ ROW = 0.36  # inches
 
 
 def forest(
-    rows: Sequence[Difference | str],
+    rows: Sequence[Effect | str],
     *,
     xlabel: str = "difference, percentage points",
     title: str = "",
@@ -30,12 +31,13 @@ def forest(
 ) -> Figure:
     """Differences, one a row; a string among them is a heading.
 
-    The dot is the mean difference, filled where the record calls it shown. The thick blue line is Student's
-    interval over seeds, the thin orange one below it the paired bootstrap over faces. A difference whose
-    record is missing has its row, and the words *not run yet*. ``names`` is False in the further panels of a
-    figure that all have the same rows: no names, no legend.
+    The dot is the mean difference, filled where its intervals leave out zero. The thick blue line is
+    Student's interval over seeds, the thin orange one below it the paired bootstrap over faces. A difference
+    whose record is missing has its row, and the words *not run yet*. ``names`` is False in the further panels
+    of a figure that all have the same rows: no names, no legend.
 
-    Shape: R differences or headings in, a ``Figure`` out. Raises ``ValueError`` for none. Chapter 9.
+    Raises:
+        ValueError: There are no rows.
     """
     if not rows:
         raise ValueError("no differences to draw: rows is empty")
@@ -73,7 +75,7 @@ def _line(ax: Axes, number: Interval, place: float, colour: str, width: float):
     return line
 
 
-def _names(ax: Axes, rows: Sequence[Difference | str]) -> None:
+def _names(ax: Axes, rows: Sequence[Effect | str]) -> None:
     """Labels left of the rows, headings in bold."""
     ax.set_yticks(range(len(rows)), [row if isinstance(row, str) else row.label for row in rows])
     for tick, row in zip(ax.get_yticklabels(), rows, strict=True):

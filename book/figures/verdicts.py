@@ -9,44 +9,43 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ferlib.evaluation.intervals import Interval
-from ferlib.evaluation.records import RecordError, ResultRecord, folders
+from ferlib.evaluation import Interval, RecordError, ResultRecord
 
-__all__ = ["Claim", "Difference", "every_difference", "highest", "open_difference", "points"]
+__all__ = ["Claim", "Effect", "effect", "highest"]
 
 NOT_RUN = "not run yet"
 SHOWN, OTHER_WAY, NOT_SHOWN = "shown", "shown the other way", "not shown"
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One difference a claim hangs on, with what its record says of it, if the record is there.
+class Effect:
+    """One difference that a claim hangs on, as its record has it.
 
-    Attributes
-    ----------
-    label: its words in a figure or table.
-    record, key: where it stands (``numbers[key]`` of the record called ``record``).
-    expected: the sign that the claim asks for: 1 above zero, -1 below zero, 0 either.
-    over_seeds: the value with Student's interval over seeds; None where one run each was compared.
-    over_faces: the same value with the interval of the paired bootstrap over faces, where there is one.
-    shown: whether its intervals leave out zero, as the record says, or else as its one interval says.
-
-    Shape: words and intervals. Chapter 9.
+    Attributes:
+        label: Its words in a figure or table.
+        record: The record that holds it.
+        expected: The sign that the claim asks for: 1 above zero, -1 below zero, 0 either.
+        over_seeds: The value with Student's interval over seeds; None where one run each was compared.
+        over_faces: The same value with the interval of the paired bootstrap over faces, where there is one.
     """
 
     label: str
     record: str
-    key: str
     expected: int = 1
     over_seeds: Interval | None = None
     over_faces: Interval | None = None
-    shown: bool = False
 
     @property
     def value(self) -> float | None:
         """The difference itself, a share; None where the record is missing."""
         number = self.over_seeds or self.over_faces
         return number.value if number else None
+
+    @property
+    def shown(self) -> bool:
+        """Whether there are intervals and all of them leave out zero."""
+        found = [number for number in (self.over_seeds, self.over_faces) if number]
+        return bool(found) and all(number.low > 0 or number.high < 0 for number in found)
 
     @property
     def verdict(self) -> str:
@@ -71,61 +70,34 @@ class Difference:
         return f"{self.label}: {', '.join(filter(None, (self.verdict, self.number)))}"
 
 
-def open_difference(label: str, record: str, key: str, expected: int = 1, over: str = "seeds") -> Difference:
-    """A difference from its record; without a number where nobody has made the record yet.
+def effect(
+    label: str,
+    record: str,
+    a: str,
+    b: str,
+    *,
+    metric: str = "accuracy",
+    condition: str | None = None,
+    expected: int = 1,
+) -> Effect:
+    """The difference a minus b of a record; without a number where nobody has made the record yet.
 
-    ``over`` says what the interval of ``numbers[key]`` speaks of: ``"seeds"``, or ``"faces"`` where one run
-    each was compared.
-
-    Shape: words in, a :class:`Difference` out. Raises ``ValueError`` for an ``expected`` that is not -1, 0 or
-    1 and another ``over``, ``RecordError`` for a record that is damaged or lacks the key. Chapter 9.
+    Raises:
+        ValueError: ``expected`` is not -1, 0 or 1.
+        RecordError: The record is damaged or has no such difference.
     """
     if expected not in (-1, 0, 1):
         raise ValueError(f"expected is {expected!r}: 1 for above zero, -1 for below, 0 for either")
-    if over not in ("seeds", "faces"):
-        raise ValueError(f"over is {over!r}, expected 'seeds' or 'faces'")
     if (found := _record(record)) is None:
-        return Difference(label, record, key, expected)
-    if key not in found.numbers:
-        near = [name for name in found.numbers if name.startswith(key.split(" | ")[0])][:3]
-        raise RecordError(f"record '{record}' has no number '{key}'{f'; it has {near}' if near else ''}")
-    number = found.numbers[key]
-    shown = found.extra.get("shown", {}).get(key, number.low > 0 or number.high < 0)
-    if over == "faces":
-        return Difference(label, record, key, expected, None, number, shown)
-    return Difference(label, record, key, expected, number, found.numbers.get(f"{key} | faces"), shown)
-
-
-def every_difference(start: str, metric: str = "accuracy") -> dict[str, list[Difference]]:
-    """All differences of one metric in the records whose names begin with ``start``, by record.
-
-    Shape: words in, D differences by name of the record out; none where there is no such record. Chapter 9.
-    """
-    names = sorted({path.stem for folder in folders() for path in folder.glob(f"{start}*.json")})
-    shown = {name: ResultRecord.load(name).extra.get("shown", {}) for name in names}
-    end = f" | {metric}"
-    return {
-        name: [open_difference(key.removesuffix(end), name, key, 0) for key in keys if key.endswith(end)]
-        for name, keys in shown.items()
-        if any(key.endswith(end) for key in keys)
-    }
+        return Effect(label, record, expected)
+    by = found.intervals(a, b, metric, condition)
+    return Effect(label, record, expected, by.get("seeds"), by.get("faces"))
 
 
 def highest(record: str, arms: Sequence[str], metric: str = "accuracy") -> str:
-    """Which of some arms has the highest mean of a metric; the first one where the record is missing.
-
-    Shape: names in, one of them out. Chapter 9.
-    """
+    """Which of some arms has the highest mean of a metric; the first one where the record is missing."""
     found = _record(record)
-    return max(arms, key=lambda arm: found.numbers[f"{arm} | {metric}"].value) if found else arms[0]
-
-
-def points(number: Interval) -> str:
-    """A difference of shares in percentage points: ``-1.2 points (-2.0 to -0.4)``.
-
-    Shape: an ``Interval`` in, words out. Chapter 9.
-    """
-    return f"{100 * number.value:+.1f} points ({100 * number.low:+.1f} to {100 * number.high:+.1f})"
+    return max(arms, key=lambda arm: found.get(metric, arm).value) if found else arms[0]
 
 
 @dataclass(frozen=True)
@@ -134,13 +106,13 @@ class Claim:
 
     ``needs`` is ``"all"`` or ``"any"``: whether the claim asks for every difference or for one of them.
 
-    Shape: words and D differences, at least one. Raises ``ValueError`` for none, or another ``needs``.
-    Chapter 9.
+    Raises:
+        ValueError: There is no difference, or ``needs`` is neither.
     """
 
     claim: str
     tested: str
-    differences: tuple[Difference, ...]
+    differences: tuple[Effect, ...]
     needs: str = "all"
 
     def __post_init__(self) -> None:

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ferlib.models.official import rename
 
-from ferlib.models import (
-    Architecture,
-    CheckpointError,
-    NeuralResizer,
-    architectures,
-    from_official,
-    place_official,
-    register,
-)
+from ferlib.models import NeuralResizer
+from ferlib.weights import ARCHITECTURES, CheckpointError, from_official, place_official
 from tests.contract_fill import fill_state_dict, read_rows
 
 
@@ -59,9 +51,7 @@ def test_an_unknown_architecture_names_the_known():
         CheckpointError, match=r"'resnet' is unknown; known are: .*neural-resizer, .*spatial-transformer"
     ):
         from_official({}, "resnet")
-    assert {"neural-resizer", "spatial-transformer", "vt-nr-swin-base"} <= set(architectures())
-    with pytest.raises(ValueError, match="registered already"):
-        register(Architecture("neural-resizer", NeuralResizer, str))
+    assert {"neural-resizer", "spatial-transformer", "vt-nr-swin-base"} <= set(ARCHITECTURES)
 
 
 def test_what_is_no_state_dict_is_refused():
@@ -69,13 +59,6 @@ def test_what_is_no_state_dict_is_refused():
         from_official([torch.zeros(1)], "neural-resizer")
     with pytest.raises(CheckpointError, match="no tensors: epoch"):
         from_official({"epoch": 3}, "neural-resizer")
-
-
-def test_renaming_takes_the_longest_prefix():
-    table = {"a": "x", "a.b": "y.z"}
-    assert [rename(name, table) for name in ("a", "a.c.d", "a.b", "a.b.c")] == ["x", "x.c.d", "y.z", "y.z.c"]
-    with pytest.raises(KeyError, match="'ab'"):
-        rename("ab", table)
 
 
 def meta_state_dict(name: str) -> dict[str, torch.Tensor]:
