@@ -102,7 +102,7 @@ def test_what_is_no_checkpoint_is_told_and_the_model_left_alone(tmp_path):
         "cut.safetensors": "truncated", "head.safetensors": "truncated", "empty.safetensors": "truncated",
         "old.pth": "pickle", "new.pth": "pickle", "missing.safetensors": "no checkpoint",
         "classes.safetensors": r"'head.weight' has shape \(7, 128\), Net expects \(4, 128\)",
-        "other.safetensors": "another architecture",
+        "other.safetensors": "another network",
     }  # fmt: skip
     for name, message in cases.items():
         with pytest.raises(checkpoints.CheckpointError, match=message):
