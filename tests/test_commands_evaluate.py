@@ -9,12 +9,12 @@ import subprocess
 import pytest
 import torch
 
-import ferlib.models
+import ferlib
 from ferlib.cli import main
 from ferlib.commands.networks import Network
 from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation import ResultRecord
-from ferlib.models import btn_small
+from ferlib.models import NETWORKS, btn_small
 from ferlib.training import load_recipe
 from ferlib.training.environment import commit
 from ferlib.weights import checkpoints, load_network
@@ -27,15 +27,15 @@ COMMON = ("--data", "synthetic", "--length", "48", "--split", "valid", "--resamp
 def run(tmp_path, monkeypatch):
     """Two checkpoints of small untrained networks, as a run's folder holds them."""
     small = lambda num_classes: btn_small(num_classes, dim=32, depth=1, widths=(8, 16, 32))  # noqa: E731
-    monkeypatch.setattr(ferlib.models, "tiny_btn", small, raising=False)
-    monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
+    monkeypatch.setitem(NETWORKS, "tiny_btn", small)
+    monkeypatch.setitem(NETWORKS, "tiny_net", lambda num_classes: Net(num_classes))
     for name, model in (("a", "tiny_btn"), ("b", "tiny_net")):
         path = tmp_path / f"{name}.yaml"
         path.write_text(f"name: {name}\nmodel: {model}\nloss: cross-entropy\nepochs: 1\nlr: 1e-3\n")
         recipe = load_recipe(str(path))
         torch.manual_seed(3)
         note = {"recipe": {**recipe.__dict__}}
-        checkpoints.save(tmp_path / name / "best.safetensors", getattr(ferlib.models, model)(8), note)
+        checkpoints.save(tmp_path / name / "best.safetensors", NETWORKS[model](8), note)
     return tmp_path
 
 

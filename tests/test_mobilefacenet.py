@@ -45,7 +45,6 @@ def test_other_sizes_are_refused(shape):
         MobileFaceNet()(torch.zeros(shape))
 
 
-
 def test_finds_landmarks_on_real_faces(trained: MobileFaceNet, ferplus_real: Path):
     files = sorted((ferplus_real / "data" / "FER2013Valid").glob("*.png"))[:64]
     faces = []

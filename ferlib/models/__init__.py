@@ -1,7 +1,6 @@
 """The networks of both papers: plain torch modules that know nothing of data, losses, training or files."""
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 from torch import nn
 
@@ -27,17 +26,15 @@ from ferlib.models.small import btn_small
 from ferlib.models.spatial_transformer import SpatialTransformer, warp
 
 #: The networks that a recipe, an ensemble or a checkpoint may name.
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = MappingProxyType(
-    {
-        "BatchTransformerNetwork": BatchTransformerNetwork,
-        "Ensemble": Ensemble,
-        "PocketNet": PocketNet,
-        "PosterV2": PosterV2,
-        "ResizedTransformer": ResizedTransformer,
-        "btn_small": btn_small,
-        "vt_nr_small": vt_nr_small,
-    }
-)
+NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "BatchTransformerNetwork": BatchTransformerNetwork,
+    "Ensemble": Ensemble,
+    "PocketNet": PocketNet,
+    "PosterV2": PosterV2,
+    "ResizedTransformer": ResizedTransformer,
+    "btn_small": btn_small,
+    "vt_nr_small": vt_nr_small,
+}
 
 __all__ = [
     "DIC",

@@ -228,8 +228,11 @@ def place_official(
     else:
         rest = entry.translate(rest) if entry.translate else rest
         names = {ours: entry.official_name(ours) for ours in shapes}
+    inside = entry.parts[part] if part else ""
     wanted = {
-        n: names[n] for n in shapes if n not in placed and (not part or n.startswith(entry.parts[part]))
+        ours: theirs
+        for ours, theirs in names.items()
+        if ours not in placed and (ours.startswith(inside) or (converted and ours in rest))
     }
     found = {ours: given[theirs] for ours, theirs in placed.items()}
     found |= {ours: rest[theirs] for ours, theirs in wanted.items() if theirs in rest}
