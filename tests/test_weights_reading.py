@@ -242,6 +242,10 @@ def test_files_of_other_kinds(tmp_path):
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in weights().items()}
     save_file(plain, tmp_path / "good.safetensors")
     check(read_weights(tmp_path / "good.safetensors"))
+    for length in range(128, 256, 8):  # a header whose length begins like a pickle, or like a zip archive
+        save_file({"a" * length: torch.zeros(1)}, tmp_path / "any.safetensors")
+        (tmp_path / "any.safetensors").rename(tmp_path / "any.pth")
+        assert read_weights(tmp_path / "any.pth").keys() == {"a" * length}
 
 
 @FORMATS

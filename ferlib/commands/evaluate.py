@@ -151,7 +151,7 @@ def _add_comparison(
     other: Network,
 ) -> None:  # fmt: skip
     bootstrap = {"resamples": options.resamples, "seed": options.seed}
-    record.name, record.what = "comparison", f"{record.what}, against {other.path.name}"
+    record.name, record.what = "comparison", f"{record.what}, against {other.paths[0].name}"
     record.settings["against"] = {**other.facts(), "output": options.against_output}
     for metric in COMPARED:
         found = compare(labels, first, second, record.classes, metric=metric, **bootstrap)

@@ -118,6 +118,9 @@ def _content(path: Path, numbers: bool) -> tuple[Any, tuple[str, ...], Mapping[s
     """What the file describes, the names of the classes that were not run, and a checkpoint's state."""
     with open(path, "rb") as file:
         start = file.read(9)
+        if path.suffix == ".safetensors" or start[8:] == b"{":  # eight bytes of length, which may be any
+            weights, state = checkpoints.read(path, numbers=numbers)
+            return weights, (), state
         file.seek(0)
         if start[:2] == b"PK":
             return *_read_zip(file, numbers), {}
@@ -125,9 +128,6 @@ def _content(path: Path, numbers: bool) -> tuple[Any, tuple[str, ...], Mapping[s
             return *_read_legacy(file, numbers), {}
     if path.suffix == ".json":
         return _read_tensorflow(path), (), {}
-    if path.suffix == ".safetensors" or start[8:] == b"{":
-        weights, state = checkpoints.read(path, numbers=numbers)
-        return weights, (), state
     raise CheckpointError("it is neither safetensors nor a file that torch saved; is it the whole download?")
 
 
