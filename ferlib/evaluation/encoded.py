@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ferlib.data.base import FaceDataset
 from ferlib.data.transforms import model_input
-from ferlib.evaluation.evaluate import device_of, evaluating
-from ferlib.models import BatchTransformerNetwork
+from ferlib.evaluation.evaluate import device_of
+from ferlib.models import BatchTransformerNetwork, evaluating
 from ferlib.training.loop import logits_of
 
 
@@ -49,7 +49,7 @@ class EncodedFaces:
         value = self.value[rows]
         if self.model.inference == "vit":
             return value.cpu()
-        with evaluating(self.model):
+        with torch.no_grad(), evaluating(self.model):
             cba, bt = self.model.batch_transformer(self.query[rows], self.key[rows], value)
         return (bt if self.model.inference == "bt" else cba).float().cpu()
 
@@ -72,7 +72,7 @@ class WholePasses:
     def answer(self, rows: Tensor) -> Tensor:
         """The network's answer to these faces as one batch: rows (n,) -> logits (n, K)."""
         images = self.faces.batch(rows)["image"].to(self.device or device_of(self.model))
-        with evaluating(self.model):
+        with torch.no_grad(), evaluating(self.model):
             return logits_of(self.model(model_input(images, self.image_size, self.interpolation))).cpu()
 
 
@@ -100,7 +100,7 @@ def encode(
     if whole or not isinstance(model, BatchTransformerNetwork):
         return WholePasses(model, data, image_size, interpolation, device)
     parts = []
-    with evaluating(model):
+    with torch.no_grad(), evaluating(model):
         for rows in torch.arange(len(data)).split(batch_size):
             images = model_input(data.batch(rows)["image"].to(device), image_size, interpolation)
             tokens, query, key = model.encode(images)

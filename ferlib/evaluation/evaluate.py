@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -19,6 +17,7 @@ from ferlib.evaluation.intervals import wilson_interval
 from ferlib.evaluation.metrics import confusion_matrix
 from ferlib.evaluation.records import ResultRecord, about
 from ferlib.evaluation.scoring import confusion_shares, scores
+from ferlib.models import evaluating
 from ferlib.training import versions
 from ferlib.training.loop import logits_of
 
@@ -55,7 +54,7 @@ def predict(
     order = torch.arange(len(data))
     if shuffle is not None:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(shuffle))
-    with evaluating(model):
+    with torch.no_grad(), evaluating(model):
         parts = [
             logits_of(
                 model(model_input(data.batch(rows)["image"].to(device), image_size, interpolation))
@@ -153,21 +152,6 @@ def measured(
     for metric, number in scores(truth, logits, classes, bins=bins, **bootstrap).items():
         record.add(metric, number, over="faces")
     return record
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[nn.Module]:
-    """A network in evaluation mode, without gradients, for the length of a block; then as it was.
-
-    Shape: a module in, the same module out. Chapter 7.
-    """
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield model
-    finally:
-        model.train(training)
 
 
 def about_model(model: nn.Module) -> dict[str, Any]:

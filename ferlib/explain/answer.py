@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ferlib.models import evaluating
+
 OUTPUTS = ("vit", "bt", "cba")
 
 
@@ -49,18 +51,14 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 
     Shape: a module; nothing else. Whatever happens in the block.
     """
-    modes = [(module, module.training) for module in model.modules()]
     weights = [(weight, weight.requires_grad, weight.grad) for weight in model.parameters()]
-    try:
-        for module, _ in modes:
-            module.training = False
-        for weight, _, _ in weights:
-            weight.requires_grad_(False)
-            weight.grad = None
-        yield
-    finally:
-        for weight, needed, gradient in weights:
-            weight.requires_grad_(needed)
-            weight.grad = gradient
-        for module, mode in modes:
-            module.training = mode
+    with evaluating(model):
+        try:
+            for weight, _, _ in weights:
+                weight.requires_grad_(False)
+                weight.grad = None
+            yield
+        finally:
+            for weight, needed, gradient in weights:
+                weight.requires_grad_(needed)
+                weight.grad = gradient

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ferlib.models import evaluating
 from ferlib.models.poster_v2 import TokenTransformer
 
 Reshape = Callable[[Tensor], Tensor]
@@ -74,15 +75,12 @@ def _last_picture(model: nn.Module, images: Tensor) -> nn.Module:
             found.append(module)
 
     hooks = [module.register_forward_hook(note) for module in model.modules()]
-    modes = [(module, module.training) for module in model.modules()]
     try:
-        with torch.no_grad():
-            model.eval()(images)
+        with torch.no_grad(), evaluating(model):
+            model(images)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes:
-            module.training = mode
     if not found:
         raise ValueError(
             f"{type(model).__name__} has no convolutional feature map: give layer= and a reshape= that makes "
