@@ -25,9 +25,7 @@ COMMANDS = {
 
 
 def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """The parser; only the chosen subcommand knows its options. Shape: name ->
-    ``argparse.ArgumentParser``.
-    """
+    """The parser; only the chosen subcommand knows its options."""
     parser = argparse.ArgumentParser(
         prog="ferlib",
         description="Facial expression recognition with transformers: data, training, measuring.",
@@ -45,13 +43,11 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command; returns its exit code.
 
-    What cannot be done is one line on standard error and exit code 1 (``ferlib`` tells it by its own kinds
-    of error, whose messages are meant for people); a wrong command line gives 2; Ctrl-C 130. A reader that
-    closes the pipe early (``ferlib doctor | head``) ends it quietly.
-
-    Shape: list of words (default: the command line) -> exit code.
+    An error of the library's own kinds is one line on standard error and exit code 1; a wrong command line
+    gives 2; Ctrl-C 130. Where the reader of a pipe closes it early (``ferlib doctor | head``) the command
+    ends quietly.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     options = build_parser(words[0] if words else None).parse_args(words)
@@ -61,11 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()  # a closed pipe shows here, not when Python ends
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python tells of it once more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python prints it once more
         return 0
     except (ValueError, RuntimeError) as error:
         if not type(error).__module__.startswith("ferlib."):
-            raise  # not one of ours: a defect, and its traceback is wanted
+            raise  # not one of ours: a defect, whose traceback is needed
         print(f"ferlib {options.command}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

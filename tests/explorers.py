@@ -94,7 +94,7 @@ def attention_explorer(seed: int = 5) -> AttentionExplorer:
     return AttentionExplorer(
         dict(zip(("hard", "twin", "friend"), faces, strict=True)),
         {
-            "ViT": TokenAttention(shares["vit"], prefix=1, scores=scores["vit"], rollout=rolled),
+            "ViT": TokenAttention(shares["vit"], prefix=1, rollout=rolled),
             "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")),
             "windows": TokenAttention(shares["windows"]),
             "Grad-CAM": torch.randn(3, 30, 24, generator=draw),

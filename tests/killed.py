@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ferlib.data import SyntheticFaces
 from ferlib.data.faces import KeptFaces
-from ferlib.data.synthetic import SyntheticFaces
 from ferlib.training import Recipe, fit
 from ferlib.training.progress import Progress
 from ferlib.weights import checkpoints

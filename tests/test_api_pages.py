@@ -9,10 +9,12 @@ import re
 from types import ModuleType
 
 import pytest
+from bs4 import BeautifulSoup
 
 import ferlib
 
 api = pytest.importorskip("book.builder.api", reason="the book's tools are not installed")
+accessible = pytest.importorskip("book.builder.accessible", reason="the book's tools are not installed")
 
 
 def test_every_public_name_is_on_a_page() -> None:
@@ -70,17 +72,21 @@ def test_what_docstrings_refer_to_exists() -> None:
     assert not lost
 
 
-def test_docstrings_become_labels_lists_and_links() -> None:
-    parameters = ["Parameters", "----------", "size, side: pixels per side;", "    even.", "*rest: more."]
-    lines = ["Do it.", "", *parameters, "", "Shape: (B, 3). Chapters 2 and 5."]
-    api._dress(None, "function", "f", None, None, lines)
-    assert lines[2:8] == [
-        "**Parameters**",
-        "",
-        "- **size, side**: pixels per side;",
-        "  even.",
-        "- **\\*rest**: more.",
-        "",
-    ]
-    assert lines[-1].startswith("**Shape:** (B, 3). Chapters :doc:`2 </notebooks/02_")
-    assert ":doc:`5 </notebooks/05_" in lines[-1]
+def test_chapters_become_links() -> None:
+    lines = ["Do it. Chapters 2 and 5.", "", ":param size: pixels, as in chapter 1."]
+    api._link_chapters(None, "function", "f", None, None, lines)
+    assert (
+        lines[0].startswith("Do it. Chapters :doc:`2 </notebooks/02_")
+        and ":doc:`5 </notebooks/05_" in lines[0]
+    )
+    assert ":doc:`1 </notebooks/01_" in lines[2]
+
+
+def test_pages_get_what_readers_without_a_mouse_need() -> None:
+    text = """<table class="docutils"></table><div role="doc-biblioentry"></div>
+      <span class="xref download myst">a_b</span>
+      <script>if (1 < 2 && "a_b") {}</script>"""
+    page = BeautifulSoup(text, "html.parser")
+    accessible.mend(page)
+    assert page.table["tabindex"] == "0" and page.div["role"] == "listitem" and page.span.wbr
+    assert '<script>if (1 < 2 && "a_b") {}</script>' in str(page), "what is no text of the page has changed"

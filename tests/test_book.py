@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -115,9 +116,10 @@ GROUND_RGB = tuple(round(255 * part) for part in to_rgb(GROUND))
 
 @pytest.mark.parametrize("name", [path.stem for path in notebooks.chapters()])
 def test_every_figure_of_a_chapter_has_a_dark_twin(html: Path, name: str) -> None:
-    figures = dark.FIGURE.findall((html / "notebooks" / f"{name}.html").read_text(encoding="utf-8"))
+    page = (html / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
+    figures = dark.figures(BeautifulSoup(page, "html.parser"))
     assert figures
-    for _, digest in figures:
+    for _, _, digest in figures:
         with Image.open(html / "_images" / f"{digest}.webp") as light:
             size = light.size
         with Image.open(html / "_images" / f"{digest}{dark.ENDING}") as twin:

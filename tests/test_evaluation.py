@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
 
+from ferlib.data.fingerprint import fingerprint
 from ferlib.evaluation import (
     Interval,
+    PredictionError,
     RecordError,
     ResultRecord,
     accuracy,
     accuracy_interval,
     bootstrap_interval,
-    class_recall,
     confusion_matrix,
     evaluate,
-    fingerprint,
-    macro_f1,
     mean_class_accuracy,
+    mean_interval,
     predict,
+    scores,
     wilson_interval,
 )
+from ferlib.evaluation.metrics import recalls
 from tests.tiny import Spots, net
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 2, 2, 2, 2])
@@ -39,12 +42,13 @@ def test_counts_by_hand():
         [1, 0, 3, 0],
         [0] * 4,
     ]
-    np.testing.assert_allclose(class_recall(LABELS, GUESSES, 4), [0.75, 0.5, 0.75, np.nan])
+    np.testing.assert_allclose(recalls(confusion_matrix(LABELS, GUESSES, 4)), [0.75, 0.5, 0.75, np.nan])
     assert mean_class_accuracy(LABELS, GUESSES, 4) == pytest.approx(2 / 3)
     assert mean_class_accuracy(LABELS, GUESSES, 3) == pytest.approx(
         sk.balanced_accuracy_score(LABELS, GUESSES)
     )
-    assert macro_f1(LABELS, GUESSES, 4) == pytest.approx(np.mean([6 / 9, 2 / 4, 6 / 7]))
+    found = scores(LABELS, np.eye(4)[GUESSES], "abcd", resamples=5)["macro F1"]
+    assert found.value == pytest.approx(np.mean([6 / 9, 2 / 4, 6 / 7]))
 
 
 def test_wilson_against_its_equation():
@@ -55,24 +59,20 @@ def test_wilson_against_its_equation():
         for end in (found.low, found.high):
             assert (p - end) ** 2 == pytest.approx(1.959964**2 * end * (1 - end) / total, abs=1e-6)
         assert 0 <= found.low <= p <= found.high <= 1
-    assert wilson_interval(7, 10, confidence=0.5).high < wilson_interval(7, 10).high
     with pytest.raises(ValueError, match="11 right of 10"):
         wilson_interval(11, 10)
-    with pytest.raises(ValueError, match="confidence is 95"):
-        wilson_interval(1, 2, confidence=95)
 
 
-def test_the_shortcut_for_accuracy_is_the_bootstrap():
+def test_all_ways_to_resample_are_one():
     draw = np.random.default_rng(0)
     labels = draw.integers(0, 3, 400)
     guesses = np.where(draw.random(400) < 0.8, labels, (labels + 1) % 3)
-    plain = bootstrap_interval(accuracy, labels, guesses, resamples=4000)
-    quick = accuracy_interval(labels, guesses, method="bootstrap")
+    plain = bootstrap_interval(accuracy, labels, guesses, resamples=500)
+    assert astuple(mean_interval(labels == guesses, resamples=500)) == pytest.approx(astuple(plain))
+    quick = scores(labels, np.eye(3)[guesses], "abc", resamples=500)["accuracy"]
+    assert astuple(quick) == pytest.approx(astuple(plain))
     wilson = accuracy_interval(labels, guesses)
-    for other in (quick, wilson):
-        assert other.value == plain.value
-        assert other.low == pytest.approx(plain.low, abs=0.006)
-        assert other.high == pytest.approx(plain.high, abs=0.006)
+    assert astuple(wilson) == pytest.approx(astuple(plain), abs=0.006)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
@@ -89,8 +89,6 @@ def test_nonsense_is_told():
         accuracy([], [])
     with pytest.raises(ValueError, match="a prediction is 3"):
         confusion_matrix([0, 1], [0, 3], 3)
-    with pytest.raises(ValueError, match="'wilson' or 'bootstrap'"):
-        accuracy_interval([0], [0], method="guess")
 
 
 class BatchNet(torch.nn.Module):
@@ -119,7 +117,7 @@ def test_predictions_keep_the_order_and_the_mode():
     with pytest.raises(ValueError, match="empty"):
         predict(model, Spots(0))
     model.head.bias.data[2] = torch.nan
-    with pytest.raises(ValueError, match="answers 30 of 30 faces with NaN"):
+    with pytest.raises(PredictionError, match="NaN for 30 of 30 faces"):
         predict(model, data)
 
 

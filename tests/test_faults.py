@@ -221,7 +221,7 @@ def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):
 
     recipe = RECIPE.replace(accumulate=3, epochs=1, ema=None)
     batches = Batches(Spots(40), recipe, CPU, shuffle=True)
-    assert batches.count_steps == 2 and [len(parts) for _, parts in batches.steps(1)] == [3, 2]
+    assert batches.steps_per_epoch == 2 and [len(parts) for _, parts in batches.steps(1)] == [3, 2]
     assert [(step, len(parts)) for step, parts in batches.steps(1, 1)] == [(1, 2)]
     history = run(Spots(40), tmp_path / "run", recipe, model=Count())
     assert steps == [8] * 5 + [8, 8] and history[0]["lr"] == recipe.lr_at(0.5, 0.5)

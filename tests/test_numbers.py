@@ -13,9 +13,10 @@ from tests.page_numbers import Records, check, measured, read_allowed
 
 ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = Path(__file__).with_name("numbers_allowed.txt")
+PLAN = ROOT / "book" / "study_design.md"  # settings that were fixed before anything was measured
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "book").glob("*.md")),
+    *sorted(page for page in (ROOT / "book").glob("*.md") if page != PLAN),
     *sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")),
 ]
 
@@ -44,7 +45,7 @@ def test_each_allowed_number_still_stands_somewhere(records: Records) -> None:
 def test_every_page_of_the_book_is_read() -> None:
     toc = (ROOT / "_toc.yml").read_text(encoding="utf-8")
     named = set(re.findall(r"(?:file|root): (\S+)", toc))
-    assert named <= {str(page.relative_to(ROOT).with_suffix("")) for page in PAGES}
+    assert named <= {str(page.relative_to(ROOT).with_suffix("")) for page in [*PAGES, PLAN]}
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 
 from ferlib.data import DataError, SyntheticFaces
 from ferlib.data.labels import EMOTIONS_FERPLUS
-from ferlib.data.synthetic.identity import OCCLUSIONS
-from ferlib.data.synthetic.votes import CONFUSION_8, draw_votes, vote_probabilities
+from ferlib.data.synthetic import CONFUSION_8, draw_votes, vote_probabilities
+from ferlib.synthetic.identity import OCCLUSIONS
 
 
 def same(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -151,7 +151,7 @@ def test_resolution_takes_detail_away() -> None:
         ({"classes": 6}, "classes=6"),
         ({"framing": "square"}, "framing='square'"),
         ({"expression": "boredom"}, "boredom"),
-        ({"expression": []}, "empty"),
+        ({"expression": []}, "expression"),
         ({"expression": "contempt", "classes": 7}, "contempt"),
         ({"intensity": (0.9, 0.2)}, "intensity"),
         ({"variation": -1}, "variation"),

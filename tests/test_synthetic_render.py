@@ -20,10 +20,11 @@ from ferlib.data import (
     the_hard_face,
 )
 from ferlib.data.labels import EMOTIONS_FERPLUS
-from ferlib.data.synthetic import ACTION_UNITS, FaceParameters
-from ferlib.data.synthetic.expressions import MIRROR
-from ferlib.data.synthetic.geometry import face_landmarks
 from ferlib.evaluation import predict
+from ferlib.synthetic import ACTION_UNITS, FaceParameters
+from ferlib.synthetic.expressions import MIRROR
+from ferlib.synthetic.geometry import face_landmarks
+from ferlib.synthetic.paint import noise_bank
 
 
 def one_person(count: int = 8, variation: float = 0.5) -> FaceParameters:
@@ -161,15 +162,17 @@ def test_every_chapter_takes_the_hard_face_from_one_function() -> None:
 
 def test_pixels_do_not_depend_on_the_number_of_threads() -> None:
     faces = SyntheticFaces(24, 96, seed=3, channels=3, occlusion=0.3, resolution=(24, 48))
-    before, found = torch.get_num_threads(), []
+    before, found, banks = torch.get_num_threads(), [], []
     try:
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
             found.append(faces.batch(range(24))["image"])
             assert torch.get_num_threads() == threads
+            banks.append(noise_bank())
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    for others in (found, banks):
+        assert torch.equal(others[0], others[1]) and torch.equal(others[0], others[2])
 
 
 def test_three_of_ten_take_the_hard_face_for_surprise() -> None:

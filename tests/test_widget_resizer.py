@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ferlib.widgets import ResizerExplorer
-from ferlib.widgets.packing import as_image
+from ferlib.widgets.codec import as_image
 from ferlib.widgets.resizer import radial_spectrum
 from tests.explorers import canvas, clean, opened, page_with, pictures, resizer_explorer, settle, values
 
@@ -86,7 +86,7 @@ def test_resizer_lens_spectra_and_faces(browser, file: Path) -> None:
 
 def test_spectrum_finds_a_wave_where_it_is() -> None:
     wave = 0.5 + 0.4 * np.sin(2 * np.pi * 22 / 96 * np.arange(96))[None].repeat(96, 0)
-    assert int(radial_spectrum(wave, 48).argmax()) == 22  # band k of 48 begins at k cycles in 96 pixels
+    assert int(radial_spectrum(wave).argmax()) == 22  # band k of 48 begins at k cycles in 96 pixels
     assert radial_spectrum(np.zeros((32, 32))).max() == -12
     noise = np.random.default_rng(0).random((28, 28))
     assert radial_spectrum(noise).min() > -4, "a small picture has no empty rings"

@@ -1,8 +1,8 @@
 """The pages on the library: every public name of a module, by Sphinx's autodoc, from its docstring.
 
 ``{api} ferlib.losses`` stands for a table of the module's public names and, below it, each of them in full.
-What is public is said by ``__all__``. Our docstrings name shapes, sources and chapters in plain words; here
-they become bold labels, lists and links.
+What is public is said by ``__all__``. Docstrings are in Google style, which sphinx.ext.napoleon reads; the
+chapters that they name become links.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from sphinx.util.nodes import make_refnode
 from book.builder.generated import Generated
 from book.builder.notebooks import ROOT, chapters
 
-LABEL = re.compile(r"^(Shape|Raises|Source|Returns|Units|Range):(?= |$)")
 CHAPTERS = re.compile(r"\b([Cc]hapters? )(\d(?:(?:, | and |, and )\d)*)\b")
 LONGEST_VALUE = 110
 
@@ -91,9 +90,16 @@ def entry(module: ModuleType, name: str) -> tuple[str, list[str]]:
     brief = not held and len(repr(value)) <= LONGEST_VALUE and "\n" not in repr(value)
     shown = [f"   :value: {value!r}"] if brief else []
     return first_sentence(words), [
-        f".. py:currentmodule:: {module.__name__}", "", f".. py:data:: {name}", *shown, "", f"   {words}", "",
-        *held, "",
-    ]  # fmt: skip
+        f".. py:currentmodule:: {module.__name__}",
+        "",
+        f".. py:data:: {name}",
+        *shown,
+        "",
+        f"   {words}",
+        "",
+        *held,
+        "",
+    ]
 
 
 def home_of(module: ModuleType, name: str) -> str:
@@ -123,47 +129,14 @@ class Api(Generated):
         return "\n".join(["````{eval-rst}", *table, "", *full, "````"])
 
 
-def _numpy_block(lines: list[str]) -> list[str]:
-    """A heading underlined with dashes and entries `name: words` -> a bold heading and a list."""
-    made: list[str] = []
-    index = 0
-    while index < len(lines):
-        if index + 1 < len(lines) and re.fullmatch(r"-{4,}", lines[index + 1].strip()):
-            made += [f"**{lines[index].strip()}**", ""]
-            index += 2
-            while index < len(lines) and lines[index].strip():
-                line = lines[index]
-                named = re.match(r"([\w*, ]+?): (.*)", line)
-                if named:
-                    made.append(f"- **{named[1].replace('*', chr(92) + '*')}**: {named[2]}")
-                else:
-                    made.append(f"  {line.strip()}")
-                index += 1
-            made.append("")
-        else:
-            made.append(lines[index])
-            index += 1
-    return made
-
-
-def _link_chapters(line: str) -> str:
+def _link_chapters(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Chapters that a docstring names become links."""
     files = {path.name[1]: path.stem for path in chapters() if path.name[0] == "0"}
 
-    def link(found: re.Match[str]) -> str:
-        linked = re.sub(
-            r"\d",
-            lambda digit: (
-                f":doc:`{digit[0]} </notebooks/{files[digit[0]]}>`" if digit[0] in files else digit[0]
-            ),
-            found[2],
-        )
-        return found[1] + linked
+    def link(digit: re.Match[str]) -> str:
+        return f":doc:`{digit[0]} </notebooks/{files[digit[0]]}>`" if digit[0] in files else digit[0]
 
-    return CHAPTERS.sub(link, line)
-
-
-def _dress(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = [_link_chapters(LABEL.sub(r"**\1:**", line)) for line in _numpy_block(lines)]
+    lines[:] = [CHAPTERS.sub(lambda found: found[1] + re.sub(r"\d", link, found[2]), line) for line in lines]
 
 
 def _sign(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: Any, returns: Any) -> Any:
@@ -198,10 +171,9 @@ def _resolve(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: no
 
 
 def setup(app: Sphinx) -> None:
-    """Register the directive, and what dresses docstrings and leads references."""
-    app.setup_extension("sphinx.ext.autodoc")
+    """Register the directive, and what links chapters and leads references."""
     app.add_directive("api", Api)
-    app.connect("autodoc-process-docstring", _dress)
+    app.connect("autodoc-process-docstring", _link_chapters, priority=600)  # after napoleon
     app.connect("autodoc-process-signature", _sign)
     app.connect("autodoc-skip-member", _skip)
     app.connect("missing-reference", _resolve)

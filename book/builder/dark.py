@@ -19,6 +19,7 @@ from pathlib import Path
 
 import nbformat
 import numpy as np
+from bs4 import BeautifulSoup, Tag
 from PIL import Image
 
 from book.builder import notebooks
@@ -26,9 +27,7 @@ from book.builder.pictures import kept, webp
 from ferlib.dark import TWIN
 
 ENDING = "_dark.webp"
-FIGURE = re.compile(r'<img [^>]*?src="([^"]*_images/)([0-9a-f]{64})\.webp"[^>]*>')
-DRESSED = """<span class="two-themes">{img}<span class="in-the-dark" \
-style="background-image: url({address})"></span></span>"""
+FIGURE = re.compile(r"(.*_images/)([0-9a-f]{64})\.webp")
 
 
 def drawn() -> Iterator[tuple[bytes, bytes]]:
@@ -59,20 +58,23 @@ def coat(light: bytes, dark: bytes) -> bytes:
     return webp(Image.fromarray(above), lossless=True, quality=100)
 
 
-def dressed(text: str, twins: set[str]) -> str:
-    """One page on which each figure whose digest is among ``twins`` has its dark twin."""
-
-    def both(found: re.Match) -> str:
-        folder, digest = found.groups()
-        if digest not in twins:
-            return found[0]
-        return DRESSED.format(img=found[0], address=folder + digest + ENDING)
-
-    return FIGURE.sub(both, text)
+def figures(page: BeautifulSoup) -> list[tuple[Tag, str, str]]:
+    """The figures that cells drew on a page: each picture, its folder and its digest."""
+    found = ((img, FIGURE.fullmatch(img["src"])) for img in page.select("img[src]"))
+    return [(img, *match.groups()) for img, match in found if match]
 
 
-def dress(pages: Path) -> int:
-    """Give the cells' figures of the built pages in a folder their dark twins; return how many there are."""
+def dress(page: BeautifulSoup, twins: set[str]) -> None:
+    """Give each figure of a page whose digest is among ``twins`` its dark twin."""
+    for img, folder, digest in figures(page):
+        if digest in twins:
+            img.wrap(page.new_tag("span", attrs={"class": "two-themes"}))
+            style = f"background-image: url({folder}{digest}{ENDING})"
+            img.insert_after(page.new_tag("span", attrs={"class": "in-the-dark", "style": style}))
+
+
+def draw_twins(pages: Path) -> set[str]:
+    """Write the dark twins of the figures of the built pages in a folder; return the figures' digests."""
     images, twins = pages / "_images", set()
     for light, dark in drawn():
         digest = sha256(light).hexdigest()  # MyST-NB names the light figure so
@@ -81,8 +83,4 @@ def dress(pages: Path) -> int:
         name = f"{digest[:32]}_{sha256(dark).hexdigest()[:32]}{ENDING}"
         (images / f"{digest}{ENDING}").write_bytes(kept(name, partial(coat, light, dark)))
         twins.add(digest)
-    for page in pages.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        if (new := dressed(text, twins)) != text:
-            page.write_text(new, encoding="utf-8")
-    return len(twins)
+    return twins

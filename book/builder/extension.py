@@ -15,6 +15,7 @@ import os
 import sys
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from sphinx.application import Sphinx
 from sphinx.config import Config
 
@@ -38,10 +39,17 @@ def _make_try_it(app: Sphinx) -> None:
 
 
 def _finish(app: Sphinx, error: Exception | None) -> None:
-    if error is None and app.builder.format == "html":
-        pictures.lighten(Path(app.outdir))
-        dark.dress(Path(app.outdir))
-        accessible.mend_pages(Path(app.outdir))
+    if error is not None or app.builder.format != "html":
+        return
+    folder = Path(app.outdir)
+    pictures.lighten(folder)
+    twins = dark.draw_twins(folder)
+    for path in folder.rglob("*.html"):
+        page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+        pictures.rename(page)
+        dark.dress(page, twins)
+        accessible.mend(page)
+        path.write_text(str(page), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

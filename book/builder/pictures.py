@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from PIL import Image
 
 from book.builder.notebooks import CACHE
@@ -22,7 +23,7 @@ QUALITY = 92
 HEAVY = 130_000  # bytes above which a sheet of a hundred faces, four dots to a pixel, can spare some more
 QUALITY_OF_HEAVY = 76
 KEPT = CACHE / f"pictures_{QUALITY}_{HEAVY}_{QUALITY_OF_HEAVY}"
-NAMES = re.compile(r"(?<=_images/)([0-9a-f]{64})\.png")
+NAMES = re.compile(r"(_images/[0-9a-f]{64})\.png$")
 
 
 def coded(path: Path) -> bytes:
@@ -53,18 +54,16 @@ def kept(name: str, make: Callable[[], bytes]) -> bytes:
     return path.read_bytes()
 
 
-def lighten(pages: Path) -> int:
-    """Code each picture of the built pages in a folder and name the new files in them; return bytes saved."""
-    saved = 0
+def lighten(pages: Path) -> None:
+    """Code each picture that a cell drew, in the built pages of a folder."""
     for path in sorted((pages / "_images").glob("*.png")):
-        if not re.fullmatch("[0-9a-f]{64}", path.stem):  # an author's file, not a cell's
-            continue
-        data = kept(f"{path.stem}.webp", partial(coded, path))
-        path.with_suffix(".webp").write_bytes(data)
-        saved += path.stat().st_size - len(data)
-        path.unlink()
-    for page in pages.rglob("*.html"):
-        text = page.read_text(encoding="utf-8")
-        if NAMES.search(text):
-            page.write_text(NAMES.sub(r"\1.webp", text), encoding="utf-8")
-    return saved
+        if re.fullmatch("[0-9a-f]{64}", path.stem):  # not an author's file
+            path.with_suffix(".webp").write_bytes(kept(f"{path.stem}.webp", partial(coded, path)))
+            path.unlink()
+
+
+def rename(page: BeautifulSoup) -> None:
+    """Name the coded pictures in one page."""
+    for attribute in ("src", "href"):
+        for element in page.find_all(attrs={attribute: NAMES}):
+            element[attribute] = NAMES.sub(r"\1.webp", element[attribute])

@@ -64,8 +64,8 @@ def _key() -> str:
     digest = hashlib.sha256(skimage.__version__.encode())
     package = WIDGETS.parents[1]
     sources = [Path(__file__), WIDGETS / "ui.js", WIDGETS / "widgets.css"]
-    sources += [package / "style.py", package / "predict.py"]
-    for folder in ("pretrained", "data/synthetic"):
+    sources += [package / "style.py", package / "predict.py", package / "data" / "synthetic.py"]
+    for folder in ("pretrained", "synthetic"):
         sources += sorted(p for p in (package / folder).iterdir() if p.is_file())
     for source in sources:
         digest.update(source.read_bytes())

@@ -16,8 +16,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ferlib.data import FaceDataset
+from ferlib.data.fingerprint import fingerprint
 from ferlib.data.transforms import to_float
-from ferlib.evaluation import Interval, fingerprint, mean_class_accuracy, summarise
+from ferlib.evaluation import Interval, mean_class_accuracy, summarize
 from ferlib.models import warp
 
 GRID = 4  # tokens per side of the small transformer
@@ -153,7 +154,7 @@ def judged(answers: torch.Tensor, labels: torch.Tensor, shares: torch.Tensor) ->
 
 def difference(one: list[float], other: list[float]) -> Interval:
     """Mean over seeds of the differences of pairs, with its 95 % t-interval."""
-    return summarise([a - b for a, b in zip(one, other, strict=True)])
+    return summarize([a - b for a, b in zip(one, other, strict=True)])
 
 
 def source() -> str:

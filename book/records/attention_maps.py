@@ -2,9 +2,8 @@
 
     python book/records/attention_maps.py
 
-Five pictures of one drawn person go through the networks of ``attention_models.py``. Attention weights are
-kept as bytes: a row's square roots as shares of its largest, so that squares divided by their sum give the
-row again. Heat maps are kept as bytes on a grid of 24 x 24.
+Five pictures of one drawn person go through the networks of ``attention_models.py``. Attention and heat maps
+(on a grid of 24 x 24) are kept as ``ferlib.widgets`` codes them, and the explorers show them from there.
 
 Writes ``book/results/attention_small_networks.json``
 (Swin and ViT behind the Neural Resizer) and ``book/results/attention_poster_v2.json`` (POSTER V2's levels,
@@ -14,24 +13,22 @@ multi-level attention, its transformer, class batch attention, at the real size)
 from __future__ import annotations
 
 import argparse
-import base64
-import zlib
 from pathlib import Path
 
 import attention_models
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlib import data, explain
-from ferlib.data.synthetic.named import named_parameters
-from ferlib.data.synthetic.render import render_faces
+from ferlib.data import named_parameters, render_faces
 from ferlib.evaluation import ResultRecord
+from ferlib.widgets import TokenAttention, pack, pack_maps
 
 SIZE, SIDE = 48, 24  # pixels of a face; places of a heat map
 SMALL = {"Swin": "swin-drawn", "ViT": "vit-drawn"}
 LARGE = "poster-drawn"
+LEVELS = ("fine", "middle", "coarse")
 COMPANY = (1, 3, 4, 5, 7)  # the expressions that keep the three named faces company in a batch
 
 
@@ -52,34 +49,9 @@ def hard_faces() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
     return found
 
 
-def pack(values: Tensor) -> dict[str, object]:
-    """Bytes that JSON can hold: {"shape", "data"}; ``data`` is base64 of zlib of uint8."""
-    found = np.ascontiguousarray(values.to(torch.uint8).numpy())
-    text = base64.b64encode(zlib.compress(found.tobytes(), 9)).decode()
-    return {"shape": list(found.shape), "data": text}
-
-
-def rows(weights: Tensor) -> dict[str, object]:
-    """Rows that sum to one, as bytes: round(255 sqrt(w / max w)). Shape: (..., K) -> packed."""
-    return pack((255 * (weights / weights.amax(-1, keepdim=True)).sqrt()).round())
-
-
 def heat(maps: Tensor) -> dict[str, object]:
-    """Maps in [0, 1] as bytes on 24 x 24 places. Shape: (F, H, W) -> packed."""
-    small = F.adaptive_avg_pool2d(maps[:, None].float(), SIDE)[:, 0]
-    return pack((255 * small / small.amax((1, 2), keepdim=True).clamp(min=1e-9)).round())
-
-
-def coarse(weights: Tensor, grid: int = 7) -> Tensor:
-    """Attention between places of two square grids, between grid x grid cells: askers are averaged, shares of
-    the asked are added. Shape: (..., Q, K) -> (..., grid^2, grid^2).
-    """
-    for axis, together in ((-1, torch.sum), (-2, torch.mean)):
-        rows = weights.movedim(axis, -1)
-        side = round(rows.shape[-1] ** 0.5)
-        cells = rows.unflatten(-1, (grid, side // grid, grid, side // grid))
-        weights = together(cells, (-3, -1)).flatten(-2).movedim(-1, axis)
-    return weights
+    """Maps (F, H, W) as :func:`pack_maps` packs them, on 24 x 24 places."""
+    return pack_maps(F.adaptive_avg_pool2d(maps[:, None].float(), SIDE)[:, 0])
 
 
 def all_maps(model: nn.Module, inputs: Tensor, classes: Tensor) -> dict[str, object]:
@@ -99,9 +71,10 @@ def record_of(name: str, what: str, pictures: dict) -> ResultRecord:
     record = ResultRecord(name, what, classes=list(data.EMOTIONS_FERPLUS))
     record.data = {"name": "drawn faces", "faces": list(pictures), "size": SIZE}
     record.extra = {
-        "images": pack(images), "regions": pack((255 * regions).round()),
+        "images": pack(images),
+        "regions": pack((255 * regions).round()),
         "covers": pack((255 * covers).round()),
-    }  # fmt: skip
+    }
     record.command = f"python book/records/{Path(__file__).name}"
     return record
 
@@ -115,14 +88,27 @@ def small_networks(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
         inputs = data.model_input(images, size=attention_models.recipes()[name].image_size)
         with torch.no_grad(), explain.AttentionRecorder(model) as recorder:
             probabilities = model(inputs).softmax(1)
-        layers, rolled = recorder.records, explain.rollout_layers(recorder.records)
+        names = [f"layer {n + 1}" for n in range(len(recorder.records))]
+        rolled = dict(zip(names, explain.rollout_layers(recorder.records), strict=True))
+        if title == "Swin":  # a page of 600 kB holds the last one
+            rolled = {names[-1]: rolled[names[-1]]}
+        attention = TokenAttention.of(recorder.records, names, rollout=rolled, grid=7)
         record.extra[title] = {
-            "layers": {f"layer {n + 1}": rows(r.on_grid()) for n, r in enumerate(layers)},
-            "rollout": {f"layer {n + 1}": rows(coarse(r)) for n, r in enumerate(rolled)},
-            "maps": all_maps(model, inputs, classes), "probabilities": probabilities.tolist(),
-            "training": training_of(note), "straightened by": straightened(model, inputs),
-        }  # fmt: skip
+            "attention": attention.packed,
+            "beside the mouth": [pack_maps(beside_the_mouth(one)) for one in recorder.records],
+            "maps": all_maps(model, inputs, classes),
+            "probabilities": probabilities.tolist(),
+            "training": training_of(note),
+            "straightened by": straightened(model, inputs),
+        }
     return record
+
+
+def beside_the_mouth(attention: explain.Attention) -> Tensor:
+    """What the place at 10/14 of the height and 5/14 of the width attends to: (F, rows, columns)."""
+    maps = attention.to_image().mean(1)  # (F, queries, rows, columns)
+    rows, columns = maps.shape[2:]
+    return maps[:, attention.layout.prefix + 10 * rows // 14 * columns + 5 * columns // 14]
 
 
 @torch.no_grad()
@@ -146,22 +132,23 @@ def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
     model, note = attention_models.load(LARGE, runs=runs)
     images = torch.stack([image for image, _, _ in pictures.values()])
     inputs = data.model_input(images, size=attention_models.LARGE_SIZE)
-    with torch.no_grad(), explain.AttentionRecorder(model) as recorder:
+    with torch.no_grad(), explain.AttentionRecorder(model, heads="mean") as recorder:
         output = model.outputs(inputs)
     found = {
-        kind: [r.weights for r in recorder.records if r.kind == kind]
-        for kind in ("window-cross", "levels", "tokens")
+        title: TokenAttention.of([r for r in recorder.records if r.kind == kind], names, **options).packed
+        for title, kind, names, options in (
+            ("transformer", "tokens", ["block 1", "block 2"], {"levels": LEVELS}),
+            ("multi-level attention", "levels", ["all levels"], {"levels": LEVELS}),
+            ("cross-attention", "window-cross", ["level 28", "level 14", "level 7"], {"grid": 7}),
+        )
     }
     record.extra |= {
-        "cross": {
-            f"level {side}": rows(coarse(weights).mean(1, keepdim=True))
-            for side, weights in zip((28, 14, 7), found["window-cross"], strict=True)
-        },
-        "levels": rows(found["levels"][0].mean(1, keepdim=True)),
-        "vit": {f"block {n + 1}": rows(w.mean(1, keepdim=True)) for n, w in enumerate(found["tokens"])},
-        "maps": all_maps(model, inputs, classes), "probabilities": output.vit.softmax(1).tolist(),
-        "training": training_of(note), "gain": [f.gain1.abs().mean().item() for f in model.encoder.fusion],
-    }  # fmt: skip
+        "attention": found,
+        "maps": all_maps(model, inputs, classes),
+        "probabilities": output.vit.softmax(1).tolist(),
+        "training": training_of(note),
+        "gain": [f.gain1.abs().mean().item() for f in model.encoder.fusion],
+    }
     record.extra["batch"] = batch_of(model, pictures)
     return record
 

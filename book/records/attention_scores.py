@@ -18,13 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import attention_models
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ferlib import data, explain
-from ferlib.data.synthetic.render import render_faces
-from ferlib.evaluation import Interval, ResultRecord
+from ferlib.data import render_faces
+from ferlib.evaluation import ResultRecord, mean_interval
 from ferlib.weights import CheckpointError
 
 NAME = "attention_scores"
@@ -70,14 +69,6 @@ def covered_faces(count: int = 24) -> dict[str, Tensor]:
     kind = torch.arange(len(COVERS)).repeat_interleave(count)
     seen = cover.flatten(1).amax(1) >= 0.5
     return {"image": image[seen], "label": label[seen], "cover": cover[seen], "kind": kind[seen]}
-
-
-def mean(values: Tensor | np.ndarray, resamples: int = 1000) -> Interval:
-    """Mean over faces with its 95 % bootstrap interval: (N,) -> one."""
-    values = np.asarray(values, dtype=np.float64)
-    rows = np.random.default_rng(0).integers(0, len(values), (resamples, len(values)))
-    low, high = np.percentile(values[rows].mean(1), [2.5, 97.5])
-    return Interval(float(values.mean()), float(low), float(high))
 
 
 def maps_of(model: nn.Module, method: str, images: Tensor, labels: Tensor, size: int) -> Tensor:
@@ -170,10 +161,10 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         area = score["area"]
 
         def put(key: str, values: Tensor, method: str = method) -> None:
-            record.add(key, mean(values), method, **place)
+            record.add(key, mean_interval(values), method, **place)
 
         def minus(other: str, key: str, values: Tensor, method: str = method) -> None:
-            record.add_difference(method, other, mean(values), key, **place)
+            record.add_difference(method, other, mean_interval(values), key, **place)
 
         for key in ("pointing", "energy", "auc"):
             put(key, score[key])
@@ -209,19 +200,19 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         for other in ("centre", "noise"):
             base = explain.attention_score(kept[other], truth)
             for key in ("pointing", "auc"):
-                record.add_difference(method, other, mean(edge[key] - base[key]), key, **place)
+                record.add_difference(method, other, mean_interval(edge[key] - base[key]), key, **place)
     agreement = {a: {b: correlation(kept[a], kept[b]).mean().item() for b in kept} for a in kept}
     for arm, found in swaps(model, images[part], size).items():
         for metric, values in found.items():
-            record.add(metric, mean(values), arm, **place)
+            record.add(metric, mean_interval(values), arm, **place)
     right = answers(model, images, size).argmax(1) == labels
-    record.add("accuracy", mean(right.float()), **place)
+    record.add("accuracy", mean_interval(right.float()), **place)
     for key, pictures, true in (
         ("turned", faces["turned image"], labels),
         ("occluded", covered["image"], covered["label"]),
     ):
         found = (answers(model, pictures, size).argmax(1) == true).float()
-        record.add(f"accuracy, {key}", mean(found), **place)
+        record.add(f"accuracy, {key}", mean_interval(found), **place)
     record.extra = {
         "faces": len(images), "faces of deletion": len(images[some]),
         "faces turned or on random weights": len(images[part]), "occluded faces": len(covered["image"]),
@@ -259,17 +250,21 @@ def two_seeds(name: str, runs: Path) -> ResultRecord | None:
     size, faces = attention_models.recipes()[name].image_size or 48, plain_faces()
     said = [answers(model, faces["image"], size) for model in pair]
     record, place = ResultRecord(NAME, name), {"condition": name, "over": "faces"}
-    record.add("same label of two seeds", mean((said[0].argmax(1) == said[1].argmax(1)).float()), **place)
-    record.add("distance of the answers of two seeds", mean((said[0] - said[1]).abs().sum(1) / 2), **place)
+    record.add(
+        "same label of two seeds", mean_interval((said[0].argmax(1) == said[1].argmax(1)).float()), **place
+    )
+    record.add(
+        "distance of the answers of two seeds", mean_interval((said[0] - said[1]).abs().sum(1) / 2), **place
+    )
     for method in explain.METHODS:
         try:
             maps = [maps_of(model, method, faces["image"], faces["label"], size) for model in pair]
         except ValueError:
             continue
-        record.add("rank correlation of two seeds", mean(correlation(*maps)), method, **place)
+        record.add("rank correlation of two seeds", mean_interval(correlation(*maps)), method, **place)
         for number, heat in enumerate(maps):
             auc = explain.attention_score(heat, faces["truth"])["auc"]
-            record.add(f"auc of seed {number}", mean(auc), method, **place)
+            record.add(f"auc of seed {number}", mean_interval(auc), method, **place)
     return record
 
 

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from ferlib.data import open_faces
 from ferlib.data.transforms import normalise, to_float, to_rgb
-from ferlib.evaluation import ResultRecord, summarise
+from ferlib.evaluation import ResultRecord, summarize
 from ferlib.losses import BatchTransformerLoss
 from ferlib.models import BatchTransformerNetwork, btn_small, class_batch_attention
 
@@ -214,7 +214,7 @@ def compare(record: ResultRecord, done: dict[str, dict], seeds: int) -> None:
             answers = {name: found("batch", trouble, "sqrt(C)", test, name) for name in ANSWERS}
             place = {"condition": test, "over": "seeds"}
             for name, values in {"alone": alone, **answers}.items():
-                record.add("accuracy", summarise(values), name, **place)
+                record.add("accuracy", summarize(values), name, **place)
             for name, values in answers.items():
                 record.add_difference(name, "alone", difference(values, alone), **place)
             gap = difference(answers["bt"], answers["vit"])
@@ -224,7 +224,7 @@ def compare(record: ResultRecord, done: dict[str, dict], seeds: int) -> None:
             found("batch", "as they are", scale, "as they are", name) for scale in reversed(SCALES)
         )
         place = {"condition": "as they are", "over": "seeds"}
-        record.add("accuracy", summarise(usual), f"{name}, sqrt(49)", **place)
+        record.add("accuracy", summarize(usual), f"{name}, sqrt(49)", **place)
         record.add_difference(f"{name}, sqrt(49)", name, difference(usual, published), **place)
 
 
@@ -241,7 +241,7 @@ def attention(record: ResultRecord, done: dict[str, dict], seeds: int) -> None:
         names = [run_name("batch", trouble, scale, seed) for seed in range(seeds)]
         for when in ("before", "after") if names[0] in done else ():
             for what in ("images listened to", "share given to itself"):
-                found = summarise([done[name][when][what] for name in names])
+                found = summarize([done[name][when][what] for name in names])
                 record.add(what, found, f"{scale}, {when} training", condition=trouble, over="seeds")
 
 

@@ -15,9 +15,8 @@ import time
 import small_models as small
 
 from ferlib.data.faces import KeptFaces
-from ferlib.evaluation import batch_dependence, compare
+from ferlib.evaluation import BatchedFaces, batch_dependence, compare
 from ferlib.evaluation.batches import compose
-from ferlib.evaluation.encoded import answers, encode
 
 SIZES = (2, 8, 64, 144, 256)
 SHUFFLES = 100
@@ -39,9 +38,9 @@ def main() -> None:
         extra=found.extra,
         settings={"sizes": SIZES, "rounds": SHUFFLES},
     )
-    encoded = encode(model, valid)
+    faces = BatchedFaces(model, valid)
     for size in SIZES:
-        pair = [answers(encoded, compose(valid.labels, size, how)) for how in ("sorted by class", "shuffled")]
+        pair = [faces.predict(compose(valid.labels, size, how)) for how in ("sorted by class", "shuffled")]
         for metric in ("accuracy", "mean class accuracy"):
             sorting = compare(valid.labels, *pair, valid.classes, metric=metric, resamples=small.RESAMPLES)
             place = {"condition": f"batches of {size}", "over": "faces"}

@@ -20,12 +20,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import attention_models
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ferlib import data, explain
-from ferlib.evaluation import Interval, ResultRecord
+from ferlib.evaluation import ResultRecord, mean_interval
 
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn")
 METHODS = ("grad-cam", "hires-cam")
@@ -78,14 +77,6 @@ def faces(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return drawn["image"][shows], drawn["label"][shows], truth[shows]
 
 
-def mean(values: Tensor) -> Interval:
-    """Mean over faces with its 95 % bootstrap interval."""
-    found = values.double().numpy()
-    rows = np.random.default_rng(0).integers(0, len(found), (1000, len(found)))
-    low, high = np.percentile(found[rows].mean(1), [2.5, 97.5])
-    return Interval(float(found.mean()), float(low), float(high))
-
-
 def measure(
     model: nn.Module, fresh: nn.Module, inputs: Tensor, labels: Tensor, truth: Tensor, some: int
 ) -> dict[tuple[str, str], dict[str, Tensor]]:
@@ -111,12 +102,12 @@ def note(record: ResultRecord, name: str, scores: dict[tuple[str, str], dict[str
     place = {"condition": name, "over": "faces"}
     for (layer, method), found in scores.items():
         for part in ("pointing", "energy", "auc", "deletion", "insertion", "likeness to random weights"):
-            record.add(f"{method} {part}", mean(found[part]), layer, **place)
+            record.add(f"{method} {part}", mean_interval(found[part]), layer, **place)
     for (layer, method), found in scores.items():
         for part in ("energy", "auc") if layer != REFERENCE else ():
-            gap = mean(found[part] - scores[REFERENCE, method][part])
+            gap = mean_interval(found[part] - scores[REFERENCE, method][part])
             record.add_difference(layer, REFERENCE, gap, f"{method} {part}", **place)
-    record.add("area", mean(scores[REFERENCE, "grad-cam"]["area"]), **place)
+    record.add("area", mean_interval(scores[REFERENCE, "grad-cam"]["area"]), **place)
 
 
 def main() -> None:

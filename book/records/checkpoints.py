@@ -19,7 +19,7 @@ import torch
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.faces import KeptFaces
-from ferlib.evaluation import measured, predict, scores
+from ferlib.evaluation import predict, record_predictions, scores
 from ferlib.models import Ensemble
 
 FOLDER = Path(__file__).parents[1] / "checkpoints"
@@ -33,13 +33,13 @@ def main() -> None:
         recipe, made = network.recipe, network.stored[0]["made of"]
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, shuffle=0, **network.inputs())
-        record = measured(logits, labels, valid, split="valid")
+        record = record_predictions(logits, labels, valid, split="valid")
         if recipe.model != "Ensemble":  # which is asked with the mirror image anyway
             member = {"model": recipe.model, "model_options": recipe.model_options}
             both = Ensemble(len(valid.classes), members=[member])
             both.members[0].load_state_dict(model.state_dict())
             twice, _ = predict(both, valid, shuffle=0, **network.inputs())
-            for name, number in scores(labels, twice, list(valid.classes), bins=15, resamples=1000).items():
+            for name, number in scores(labels, twice, list(valid.classes), resamples=1000).items():
                 record.add(name, number, "with its mirror image", over="faces")
         record.name = f"checkpoint_{path.stem}"
         record.what = f"{path.name}, a kept checkpoint, on FER+ validation faces"

@@ -18,11 +18,9 @@ import small_models as small
 from torch import Tensor
 
 from ferlib.evaluation import (
-    brier,
     compare,
     confusion_matrix,
     fit_temperature,
-    nll,
     predict,
     reliability,
     scores,
@@ -31,7 +29,6 @@ from ferlib.evaluation import (
 
 METRICS = ("accuracy", "mean class accuracy", "macro F1", "expected calibration error")
 PAIRS = (("batch", "alone"), ("batch", "own"))
-BINS = 15
 
 
 def calibration(labels: Tensor, logits: Tensor, classes: tuple[str, ...]) -> tuple[dict, dict]:
@@ -41,13 +38,11 @@ def calibration(labels: Tensor, logits: Tensor, classes: tuple[str, ...]) -> tup
     numbers, extra = {}, {"temperature": temperature, "faces": [len(fitted), len(judged)]}
     for when, scale in (("before", 1.0), ("after", temperature)):
         y, z = labels[judged], logits[judged] / scale
-        found = scores(y, z, classes, bins=BINS, resamples=small.RESAMPLES)
+        found = scores(y, z, classes, resamples=small.RESAMPLES)
         numbers[when] = found["expected calibration error"]
         extra[when] = {
-            "nll": nll(y, z),
-            "brier": brier(y, z),
             "mean confidence": float(z.softmax(1).max(1).values.mean()),
-            "reliability": [asdict(b) for b in reliability(y, z, BINS, resamples=small.RESAMPLES)],
+            "reliability": [asdict(b) for b in reliability(y, z, resamples=small.RESAMPLES)],
         }
     return numbers, extra
 
@@ -59,12 +54,12 @@ def main() -> None:
         "evaluation_ferplus",
         "Small networks with and without the batch on FER+: scores, paired differences, calibration",
         valid,
-        settings={"bins": BINS, "temperature": "fitted on one half of each class, judged on the other"},
+        settings={"temperature": "fitted on one half of each class, judged on the other"},
     )
     extra, logits = {"calibration": {}, "confusion": {}, "mcnemar": []}, {}
     for name, model in small.models(options).items():
         logits[name], labels = predict(model, valid, batch_size=small.BATCH_SIZE, shuffle=0)
-        found = scores(labels, logits[name], valid.classes, bins=BINS, resamples=small.RESAMPLES)
+        found = scores(labels, logits[name], valid.classes, resamples=small.RESAMPLES)
         errors, extra["calibration"][name] = calibration(labels, logits[name], valid.classes)
         found |= {f"calibration error {when} temperature": number for when, number in errors.items()}
         for metric, number in found.items():

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from ferlib.data import EMOTIONS_FERPLUS, SyntheticFaces
-from ferlib.evaluation import Interval, ResultRecord
+from ferlib.evaluation import ResultRecord, mean_interval
 from ferlib.models import MobileFaceNet
 
 NAME = "landmark_error"
@@ -36,13 +36,6 @@ def errors(network: MobileFaceNet, faces: SyntheticFaces) -> torch.Tensor:
         width = (truth[:, 36] - truth[:, 45]).norm(dim=1)[:, None]
         found.append((points - truth).norm(dim=2) / width)
     return torch.cat(found)
-
-
-def mean(values: torch.Tensor) -> Interval:
-    """Mean per face with a bootstrap interval."""
-    draws = torch.randint(len(values), (1000, len(values)), generator=torch.Generator().manual_seed(0))
-    means = values[draws].mean(1)
-    return Interval(float(values.mean()), float(means.quantile(0.025)), float(means.quantile(0.975)))
 
 
 def main() -> None:
@@ -68,8 +61,8 @@ def main() -> None:
         faces = SyntheticFaces(options.faces, 112, options.seed, channels=3, framing=framing)
         error = errors(network, faces)
         place = {"condition": framing, "over": "faces"}
-        record.add("landmark error, 68 points", mean(error.mean(1)), **place)
-        record.add("landmark error, without the jaw", mean(error[:, 17:].mean(1)), **place)
+        record.add("landmark error, 68 points", mean_interval(error.mean(1)), **place)
+        record.add("landmark error, without the jaw", mean_interval(error[:, 17:].mean(1)), **place)
         record.extra[framing] = {
             "by part": {k: float(error[:, a:b].mean()) for k, (a, b) in PARTS.items()},
             "by expression": {

@@ -37,7 +37,7 @@ from ablation import (
 from torch import nn
 
 from ferlib.data import open_faces
-from ferlib.evaluation import ResultRecord, summarise
+from ferlib.evaluation import ResultRecord, summarize
 from ferlib.losses import CompensatedFocalPDLSLoss, FocalPDLSLoss, LabelSmoothingLoss, PDLSLoss
 from ferlib.models import FixedResizer
 
@@ -109,7 +109,7 @@ def main() -> None:
     for (kind, name), found in scores.items():
         for metric, values in found.items():
             place = {"condition": kind, "over": "seeds"}
-            record.add(metric, summarise(values), name, by_seed=tuple(values), **place)
+            record.add(metric, summarize(values), name, by_seed=tuple(values), **place)
             if name != "cross-entropy":
                 gap = difference(values, scores[kind, "cross-entropy"][metric])
                 record.add_difference(name, "cross-entropy", gap, metric, **place)

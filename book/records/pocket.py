@@ -36,9 +36,8 @@ from ferlib.evaluation import (
     Interval,
     ResultRecord,
     fit_temperature,
-    measured,
-    nll,
     predict,
+    record_predictions,
     reliability,
     robustness,
     scores,
@@ -53,7 +52,7 @@ from ferlib.training import versions
 NAME = "pocket_ferplus"
 FOLDER = Path(ferlib.__file__).parent / "pretrained"
 ECE = "expected calibration error"
-BINS, RESAMPLES = 15, 1000
+RESAMPLES = 1000
 SUITE, SEVERITIES = 1000, (1, 3, 5)
 FRAMED = 300  # faces that the detector is shown
 
@@ -93,10 +92,10 @@ def calibration(labels: Tensor, logits: Tensor) -> tuple[dict[str, Interval], di
     numbers, extra = {}, {"temperature of one half": temperature, "faces": [len(fitted), len(judged)]}
     for when, scale in (("before", 1.0), ("after", temperature)):
         y, z = labels[judged], logits[judged] / scale
-        found = scores(y, z, EMOTIONS_FERPLUS, bins=BINS, resamples=RESAMPLES)
+        found = scores(y, z, EMOTIONS_FERPLUS, resamples=RESAMPLES)
         numbers[f"calibration error {when} temperature"] = found[ECE]
-        bins = reliability(y, z, BINS, resamples=RESAMPLES)
-        extra[when] = {"nll": nll(y, z), "reliability": [asdict(b) for b in bins]}
+        bins = reliability(y, z, resamples=RESAMPLES)
+        extra[when] = {"reliability": [asdict(b) for b in bins]}
     return numbers, extra
 
 
@@ -156,7 +155,7 @@ def main() -> None:
     size, accuracy = done.path.stat().st_size, float((logits.argmax(1) == labels).float().mean())
     print("exported", size, "bytes; accuracy", accuracy)
 
-    record = measured(logits, labels, valid, split="valid", bins=BINS, resamples=RESAMPLES)
+    record = record_predictions(logits, labels, valid, split="valid", resamples=RESAMPLES)
     errors, calibrated = calibration(labels, logits * done.facts["temperature"])
     times = milliseconds(done.path, torch.rand(1, 1, 48, 48))
     windows, extra_windows = framing(chosen(valid, FRAMED))
@@ -167,7 +166,7 @@ def main() -> None:
     record.add("milliseconds a face, one core", times, over="runs")
     suite = robustness(
         done.module.network, some, severities=SEVERITIES, split="valid", resamples=RESAMPLES,
-        tell=lambda key, found: print(" ", key, found.percent(), flush=True), **network.inputs(),
+        report=lambda key, found: print(" ", key, found.percent(), flush=True), **network.inputs(),
     )  # fmt: skip
     record.numbers += suite.numbers
     moved = (logits.softmax(1) - (plain / done.facts["temperature"]).softmax(1)).abs().max()

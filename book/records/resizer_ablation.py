@@ -38,7 +38,7 @@ from ablation import (
 from torch import nn
 
 from ferlib.data import open_faces
-from ferlib.evaluation import ResultRecord, summarise
+from ferlib.evaluation import ResultRecord, summarize
 from ferlib.models import FixedResizer, NeuralResizer, SpatialTransformer
 
 LARGE, SMALL = 48, 28
@@ -153,7 +153,7 @@ def main() -> None:
         command=command(),
     )
     for (arm, view), values in found.items():
-        record.add("accuracy", summarise(values), arm, condition=view, over="seeds", by_seed=tuple(values))
+        record.add("accuracy", summarize(values), arm, condition=view, over="seeds", by_seed=tuple(values))
     for view in views:
         for one, other in pairs():
             gap = difference(found[one, view], found[other, view])

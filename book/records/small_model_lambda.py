@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ferlib.data import SyntheticFaces
 from ferlib.data.faces import KeptFaces
-from ferlib.evaluation import ResultRecord, accuracy_interval, fingerprint, predict
+from ferlib.data.fingerprint import fingerprint
+from ferlib.evaluation import ResultRecord, accuracy_interval, predict
 from ferlib.training import build_criterion, build_model, fit, load_recipe, versions
 
 NAME = "small_model_lambda"

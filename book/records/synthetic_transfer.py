@@ -20,7 +20,7 @@ from ferlib.commands.networks import Network
 from ferlib.data import FERPlus, SyntheticFaces
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces
-from ferlib.data.synthetic.dataset import FERPLUS_FREQUENCIES
+from ferlib.data.synthetic import FERPLUS_FREQUENCIES
 from ferlib.evaluation import ResultRecord, evaluate, predict
 from ferlib.training import build_criterion, build_model, fit, load_recipe
 

@@ -34,18 +34,18 @@ from ferlib.commands.faces import add_face_arguments, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.evaluation import (
-    ALTERATIONS,
+    CORRUPTIONS,
     Interval,
     RecordError,
     ResultRecord,
     batch_dependence,
+    batches,
     compare,
+    corruptions,
     evaluate,
     predict,
     robustness,
-    suites,
 )
-from ferlib.evaluation import batches as batch_suite
 from ferlib.training import RecipeError, bundled
 from ferlib.training.device import choose_device
 from ferlib.weights import checkpoints
@@ -72,8 +72,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--suite", choices=("robustness", "batch"), help="more than the plain scores")
     add("--against-recipe", metavar="NAME", help="which network --against is of, as --recipe")
     add("--against-output", choices=("vit", "bt", "cba"), help="its answer, as --output")
-    add("--kinds", nargs="+", choices=list(ALTERATIONS), metavar="KIND",
-        help=f"only these of the robustness suite: {', '.join(ALTERATIONS)}")  # fmt: skip
+    add("--kinds", nargs="+", choices=list(CORRUPTIONS), metavar="KIND",
+        help=f"only these of the robustness suite: {', '.join(CORRUPTIONS)}")  # fmt: skip
     add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="only these, 1 to 5")
     add("--list", action="append", default=[], metavar="NAME=FILE", dest="lists",
         help="a published list of difficult photographs, for the robustness suite")  # fmt: skip
@@ -128,11 +128,11 @@ def _measure(
         lists = _lists(options.lists)
         return robustness(
             model, faces, kinds=options.kinds, severities=options.severities, lists=lists, shuffle=shuffle,
-            tell=_tell, **common,
+            report=_report, **common,
         )  # fmt: skip
     if options.suite == "batch":
         return batch_dependence(
-            model, faces, sizes=options.sizes, rounds=options.rounds, tell=_tell, **common
+            model, faces, sizes=options.sizes, rounds=options.rounds, report=_report, **common
         )
     if other is None:
         return evaluate(model, faces, shuffle=shuffle, **common)
@@ -141,7 +141,7 @@ def _measure(
         predict(net, faces, batch_size=options.batch_size, shuffle=shuffle, **source.inputs())
         for net, source in ((model, network), (rival, other))
     )
-    record = evaluate(model, faces, shuffle=shuffle, answers=(first, labels), **common)
+    record = evaluate(model, faces, shuffle=shuffle, predictions=(first, labels), **common)
     _add_comparison(record, labels, first, second, options, other)
     return record
 
@@ -166,12 +166,12 @@ def _add_comparison(
 def _text(record: ResultRecord, split: str, suite: str | None) -> str:
     head = f"{record.what}, {split} split, 95 % intervals in brackets\n"
     if suite == "robustness":
-        tables = "\n".join(suites.table(record, metric) for metric in suites.METRICS)
+        tables = "\n".join(corruptions.table(record, metric) for metric in corruptions.METRICS)
         return head + "\n".join(
             [tables, *(f"{k}: left out, {w}" for k, w in record.extra["left out"].items())]
         )
     if suite == "batch":
-        return head + batch_suite.table(record)
+        return head + batches.table(record)
     text = head + record.table()
     counts = zip(record.classes, record.data["per class"], strict=True)
     if few := [f"{name} ({count})" for name, count in counts if 0 < count < 30]:
@@ -238,5 +238,5 @@ def _write(record: ResultRecord, place: Path, *, asked: bool) -> None:
     print(f"record: {place}", file=sys.stderr)
 
 
-def _tell(key: str, accuracy: Interval) -> None:
+def _report(key: str, accuracy: Interval) -> None:
     print(f"  {key}: accuracy {accuracy.percent()}", file=sys.stderr)

@@ -10,13 +10,13 @@ and the state of the run; by default it is runs/<recipe>, with -c experiments/<e
 step, saves, and says how to go on; a killed run goes on from its last checkpoint (--save-minutes). On a CPU
 --resume leads to the very numbers of a run that was never stopped.
 
-Several GPUs, or processes of a CPU, share every batch:
+Several GPUs, or processes on a CPU, share every batch:
   torchrun --nproc-per-node 4 -m ferlib train --recipe btn-rafdb --data ~/RAF-DB
 
 --protocol paper (the default) chooses the epoch on validation, measures untouched faces, and reports the
 test split once, at the end. --protocol released does what the Neural Resizer's released code does: it
-chooses on the test split, varies the test faces at random, steps the schedule before each epoch and takes
-means of batch means. Its numbers are there to be compared, not to be believed.
+chooses on the test split, augments the test faces at random, steps the schedule before each epoch and
+averages batch averages. Its numbers are comparable with the published ones, and too high.
 """
 
 from __future__ import annotations

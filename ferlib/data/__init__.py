@@ -17,16 +17,15 @@ from ferlib.data.labels import (
 from ferlib.data.rafdb import RAFDB
 from ferlib.data.superresolution import upscale
 from ferlib.data.synthetic import (
-    FaceParameters,
     SyntheticFaces,
     named_parameters,
-    render_faces,
     the_easy_twin,
     the_false_friend,
     the_hard_face,
 )
 from ferlib.data.transforms import Augment, model_input
 from ferlib.data.twins import Twins, find_twins
+from ferlib.synthetic import FaceParameters, render_faces
 
 __all__ = [
     "EMOTIONS_AFFECTNET",

@@ -8,14 +8,11 @@ from typing import Any, TypeVar
 import torch
 from torch.utils.data import Dataset
 
+from ferlib.errors import DataError
+
+__all__ = ["DataError", "FaceDataset", "identity"]
+
 T = TypeVar("T")
-
-
-class DataError(ValueError):
-    """A file or value that cannot be used; the message names it, says what was expected and what to do.
-
-    Shape: takes one message string; catch it as ``ValueError``. Shown in chapter 1.
-    """
 
 
 class FaceDataset(Dataset):

@@ -1,84 +1,76 @@
 """Evaluation: predictions, metrics with intervals, records of what was measured. Chapter 7."""
 
-from ferlib.data.fingerprint import fingerprint
-from ferlib.evaluation.alterations import ALTERATIONS, Altered, alter, describe, kinds_for
-from ferlib.evaluation.batches import batch_dependence, compose
-from ferlib.evaluation.calibration import (
-    Bin,
-    brier,
-    calibration_error,
-    fit_temperature,
-    nll,
-    reliability,
-    split_faces,
+from ferlib.evaluation.batches import BatchedFaces, batch_dependence, compose
+from ferlib.evaluation.corruptions import (
+    CORRUPTIONS,
+    CorruptedFaces,
+    describe_corruption,
+    robustness,
 )
-from ferlib.evaluation.compare import Comparison, compare, mcnemar
-from ferlib.evaluation.encoded import encode
-from ferlib.evaluation.evaluate import AnswerError, evaluate, measured, predict
+from ferlib.evaluation.evaluate import PredictionError, evaluate, predict, record_predictions
 from ferlib.evaluation.intervals import (
     Interval,
     Resamples,
     accuracy_interval,
     bootstrap_interval,
-    summarise,
+    mcnemar,
+    mean_interval,
+    summarize,
     wilson_interval,
 )
-from ferlib.evaluation.lists import listed_rows
 from ferlib.evaluation.metrics import (
+    Bin,
+    Comparison,
+    Scores,
     accuracy,
-    class_recall,
+    calibration_error,
+    compare,
     confusion_matrix,
-    macro_f1,
+    fit_temperature,
     mean_class_accuracy,
+    reliability,
+    resampled_scores,
+    scores,
+    split_faces,
 )
 from ferlib.evaluation.records import Difference, Number, RecordError, ResultRecord, about
-from ferlib.evaluation.scoring import confusion_shares, draw_scores, point_scores, scores
-from ferlib.evaluation.suites import robustness
 
 __all__ = [
-    "ALTERATIONS",
-    "Altered",
-    "AnswerError",
+    "CORRUPTIONS",
+    "BatchedFaces",
     "Bin",
     "Comparison",
+    "CorruptedFaces",
     "Difference",
     "Interval",
     "Number",
+    "PredictionError",
     "RecordError",
     "Resamples",
     "ResultRecord",
+    "Scores",
     "about",
     "accuracy",
     "accuracy_interval",
-    "alter",
     "batch_dependence",
     "bootstrap_interval",
-    "brier",
     "calibration_error",
-    "class_recall",
     "compare",
     "compose",
     "confusion_matrix",
-    "confusion_shares",
-    "describe",
-    "draw_scores",
-    "encode",
+    "describe_corruption",
     "evaluate",
-    "fingerprint",
     "fit_temperature",
-    "kinds_for",
-    "listed_rows",
-    "macro_f1",
     "mcnemar",
     "mean_class_accuracy",
-    "measured",
-    "nll",
-    "point_scores",
+    "mean_interval",
     "predict",
+    "record_predictions",
     "reliability",
+    "resampled_scores",
     "robustness",
     "scores",
     "split_faces",
-    "summarise",
+    "summarize",
     "wilson_interval",
 ]

@@ -1,9 +1,15 @@
-"""How sure a number is: Wilson's interval of a share, the bootstrap, Student's interval over seeds.
+r"""How sure a number is: the bootstrap, Wilson's interval of a share, Student's interval over seeds.
 
-Every score of this book depends on the faces through sums over them: of right answers, of the cells of the
-confusion matrix, of confidence minus rightness in a bin. A set of N faces drawn with replacement is a list of
-N counts, one per face, and its sums are those counts times the faces' features. So one matrix product gives
-the sums of all resamples at once (:class:`Resamples`), and every score is computed from the same ones.
+Every score of this book depends on the faces through sums over them: of right predictions, of the cells of
+the confusion matrix, of confidence minus rightness in a bin. Drawing N faces with replacement gives each face
+a count, and the sums of the drawn set are these counts times the faces' features. One matrix product thus
+gives the sums of all resamples (:class:`Resamples`), and all scores, differences and means are computed from
+them. The interval is always the percentile interval,
+
+.. math:: [\, q_{0.025}(s^*_1 \dots s^*_R),\ q_{0.975}(s^*_1 \dots s^*_R)\,].
+
+scipy's bootstrap has no place here because it computes a statistic anew for every resample; Wilson's and
+Student's intervals and McNemar's test are scipy's.
 """
 
 from __future__ import annotations
@@ -15,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
+from torch import Tensor
 
-_CELLS = 8_000_000  # counts held at once: 64 MB
+_CELLS = 8_000_000  # draws held at once: 64 MB
 
 
 @dataclass(frozen=True)
@@ -54,11 +61,11 @@ class Resamples:
 
     .. math:: S^*_r = \sum_{i=1}^{N} w_{ri} f_i, \qquad w_r \sim \mathrm{Multinomial}(N, 1/N)
 
-    The same three numbers give the same sets, so that two models judged on the same faces are judged on the
-    same resamples: their differences are then paired.
+    The same three numbers give the same sets, so two networks that are measured on the same faces are
+    measured on the same resamples, and their differences are paired. Source: Efron 1979. Chapter 7.
 
-    Shape: ``sums`` takes features f (N, F) and gives (count, F). Raises ``ValueError`` for N or ``count``
-    below 1. Efron 1979. Chapter 7.
+    Raises:
+        ValueError: ``faces`` or ``count`` is below 1.
     """
 
     faces: int
@@ -69,16 +76,19 @@ class Resamples:
         if self.faces < 1 or self.count < 1:
             raise ValueError(f"{self.count} resamples of {self.faces} faces: expected at least one of each")
 
-    def weights(self) -> Iterator[NDArray[np.float64]]:
-        """How often each face was drawn, some resamples at a time: (n, N) whose rows sum to N."""
+    def rows(self) -> Iterator[NDArray[np.int64]]:
+        """The faces that are drawn, some resamples at a time: (n, N)."""
         draw = np.random.default_rng(self.seed)
         at_once = max(1, _CELLS // self.faces)
         for start in range(0, self.count, at_once):
-            rows = min(at_once, self.count - start)
-            drawn = draw.integers(0, self.faces, (rows, self.faces))
-            drawn += np.arange(rows)[:, None] * self.faces
-            counts = np.bincount(drawn.ravel(), minlength=rows * self.faces)
-            yield counts.reshape(rows, self.faces).astype(np.float64)
+            yield draw.integers(0, self.faces, (min(at_once, self.count - start), self.faces))
+
+    def weights(self) -> Iterator[NDArray[np.float64]]:
+        """How often each face was drawn, some resamples at a time: (n, N) whose rows sum to N."""
+        for rows in self.rows():
+            shifted = rows + np.arange(len(rows))[:, None] * self.faces
+            counts = np.bincount(shifted.ravel(), minlength=rows.size)
+            yield counts.reshape(rows.shape).astype(np.float64)
 
     def sums(self, features: ArrayLike) -> NDArray[np.float64]:
         """Features (N, F) summed over each resample: (count, F)."""
@@ -88,18 +98,23 @@ class Resamples:
         return np.concatenate([weights @ features for weights in self.weights()])
 
 
-def percentiles(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
-    """The two ends between which the middle ``confidence`` of the numbers lies; NaNs are left out.
-
-    Shape: (R,) -> two numbers, NaN where all are NaN. Chapter 7.
+def percentiles(values: ArrayLike) -> tuple[float, float]:
+    """The two ends between which the middle 95 % of the numbers (R,) lie, without the NaNs among them; NaN
+    where all are NaN.
     """
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if not len(values):
         return math.nan, math.nan
-    tail = (1 - level(confidence)) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
+    low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)
+
+
+def mean_interval(values: ArrayLike | Tensor, *, resamples: int = 1000, seed: int = 0) -> Interval:
+    """The mean of one number per face, (N,), with its bootstrap interval. Chapters 7 and 8."""
+    values = np.asarray(values, dtype=np.float64)
+    drawn = Resamples(len(values), resamples, seed).sums(values[:, None])[:, 0] / len(values)
+    return Interval(float(values.mean()), *percentiles(drawn))
 
 
 def bootstrap_interval(
@@ -107,103 +122,92 @@ def bootstrap_interval(
     labels: ArrayLike,
     predictions: ArrayLike,
     *,
-    confidence: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Interval:
-    r"""Percentile bootstrap of any statistic: measure again on many sets of N faces drawn from the N.
+    """Bootstrap interval of any statistic, which is computed anew for each resample.
 
-    .. math:: [\, q_{(1-c)/2}(s^*_1 \dots s^*_R),\ q_{(1+c)/2}(s^*_1 \dots s^*_R)\,]
+    :func:`ferlib.evaluation.scores` and :func:`mean_interval` do the same by one matrix product. Chapter 7.
 
-    The scores of :func:`ferlib.evaluation.scores` have a faster way, by :class:`Resamples`.
-
-    Shape: ``statistic`` takes (N,) and (N,) and returns a number; (N,), (N,) -> ``Interval``.
-    Efron 1979. Chapter 7.
+    Args:
+        statistic: Takes labels (N,) and predictions (N,) and returns a number.
+        labels, predictions: Arrays (N,).
+        resamples, seed: Of the bootstrap.
     """
     labels, predictions = pair(labels, predictions)
-    tail = (1 - level(confidence)) / 2
-    draw = np.random.default_rng(seed)
-    values = np.empty(resamples)
-    for i in range(resamples):
-        rows = draw.integers(0, len(labels), len(labels))
-        values[i] = statistic(labels[rows], predictions[rows])
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(float(statistic(labels, predictions)), float(low), float(high))
+    draws = (row for rows in Resamples(len(labels), resamples, seed).rows() for row in rows)
+    values = [statistic(labels[row], predictions[row]) for row in draws]
+    return Interval(float(statistic(labels, predictions)), *percentiles(values))
 
 
-def wilson_interval(right: int, total: int, *, confidence: float = 0.95) -> Interval:
+def wilson_interval(right: int, total: int) -> Interval:
     r"""Wilson's score interval of a share, without any resampling.
 
     .. math:: \frac{p + z^2/2n \pm z \sqrt{p(1-p)/n + z^2/4n^2}}{1 + z^2/n}, \qquad p = \mathrm{right}/n
 
-    with z = 1.96 for 95 %. It stays inside [0, 1] and is sensible where the bootstrap is not: for few faces
-    and shares at 0 or 1, of which every resample says the same.
+    with z = 1.96. It stays inside [0, 1] and is sensible where the bootstrap is not: for few faces,
+    and for shares of 0 or 1, which every resample repeats. Source: Wilson 1927. Chapter 7.
 
-    Shape: two counts -> ``Interval``. Raises ``ValueError`` unless 0 <= right <= total and total > 0.
-    Wilson 1927. Chapter 7.
+    Raises:
+        ValueError: Unless 0 <= right <= total and total > 0.
     """
     if not 0 <= right <= total or total == 0:
         raise ValueError(f"{right} right of {total}: expected 0 <= right <= total and at least one face")
-    found = stats.binomtest(right, total).proportion_ci(level(confidence), method="wilson")
-    low = 0.0 if right == 0 else float(found.low)  # exactly, not but for rounding
+    found = stats.binomtest(right, total).proportion_ci(method="wilson")
+    low = 0.0 if right == 0 else float(found.low)  # exactly, without a rounding error
     return Interval(right / total, low, 1.0 if right == total else float(found.high))
 
 
-def accuracy_interval(
-    labels: ArrayLike,
-    predictions: ArrayLike,
-    *,
-    method: str = "wilson",
-    confidence: float = 0.95,
-    resamples: int = 10_000,
-    seed: int = 0,
-) -> Interval:
-    """Accuracy with its interval, by ``"wilson"`` or ``"bootstrap"``.
-
-    A resampled accuracy is a binomial number divided by N, so the bootstrap draws those directly.
-
-    Shape: (N,), (N,) -> ``Interval`` in [0, 1]. Raises ``ValueError`` for another method. Chapter 7.
-    """
+def accuracy_interval(labels: ArrayLike, predictions: ArrayLike) -> Interval:
+    """Accuracy of predictions (N,) with Wilson's interval. Chapter 5."""
     labels, predictions = pair(labels, predictions)
-    right, total = int((labels == predictions).sum()), len(labels)
-    if method == "wilson":
-        return wilson_interval(right, total, confidence=confidence)
-    if method != "bootstrap":
-        raise ValueError(f"method is {method!r}, expected 'wilson' or 'bootstrap'")
-    shares = np.random.default_rng(seed).binomial(total, right / total, resamples) / total
-    return Interval(right / total, *percentiles(shares, confidence))
+    return wilson_interval(int((labels == predictions).sum()), len(labels))
 
 
-def summarise(values: Sequence[float], confidence: float = 0.95) -> Interval:
+def summarize(values: Sequence[float]) -> Interval:
     r"""Mean over runs of different seeds, with Student's t interval of that mean.
 
-    .. math:: \bar s \pm t_{(1+c)/2,\, n-1} \, \frac{\sigma}{\sqrt n}
+    .. math:: \bar s \pm t_{0.975,\, n-1} \, \frac{\sigma}{\sqrt n}
 
-    with the standard deviation :math:`\sigma` of the n values (divisor n - 1). It speaks of runs, not of
-    faces: how far another seed may lie is in it, how far another test set may is not.
+    with the standard deviation :math:`\sigma` of the n values (divisor n - 1). The interval covers how far
+    another seed may lie, not how far another test set may. Source: Student 1908. Chapters 2, 3 and 7.
 
-    Shape: n numbers -> ``Interval``; of one number the ends are NaN. Raises ``ValueError`` for none.
-    Student 1908. Chapters 2, 3 and 7.
+    Returns:
+        The interval; its ends are NaN for a single value.
+
+    Raises:
+        ValueError: There is no value.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or not len(numbers):
         raise ValueError(f"values have shape {numbers.shape}: expected one number per run, at least one")
     mean, n = float(numbers.mean()), len(numbers)
     if n == 1:
-        return Interval(mean, math.nan, math.nan)
-    half = float(stats.t.ppf(0.5 + level(confidence) / 2, n - 1) * numbers.std(ddof=1) / n**0.5)
+        return Interval(mean)
+    half = float(stats.t.ppf(0.975, n - 1) * numbers.std(ddof=1) / n**0.5)
     return Interval(mean, mean - half, mean + half)
 
 
-def level(confidence: float) -> float:
-    """The confidence itself, when it is one. Shape: a number. Raises ``ValueError`` outside (0, 1)."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence is {confidence}, expected a share between 0 and 1 such as 0.95")
-    return confidence
+def mcnemar(only_first: int, only_second: int) -> float:
+    r"""Exact p that two equally good networks differ on counts as unequal as these, or more so.
+
+    .. math:: p = P\bigl(|X - \tfrac n2| \ge |b - \tfrac n2|\bigr), \qquad X \sim \mathrm{Bin}(n, \tfrac12),
+        \ n = b + c
+
+    b and c count the faces that only one of the two has right; without any such face p is 1.
+    Source: McNemar 1947. Chapter 7.
+
+    Raises:
+        ValueError: A count is below 0.
+    """
+    if min(only_first, only_second) < 0:
+        raise ValueError(f"counts are {only_first} and {only_second}: expected numbers of at least 0")
+    total = only_first + only_second
+    return float(stats.binomtest(only_first, total, 0.5).pvalue) if total else 1.0
 
 
 def pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray, NDArray]:
-    """Labels and predicted classes as arrays (N,), (N,). Raises ``ValueError`` where they do not fit."""
+    """Labels and predicted classes as arrays (N,), (N,); raises ``ValueError`` where they do not fit."""
     labels, predictions = np.asarray(labels), np.asarray(predictions)
     if labels.ndim != 1 or labels.shape != predictions.shape or len(labels) == 0:
         raise ValueError(

@@ -1,56 +1,45 @@
-"""Numbers that judge a classifier's answers, one number each; counting is scikit-learn's.
+"""Scores of a classifier with their intervals, calibration, and the comparison of two networks. Chapter 7.
 
-:mod:`ferlib.evaluation.scores` gives them their intervals. Chapter 7.
+Counting is scikit-learn's and the calibration error torchmetrics'; the temperature is fitted here, by ten
+lines that chapter 7 explains.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
+from sklearn.model_selection import StratifiedShuffleSplit
+from torch import Tensor
 
-from ferlib.evaluation.intervals import pair
+from ferlib.evaluation.intervals import Interval, Resamples, mcnemar, pair, percentiles
+
+ECE = "expected calibration error"
+BINS = 15
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    r"""Share of faces that are labelled right, :math:`\frac1N \sum_i [\hat y_i = y_i]`, in [0, 1].
-
-    Shape: (N,) and (N,) -> scalar. Raises ``ValueError`` for lengths that differ or are 0. Chapter 7.
-    """
+    r"""Share of predictions (N,) that are right, :math:`\frac1N \sum_i [\hat y_i = y_i]`."""
     labels, predictions = pair(labels, predictions)
     return float(sk.accuracy_score(labels, predictions))
 
 
-def class_recall(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.float64]:
-    """Share of each class's faces that are labelled right; NaN for a class without faces.
-
-    Shape: (N,), (N,) -> (K,) in [0, 1]. Chapter 7.
-    """
-    return recalls(confusion_matrix(labels, predictions, classes))
-
-
 def mean_class_accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean of the recalls of the classes that occur: every expression counts the same, however rare.
-
-    Shape: (N,), (N,) -> scalar in [0, 1]. Chapter 7.
-    """
-    return float(np.nanmean(class_recall(labels, predictions, classes)))
-
-
-def macro_f1(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean over the classes that occur of the harmonic mean of precision and recall.
-
-    Shape: (N,), (N,) -> scalar in [0, 1]. Chapter 7.
-    """
-    labels, predictions = pair(labels, predictions)
-    present = np.unique(labels)
-    return float(sk.f1_score(labels, predictions, labels=present, average="macro", zero_division=0))
+    """Mean recall of the classes that occur, from labels and predictions (N,): rare ones count the same."""
+    return float(np.nanmean(recalls(confusion_matrix(labels, predictions, classes))))
 
 
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """How often faces of class r are given class c: rows are labels, columns predictions.
+    """How often faces of class r are given class c: (K, K) counts, rows are labels, columns predictions.
 
-    Shape: (N,), (N,) -> (K, K) counts. Raises ``ValueError`` for a class outside 0 ... K-1. Chapter 7.
+    Raises:
+        ValueError: A class is outside 0 ... K-1, or the two lengths differ.
     """
     labels, predictions = pair(labels, predictions)
     for name, values in (("label", labels), ("prediction", predictions)):
@@ -61,24 +50,325 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
 
 
 def recalls(counts: NDArray) -> NDArray[np.float64]:
-    """Each class's recall from one confusion matrix, or from many at once; NaN for a class without faces.
-
-    Shape: (..., K, K) counts -> (..., K) in [0, 1]. Chapter 7.
-    """
+    """Each class's recall, (..., K), from confusion matrices (..., K, K); NaN for a class without faces."""
     right, faces = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1)
     return np.divide(right, faces, out=np.full(right.shape, np.nan), where=faces > 0)
 
 
-def f1_means(counts: NDArray) -> NDArray[np.float64]:
-    r"""Macro F1 from one confusion matrix, or from many at once.
+def _from_counts(counts: NDArray, classes: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    r"""The scores of confusion matrices (..., K, K), each of shape (...).
 
-    .. math:: \frac1{|P|} \sum_{k \in P} \frac{2\, c_{kk}}{\sum_j c_{kj} + \sum_j c_{jk}}
+    .. math:: F_1 = \frac1{|P|} \sum_{k \in P} \frac{2\, c_{kk}}{\sum_j c_{kj} + \sum_j c_{jk}}
 
-    over the classes P that have faces.
-
-    Shape: (..., K, K) counts -> (...) in [0, 1]. Chapter 7.
+    averages over the classes P that have faces.
     """
     right, faces = np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(-1)
     both = faces + counts.sum(-2)
-    each = np.divide(2 * right, both, out=np.zeros(right.shape), where=both > 0)
-    return (each * (faces > 0)).sum(-1) / np.maximum((faces > 0).sum(-1), 1)
+    f1 = np.divide(2 * right, both, out=np.zeros(right.shape), where=both > 0)
+    recall = recalls(counts)
+    found = {
+        "accuracy": right.sum(-1) / faces.sum(-1),
+        "mean class accuracy": np.nanmean(recall, axis=-1),
+        "macro F1": (f1 * (faces > 0)).sum(-1) / (faces > 0).sum(-1),
+    }
+    return found | {f"recall {name}": recall[..., i] for i, name in enumerate(classes)}
+
+
+class Scores(NamedTuple):
+    """Scores of one network on N faces: their values, and those of R resamples, (R,) each."""
+
+    points: dict[str, float]
+    drawn: dict[str, NDArray[np.float64]]
+
+    def interval(self, metric: str) -> Interval:
+        """One score with its bootstrap interval."""
+        return Interval(self.points[metric], *percentiles(self.drawn[metric]))
+
+    def minus(self, other: Scores, metric: str) -> Interval:
+        """The difference to another network or other pictures of the same faces, paired by resample."""
+        ends = percentiles(self.drawn[metric] - other.drawn[metric])
+        return Interval(self.points[metric] - other.points[metric], *ends)
+
+
+def resampled_scores(
+    labels: ArrayLike | Tensor,
+    logits: ArrayLike | Tensor,
+    classes: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Scores:
+    r"""Accuracy, mean class accuracy, macro F1, calibration error and each class's recall, resampled.
+
+    In a resample without a face of a class its recall is NaN and the averages are over the other classes; a
+    class that has no face at all has no recall. In a resample r the gap of a bin, confidence minus accuracy,
+    keeps the sign that it has in the whole sample,
+
+    .. math:: \mathrm{ECE}^*_r = \sum_b \frac{n^*_{rb}}{N}\, \mathrm{sign}(\mathrm{conf}_b - \mathrm{acc}_b)
+        \, (\mathrm{conf}^*_{rb} - \mathrm{acc}^*_{rb}),
+
+    because absolute values would turn the noise of resampling into error a second time.
+
+    Args:
+        labels: (N,).
+        logits: (N, K).
+        classes: K names.
+        resamples, seed: Of the bootstrap; the same N and the same two give the same resamples.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    truth, guess, logits = _arrays(labels, logits, classes)
+    k = len(classes)
+    matrix = confusion_matrix(truth, guess, k)
+    cells = (truth * k + guess)[:, None] == np.arange(k * k)
+    gaps = _gaps(truth, logits)
+    drawn = Resamples(len(truth), resamples, seed).sums(np.hstack([cells, gaps * np.sign(gaps.sum(0))]))
+    points = {name: float(value) for name, value in _from_counts(matrix, classes).items()}
+    points[ECE] = calibration_error(truth, logits)
+    found = _from_counts(drawn[:, : k * k].reshape(-1, k, k), classes)
+    found[ECE] = drawn[:, k * k :].sum(1) / len(truth)
+    return Scores({name: value for name, value in points.items() if not np.isnan(value)}, found)
+
+
+def scores(
+    labels: ArrayLike | Tensor,
+    logits: ArrayLike | Tensor,
+    classes: Sequence[str],
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """The scores of :func:`resampled_scores` with their bootstrap intervals, by name.
+
+    The interval of the calibration error reaches down to 0 where a perfectly calibrated network would show as
+    large an error by chance once in forty: the noise of the bins' gaps, which the resamples tell, adds up to
+    an error of its own.
+    """
+    found = resampled_scores(labels, logits, classes, resamples=resamples, seed=seed)
+    numbers = {name: found.interval(name) for name in found.points}
+    error = numbers[ECE]
+    chance = _chance_of_calibration(labels, logits, Resamples(len(labels), resamples, seed))
+    low = 0.0 if error.value <= chance else max(0.0, error.low)
+    return numbers | {ECE: Interval(error.value, low, error.high)}
+
+
+def _chance_of_calibration(
+    labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, resamples: Resamples
+) -> float:
+    """The calibration error that a perfectly calibrated network exceeds once in forty, by chance."""
+    gaps = _gaps(labels, logits)
+    noise = np.abs(resamples.sums(gaps) - gaps.sum(0)).sum(1) / len(gaps)
+    return float(np.quantile(noise, 0.975))
+
+
+@dataclass(frozen=True)
+class Bin:
+    """The faces whose confidence lies in [low, high): how many, how confident on average, how often right.
+
+    ``confidence`` and ``accuracy`` are None where the bin is empty.
+    """
+
+    low: float
+    high: float
+    faces: int
+    confidence: float | None
+    accuracy: Interval | None
+
+
+def _binned(
+    labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, bins: int
+) -> tuple[NDArray, NDArray, NDArray]:
+    """Confidence, whether right, and in which of the bins of equal width: three times (N,)."""
+    if bins < 1:
+        raise ValueError(f"bins is {bins}: expected at least one")
+    values, truth = _tensors(labels, logits)
+    confidence, guess = values.softmax(1).float().max(1)
+    edges = torch.linspace(0, 1, bins + 1)
+    which = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(bins - 1)  # 1.0 is in the last
+    return confidence.double().numpy(), (guess == truth).numpy(), which.numpy()
+
+
+def _gaps(labels: ArrayLike | Tensor, logits: ArrayLike | Tensor) -> NDArray[np.float64]:
+    """Confidence minus rightness of each face, in the column of its bin: (N, 15)."""
+    sure, right, which = _binned(labels, logits, BINS)
+    return (sure - right)[:, None] * (which[:, None] == np.arange(BINS))
+
+
+def calibration_error(labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, bins: int = BINS) -> float:
+    r"""Expected calibration error of logits (N, K): the distance of confidence and accuracy over the bins.
+
+    .. math:: \sum_b \frac{n_b}{N} \, \bigl| \mathrm{acc}_b - \mathrm{conf}_b \bigr|
+
+    It is biased upwards: even a perfectly calibrated network shows some, the more the fewer faces there are.
+    Source: Naeini et al. 2015; Guo et al. 2017, equation 3. Chapter 7.
+
+    Raises:
+        ValueError: The shapes do not fit.
+    """
+    # imported where it is used: it takes as long to load as torch itself
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
+    values, truth = _tensors(labels, logits)
+    below_one = values.softmax(1).float().clamp_max(1 - 2**-24)  # torchmetrics gives 1.0 a bin of its own
+    return float(multiclass_calibration_error(below_one, truth, values.shape[1], n_bins=bins))
+
+
+def reliability(
+    labels: ArrayLike | Tensor,
+    logits: ArrayLike | Tensor,
+    bins: int = BINS,
+    *,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> list[Bin]:
+    """What a reliability diagram shows: the accuracy in each bin of confidence, with bootstrap intervals.
+
+    :func:`ferlib.plots.reliability` draws it. Source: Niculescu-Mizil and Caruana 2005. Chapter 7.
+
+    Args:
+        labels: (N,).
+        logits: (N, K).
+        bins: How many bins of equal width.
+        resamples, seed: Of the bootstrap.
+    """
+    sure, right, which = _binned(labels, logits, bins)
+    inside = which[:, None] == np.arange(bins)
+    drawn = Resamples(len(sure), resamples, seed).sums(np.hstack([inside, inside & right[:, None]]))
+    faces, hits = drawn[:, :bins], drawn[:, bins:]
+    shares = np.divide(hits, faces, out=np.full(hits.shape, np.nan), where=faces > 0)
+    edges = np.linspace(0, 1, bins + 1)
+    found = []
+    for b in range(bins):
+        here, ends = inside[:, b], (float(edges[b]), float(edges[b + 1]))
+        if not here.any():
+            found.append(Bin(*ends, 0, None, None))
+            continue
+        accuracy = Interval(float(right[here].mean()), *percentiles(shares[:, b]))
+        found.append(Bin(*ends, int(here.sum()), float(sure[here].mean()), accuracy))
+    return found
+
+
+def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
+    r"""The temperature T > 0 at which softmax(z / T) gives the labels the largest likelihood.
+
+    .. math:: T = \arg\min_T -\frac1N \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
+
+    L-BFGS on log T. Dividing by T changes no prediction, only its confidence. Fit it on other faces than it
+    is measured on: :func:`split_faces`. Source: Guo et al. 2017, section 4.2. Chapter 7.
+
+    Args:
+        logits: (N, K).
+        labels: (N,).
+
+    Returns:
+        The temperature, from 0.01 to 100 where the likelihood has no maximum.
+    """
+    values, truth = _tensors(labels, logits)
+    log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        search.zero_grad()
+        loss = F.cross_entropy(values / log_t.clamp(-4.6, 4.6).exp(), truth)
+        loss.backward()
+        return loss
+
+    with torch.enable_grad():
+        search.step(closure)
+    return float(log_t.detach().clamp(-4.6, 4.6).exp())
+
+
+def split_faces(labels: ArrayLike | Tensor, share: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Rows in two parts, each with its share of every class: one to fit a temperature on, one to measure it.
+
+    Args:
+        labels: (N,).
+        share: Of the first part, between 0 and 1.
+        seed: Of the draw.
+
+    Returns:
+        The rows of both parts, int64, ascending.
+    """
+    split = StratifiedShuffleSplit(n_splits=1, train_size=share, random_state=seed)
+    parts = next(split.split(np.zeros(len(labels)), np.asarray(labels)))
+    return tuple(torch.from_numpy(np.sort(part)) for part in parts)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two networks on the same N faces.
+
+    Attributes:
+        metric: The score that is compared, as :func:`scores` names it.
+        first, second: Its two values.
+        difference: First minus second, with the paired bootstrap's interval.
+        p_value: McNemar's exact p of the two counts below, whatever the metric.
+        only_first, only_second: Faces that only one of the two has right.
+    """
+
+    metric: str
+    first: float
+    second: float
+    difference: Interval
+    p_value: float
+    only_first: int
+    only_second: int
+
+
+def compare(
+    labels: ArrayLike | Tensor,
+    first: ArrayLike | Tensor,
+    second: ArrayLike | Tensor,
+    classes: Sequence[str],
+    *,
+    metric: str = "accuracy",
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    r"""How much better the first network's predictions are than the second's, on the same faces.
+
+    .. math:: [\,q_{0.025}(d^*_r),\ q_{0.975}(d^*_r)\,], \qquad d^*_r = s(A^*_r) - s(B^*_r)
+
+    with both scored on the same resample r of faces. What is hard for both cancels, so this interval is
+    narrower than two separate ones allow. Chapter 7.
+
+    Args:
+        labels: (N,).
+        first, second: Logits (N, K).
+        classes: K names.
+        metric: A score of :func:`scores`.
+        resamples, seed: As there.
+
+    Raises:
+        ValueError: The shapes do not fit, or there is no such metric.
+    """
+    a, b = (
+        resampled_scores(labels, logits, classes, resamples=resamples, seed=seed)
+        for logits in (first, second)
+    )
+    if metric not in a.points:
+        raise ValueError(f"metric is {metric!r}, expected one of: {', '.join(a.points)}")
+    difference = a.minus(b, metric)
+    one, two = (np.asarray(logits).argmax(1) == np.asarray(labels) for logits in (first, second))
+    only = (int((one & ~two).sum()), int((two & ~one).sum()))
+    return Comparison(metric, a.points[metric], b.points[metric], difference, mcnemar(*only), *only)
+
+
+def _tensors(labels: ArrayLike | Tensor, logits: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
+    values, truth = torch.as_tensor(logits).detach().cpu().double(), torch.as_tensor(labels).cpu().long()
+    if values.ndim != 2 or truth.shape != values.shape[:1] or not len(truth):
+        raise ValueError(
+            f"labels have shape {tuple(truth.shape)} and logits {tuple(values.shape)}: expected (N,) and "
+            "(N, K), and at least one face"
+        )
+    return values, truth
+
+
+def _arrays(
+    labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, classes: Sequence[str]
+) -> tuple[NDArray, NDArray, NDArray]:
+    values, truth = (part.numpy() for part in _tensors(labels, logits))
+    if values.shape[1] != len(classes):
+        raise ValueError(f"logits have shape {values.shape}: expected {len(classes)}, one for each class")
+    return truth, values.argmax(1), values

@@ -1,9 +1,9 @@
 """Batches as a network takes them: batch n of epoch e is the same whenever it is read.
 
 A face has three forms on its way to the loss: the data set's item, a row of a :class:`Batch` on the device,
-and the pair of images and target that a step gets. PyTorch's ``DataLoader`` reads ahead; its sampler hands
-out a :class:`Ticket` for each batch instead of single rows, so that a batch is read in one go, augmented from
-its own seed, and shared between processes. torch has no such loader for batches that can be drawn again.
+and the pair of images and target that a step gets. PyTorch's ``DataLoader`` reads ahead; its sampler yields a
+:class:`BatchIndex` for each batch instead of single rows, so that a batch is read in one go, augmented from
+its own seed, and shared between processes. torch has no loader for batches that can be drawn again.
 
 Random numbers are a function of where they are needed: run (seed), epoch, step. A stream that is drawn from
 step after step has a state, and a run that was killed would have to find it again. Here each stream begins
@@ -37,8 +37,8 @@ class FaultyDataError(DataError):
     """Faces that could not be read in mid-run; the message names them."""
 
 
-class Ticket(NamedTuple):
-    """An order for one batch: rows of the data set, and a seed for a data set that draws faces itself.
+class BatchIndex(NamedTuple):
+    """What one batch consists of: rows of the data set, and a seed for a data set that draws faces itself.
 
     Where processes share a batch of ``count`` faces, the rows are those from place ``first`` on.
     """
@@ -108,7 +108,7 @@ class Batches:
         self.next_pass = (0, 0)  # epoch and first batch, for the sampler
         self.loader = DataLoader(
             _Reader(data),
-            sampler=_Tickets(self),
+            sampler=_BatchSampler(self),
             batch_size=None,
             collate_fn=identity,
             num_workers=workers,
@@ -122,7 +122,7 @@ class Batches:
         return count // size if self._drop_last() else math.ceil(count / size)
 
     @property
-    def count_steps(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Optimizer steps of an epoch."""
         return math.ceil(len(self) / self.recipe.accumulate)
 
@@ -152,7 +152,7 @@ class Batches:
         for found in self.loader:
             yield self._batch(*found)
 
-    def tickets(self, epoch: int, first: int) -> Iterator[Ticket]:
+    def indices(self, epoch: int, first: int) -> Iterator[BatchIndex]:
         """What to read, in order: this process's part of batches ``first``, ``first + 1``, ..."""
         order, size, (rank, world) = self._order(epoch), self.recipe.batch_size, self.place
         for number in range(first, len(self)):
@@ -160,7 +160,7 @@ class Batches:
             share = own_share(len(rows), rank, world) if self.shuffle else slice(0, len(rows))
             if self.shuffle or number % world == rank:
                 seed = draw_seed(self.recipe.seed, self.purpose, epoch, number)
-                yield Ticket(rows[share], seed, share.start, len(rows))
+                yield BatchIndex(rows[share], seed, share.start, len(rows))
 
     def _order(self, epoch: int) -> Tensor:
         draw = generator(self.recipe.seed, self.purpose, "order", epoch)
@@ -177,20 +177,20 @@ class Batches:
             return self.shuffle and count > size and 0 < count % size < (2 if world == 1 else 2 * world)
         return self.shuffle and count >= size
 
-    def _batch(self, ticket: Ticket, found: dict[str, Any] | None, lost: dict[int, str]) -> Batch:
-        problem = self._problem(len(ticket.rows), list(lost.values()))
+    def _batch(self, index: BatchIndex, found: dict[str, Any] | None, lost: dict[int, str]) -> Batch:
+        problem = self._problem(len(index.rows), list(lost.values()))
         if found is None:
             return Batch(None, None, [], list(lost.values()), problem)
-        kept = [place for place in range(len(ticket.rows)) if place not in lost]
+        kept = [place for place in range(len(index.rows)) if place not in lost]
         images = to_float(found["image"].to(self.device))
         if self.recipe.image_size is not None:
             images = resize(images, self.recipe.image_size, self.recipe.interpolation)
         if self.augment is not None:  # drawn for the whole batch, however many processes share it
-            drawn = self.augment.sample(ticket.count, torch.Generator().manual_seed(ticket.seed))
-            own = torch.tensor(kept) + ticket.first
+            drawn = self.augment.sample(index.count, torch.Generator().manual_seed(index.seed))
+            own = torch.tensor(kept) + index.first
             images = self.augment.apply(images, {key: value[own] for key, value in drawn.items()})
         images = normalise(to_rgb(images)).contiguous(memory_format=memory_format(self.recipe))
-        names = found.get("path") or [f"face {ticket.rows[place]}" for place in kept]
+        names = found.get("path") or [f"face {index.rows[place]}" for place in kept]
         return Batch(images, self._target(found), list(map(str, names)), list(lost.values()), problem)
 
     def _target(self, found: dict[str, Any]) -> Tensor:
@@ -210,21 +210,21 @@ class Batches:
         return f"{shown}. Mend the file and resume, or go on without such faces by on_fault: skip"
 
 
-class _Tickets:
-    """The loader's sampler: the tickets of the pass that begins now."""
+class _BatchSampler:
+    """The loader's sampler: the batches of the pass that begins now."""
 
     def __init__(self, batches: Batches) -> None:
         self.batches = batches
 
-    def __iter__(self) -> Iterator[Ticket]:
-        return self.batches.tickets(*self.batches.next_pass)
+    def __iter__(self) -> Iterator[BatchIndex]:
+        return self.batches.indices(*self.batches.next_pass)
 
     def __len__(self) -> int:
         return len(self.batches)
 
 
 class _Reader(Dataset):
-    """A data set of whole batches: for a ticket, the batch of its readable rows and why others are missing.
+    """A data set of whole batches: for an index, the batch of its readable rows and why others are missing.
 
     Only what a data set says about its files (``DataError``, ``OSError``) counts as a fault; any other error
     is a defect and is raised.
@@ -233,20 +233,20 @@ class _Reader(Dataset):
     def __init__(self, data: FaceDataset) -> None:
         self.data = data
 
-    def __getitem__(self, ticket: Ticket) -> tuple[Ticket, dict[str, Any] | None, dict[int, str]]:
+    def __getitem__(self, index: BatchIndex) -> tuple[BatchIndex, dict[str, Any] | None, dict[int, str]]:
         lost: dict[int, str] = {}
-        with drawing(ticket.seed):
+        with drawing(index.seed):
             try:
-                return ticket, self.data.__getitems__(ticket.rows), lost
+                return index, self.data.__getitems__(index.rows), lost
             except (DataError, OSError):
-                for place, row in enumerate(ticket.rows):
+                for place, row in enumerate(index.rows):
                     try:
                         self.data.__getitems__([row])
                     except (DataError, OSError) as error:
                         lost[place] = f"face {row}: {error or type(error).__name__}"
-        rows = [row for place, row in enumerate(ticket.rows) if place not in lost]
-        with drawing(ticket.seed):
-            return ticket, self.data.__getitems__(rows) if rows else None, lost
+        rows = [row for place, row in enumerate(index.rows) if place not in lost]
+        with drawing(index.seed):
+            return index, self.data.__getitems__(rows) if rows else None, lost
 
 
 def _ignore_ctrl_c(worker: int) -> None:

@@ -127,7 +127,7 @@ def fit(
             folder.resume(resume, state)
         else:
             folder.start(lambda: environment(fabric, train, valid), overwrite=overwrite)
-        watch.start(train_loader.count_steps, recipe.epochs, state.history, state.step, valid_name)
+        watch.start(train_loader.steps_per_epoch, recipe.epochs, state.history, state.step, valid_name)
         if tensorboard and leads:
             fabric.loggers.append(_tensorboard(folder.path, watch.done))
         run = Run(fabric, network, folder, stop, watch)
@@ -141,7 +141,7 @@ def fit(
                 folder.save_epoch(state)
                 watch.epoch(record)
                 numbers = {f"epoch/{k}": x for k, x in record.items() if isinstance(x, int | float)}
-                fabric.log_dict(numbers, record["epoch"] * train_loader.count_steps)
+                fabric.log_dict(numbers, record["epoch"] * train_loader.steps_per_epoch)
         except BaseException as error:
             if isinstance(error, FaultyDataError):
                 folder.save(state)
@@ -177,7 +177,7 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
         FaultyDataError: for faces that cannot be read.
         KeyboardInterrupt: after Ctrl-C, when the state is saved.
     """
-    recipe, model, epoch, count = state.recipe, state.model, state.epoch, loader.count_steps
+    recipe, model, epoch, count = state.recipe, state.model, state.epoch, loader.steps_per_epoch
     model.train()
     clock = time.monotonic() - state.seconds
     for step, parts in loader.steps(epoch, state.step):

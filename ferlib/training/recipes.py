@@ -7,7 +7,7 @@ followed, so that ``load_recipe("runs/x/recipe.yaml")`` runs it again. Chapter 6
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +32,7 @@ _CHOICES = {
 
 
 class RecipeError(ValueError):
-    """A recipe that cannot be followed; the message names the file, the key and what was expected.
-
-    Shape: takes one message string. Chapter 6.
-    """
+    """A recipe that cannot be followed; the message names the file, the key and what was expected."""
 
 
 @dataclass(frozen=True)
@@ -51,49 +48,56 @@ class Recipe:
     ``decay ** (n // step_size)``; exponential ``decay ** n``, where n counts the finished epochs (as
     PyTorch's StepLR and ExponentialLR when stepped after each epoch; stepped before, n is one more).
 
-    The protocol says how a run is judged. "paper": by the validation split, by untouched faces, by means over
-    faces; the test split is for the end. "released" is what the Neural Resizer's code does
-    (``utils/train_model.py``, ``utils/dataloaders.py``): the judged faces go through the training's random
-    augmentation in random order, the schedule is stepped before each epoch, losses and accuracies are means
-    of batch means; its caller judges by the test split and takes the lowest loss as best
-    (:meth:`with_protocol`).
+    The protocol is how a run is validated. "paper": on the validation split, on untouched faces, by averages
+    over faces; the test split is for the end. "released" is what the Neural Resizer's code does
+    (``utils/train_model.py``, ``utils/dataloaders.py``): the validated faces go through the training's random
+    augmentation in random order, the schedule is stepped before each epoch, losses and accuracies are
+    averages of batch averages; its caller validates on the test split and takes the lowest loss as best
+    (:meth:`with_protocol`). Chapter 6.
 
-    Attributes
-    ----------
-    name: what the run is called.
-    model, model_options: a name in ``ferlib.models`` and its arguments.
-    loss, loss_options: cross-entropy, label-smoothing, pdls, f-pdls or compensated-f-pdls, and its arguments.
-    vit_weight: the lambda of ``L = lambda L_VIT + L_BT + L_CBA``; used where a model has several outputs.
-    targets: "label" (majority label) or "votes" (the annotators' vote distribution).
-    data: the kind of data set that it is for, or None for any.
-    balance: draw every class equally often (with replacement), instead of every face once.
-    weights: what the network starts from: part of the network -> name of a pretrained file.
-    epochs, batch_size: passes over the data; faces of one batch, over all processes together.
-    accumulate: batches whose gradients are added up for one step. Each stays a batch of its own for batch
-        attention and batch norm: 4 x 16 faces are *not* 64 to them (``accumulated_step``).
-    lr_scale: part of the network -> factor of its learning rate, above 0; the others have 1.
-    optimizer, lr, weight_decay: adam or adamw, learning rate > 0, weight decay >= 0.
-    sam_rho: radius of SAM's ball, or None for none.
-    schedule, warmup, decay, step_size, floor: see the equation.
-    clip: largest norm of the gradient, or None.
-    ema: decay of the averaged weights in [0, 1), or None for none; the average is what is evaluated and kept.
-    augment, augment_options: none, light, neural-resizer or flip-erase (``ferlib.data.transforms.Augment``),
-        and what of it is to be changed.
-    image_size: side in pixels that faces are resized to before the network, or None for as they are.
-    interpolation: how they are resized, bicubic or bilinear.
-    select: what "best" means on validation, highest accuracy or lowest loss.
-    protocol: "paper" or "released", see above.
-    precision: "fp32"; "bf16" for autocast (weights stay in 32 bits); "auto" for bf16 where the device
-        computes in it, as new GPUs and some processors do.
-    compile: whether ``torch.compile`` translates the network: "never"; "gpu", where its minutes pay;
-        "always". Where no compiler works it is told and left out.
-    on_fault: what to do about a face that cannot be read in mid-run: "stop" (the run is saved first), or
-        "skip" it and count it, unless more than half of a batch is lost.
-    save_minutes: a checkpoint inside an epoch after so many minutes; 0 after every step.
-    channels_last: keep the channels of a pixel side by side; convolutions like it.
-    seed: of the order of the data, augmentation and dropout.
+    Attributes:
+        name: what the run is called.
+        model: a name in ``ferlib.models``.
+        model_options: its arguments.
+        loss: cross-entropy, label-smoothing, pdls, f-pdls or compensated-f-pdls.
+        loss_options: its arguments.
+        vit_weight: the lambda of ``L = lambda L_VIT + L_BT + L_CBA``; used where a model has several outputs.
+        targets: "label" (majority label) or "votes" (the annotators' vote distribution).
+        data: the kind of data set that it is for, or None for any.
+        balance: draw every class equally often (with replacement), instead of every face once.
+        weights: what the network starts from: part of the network -> name of a pretrained file.
+        epochs: passes over the training set.
+        batch_size: faces of one batch, over all processes together.
+        accumulate: batches whose gradients are added up for one step. Each stays a batch of its own for batch
+            attention and batch norm: 4 x 16 faces are *not* 64 to them (``accumulated_step``).
+        optimizer: adam, adamw or sgd.
+        lr: learning rate, above 0.
+        lr_scale: part of the network -> factor of its learning rate, above 0; the others have 1.
+        weight_decay: at least 0.
+        sam_rho: radius of SAM's ball, or None for none.
+        schedule: constant, cosine, step or exponential; with ``warmup``, ``decay``, ``step_size`` and
+            ``floor`` in the equation above.
+        clip: largest norm of the gradient, or None.
+        ema: decay of the averaged weights in [0, 1), or None for none; the average is what is evaluated and
+            kept.
+        augment: none, light, neural-resizer or flip-erase (``ferlib.data.transforms.Augment``).
+        augment_options: what of it is to be changed.
+        image_size: side in pixels that faces are resized to before the network, or None for as they are.
+        interpolation: how they are resized, bicubic or bilinear.
+        select: what "best" means on validation, highest accuracy or lowest loss.
+        protocol: "paper" or "released", see above.
+        precision: "fp32"; "bf16" for autocast (weights stay in 32 bits); "auto" for bf16 where the device
+            computes in it, as new GPUs and some processors do.
+        compile: whether ``torch.compile`` translates the network: "never"; "gpu", where its minutes pay off;
+            "always". Where no compiler works the run goes on without.
+        channels_last: keep the channels of a pixel side by side, which makes convolutions faster.
+        on_fault: what to do about a face that cannot be read in mid-run: "stop" (the run is saved first), or
+            "skip" it and count it, unless more than half of a batch is lost.
+        save_minutes: a checkpoint inside an epoch after so many minutes; 0 after every step.
+        seed: of the order of the data, augmentation and dropout.
 
-    Shape: scalars, and dictionaries of scalars. Raises ``RecipeError`` for a value out of range. Chapter 6.
+    Raises:
+        RecipeError: for a value out of range.
     """
 
     name: str = "untitled"
@@ -167,8 +171,6 @@ class Recipe:
 
         Warm-up and cosine are read at the step's end, so that the first one moves; what changes from epoch to
         epoch is read at its beginning.
-
-        Shape: scalars in, scalar out.
         """
         ramp = min(1.0, (time + step) / self.warmup) if self.warmup else 1.0
         count = math.floor(time + 1e-9)  # a time summed from steps may fall a hair short of a whole epoch
@@ -188,51 +190,48 @@ class Recipe:
         return min(1.0, max(0.0, (time - self.warmup) / rest)) if rest > 0 else 0.0
 
     def with_protocol(self, protocol: str) -> Recipe:
-        """The recipe under a protocol; the released one takes the lowest loss as best.
-
-        Shape: "paper" or "released" in, a recipe out. Raises ``RecipeError`` for another word.
-        """
+        """The recipe under a protocol; the released one takes the lowest loss as best."""
         return self.replace(protocol=protocol, **({"select": "loss"} if protocol == "released" else {}))
 
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with some choices changed. Shape: scalars. Raises ``RecipeError`` for an unknown key."""
-        _check_keys(changes, f"recipe '{self.name}'")
-        return replace(self, **changes)
+        """A copy with some choices changed; raises ``RecipeError`` for an unknown key."""
+        return recipe_from(asdict(self) | changes, f"recipe '{self.name}'")
 
     def to_yaml(self) -> str:
-        """The recipe as YAML text that ``load_recipe`` reads back. Shape: a string."""
+        """The recipe as YAML text that ``load_recipe`` reads back."""
         return yaml.safe_dump(asdict(self), sort_keys=False)
-
-
-def _check_keys(values: dict[str, Any], where: str) -> None:
-    known = [entry.name for entry in fields(Recipe)]
-    if unknown := sorted(str(key) for key in values if key not in known):
-        raise RecipeError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
 
 
 def recipe_from(values: Any, where: str) -> Recipe:
     """A recipe from what a YAML file or a checkpoint holds; missing keys take their defaults.
 
-    Shape: a dictionary in, a ``Recipe`` out. Raises ``RecipeError``, whose message begins with ``where``, for
-    an unknown key or a value of the wrong kind or out of range. Chapter 6.
+    Args:
+        values: key -> value.
+        where: what error messages begin with.
+
+    Raises:
+        RecipeError: for an unknown key, or a value of the wrong kind or out of range.
     """
     if not isinstance(values, dict):
         raise RecipeError(f"{where}: expected 'key: value' lines, found {type(values).__name__}")
     values = {_RENAMED.get(key, key): value for key, value in values.items()}
-    _check_keys(values, where)
+    known = [entry.name for entry in fields(Recipe)]
+    if unknown := sorted(str(key) for key in values if key not in known):
+        raise RecipeError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
     return Recipe(**{key: _value(where, key, value) for key, value in values.items()})
 
 
 def bundled() -> list[str]:
-    """Names of the recipes that come with ferlib. Shape: a sorted list of strings. Chapter 6."""
+    """Names of the recipes that come with ferlib, sorted."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml"))
 
 
 def load_recipe(name_or_path: str | Path) -> Recipe:
-    """Read a bundled recipe by its name, or any YAML file by its path.
+    """Read a bundled recipe by its name (such as "btn-small-ferplus"), or any YAML file by its path.
 
-    Shape: a name such as ``"btn-small-ferplus"`` or a path in, a ``Recipe`` out. Raises ``RecipeError`` for
-    a name that is not there, a file that is not YAML, an unknown key or a value of the wrong kind. Chapter 6.
+    Raises:
+        RecipeError: for a name that is not there, a file that is not YAML, an unknown key or a value of the
+            wrong kind.
     """
     path = Path(name_or_path)
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: step from where the loss is worst nearby, not from where we stand.
+"""Sharpness-aware minimization: the gradient is taken where the loss is worst nearby. torch has no SAM.
 
 One SAM step is two gradients::
 
@@ -30,21 +30,22 @@ class SAM(torch.optim.Optimizer):
     gradients, computes the loss, calls ``backward`` and returns the loss; it is called twice. The pair
     ``first_step`` / ``second_step`` does the same by hand.
 
-    Parameters
-    ----------
-    params: parameters or parameter groups, as for every optimizer.
-    base_optimizer: class of the optimizer that does the descent, such as ``torch.optim.Adam``.
-    rho: radius of the ball, in the units of the weights, > 0 (POSTER V2 uses 0.05).
-    adaptive: scale the ball by the size of each weight.
-    base_options: passed to the base optimizer (``lr``, ``weight_decay``, ...).
-
     ``state_dict`` carries the base optimizer's state (Adam's moments), so that a resumed run goes on as if
     it had never stopped. The class in the released code loses it: its own dictionary holds only the saved
     weights of the last step.
 
-    Shape: parameters of any shape; ``step`` returns the loss at the unperturbed weights, a scalar ``()``.
-    Raises ``ValueError`` for ``rho <= 0`` and ``RuntimeError`` for ``step`` without a closure or
-    ``second_step`` without a ``first_step``. Foret et al. 2021, algorithm 1. Chapter 6.
+    Source: Foret et al. 2021, algorithm 1. Chapter 6.
+
+    Args:
+        params: parameters or parameter groups, as for every optimizer.
+        base_optimizer: class of the optimizer that does the descent, such as ``torch.optim.Adam``.
+        rho: radius of the ball, in the units of the weights, above 0 (POSTER V2 uses 0.05).
+        adaptive: scale the ball by the size of each weight.
+        base_options: passed to the base optimizer (``lr``, ``weight_decay``, ...).
+
+    Raises:
+        ValueError: for ``rho <= 0``.
+        RuntimeError: for ``step`` without a closure or ``second_step`` without a ``first_step``.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class SAM(torch.optim.Optimizer):
 
     @torch.no_grad()
     def first_step(self, zero_grad: bool = False) -> None:
-        """Climb: ``w <- w + rho * g / |g|``; the starting point is kept. Shape: in place, any shape."""
+        """Climb: ``w <- w + rho * g / |g|``; the starting point is kept."""
         norm = self._gradient_norm()
         for group in self.param_groups:
             scale = group["rho"] / (norm + 1e-12)
@@ -81,19 +82,17 @@ class SAM(torch.optim.Optimizer):
 
     @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
-        """Return to the starting point and let the base optimizer descend. Shape: in place, any shape."""
+        """Return to the starting point and let the base optimizer descend."""
         if not self._origin:
             raise RuntimeError("second_step was called without first_step: there is no point to return to")
-        for parameter, origin in self._origin.items():
-            parameter.copy_(origin)
-        self._origin.clear()
+        self._return_to_origin()
         self.base.step()
         if zero_grad:
             self.zero_grad()
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor:
-        """One whole SAM step; returns the loss of the first pass. Shape: scalar ``()``."""
+        """One whole SAM step; returns the loss of the first pass, a scalar."""
         if closure is None:
             raise RuntimeError("SAM needs two gradients per step: call step(closure), as with LBFGS")
         with torch.enable_grad():
@@ -109,16 +108,14 @@ class SAM(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """``{"base": state of the base optimizer}``; ``rho`` and ``adaptive`` are in its groups.
-
-        Shape: nested dictionary of tensors in their parameters' shapes.
-        """
+        """``{"base": state of the base optimizer}``; ``rho`` and ``adaptive`` are in its groups."""
         return {"base": self.base.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up a state made by ``state_dict``. Shape: the same nested dictionary.
+        """Take up a state made by ``state_dict``.
 
-        Raises ``ValueError`` where the base optimizer's state is missing (released POSTER V2 checkpoints).
+        Raises:
+            ValueError: where the base optimizer's state is missing (released POSTER V2 checkpoints).
         """
         if "base" not in state_dict:
             raise ValueError(

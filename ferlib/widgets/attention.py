@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,30 +13,168 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from ferlib.widgets.base import Explorer, data_address, module, picture
-from ferlib.widgets.codes import Shares
-from ferlib.widgets.packing import as_array, as_image, pack
-from ferlib.widgets.tokens import Asks, TokenAttention
+from ferlib.widgets.codec import as_array, as_image, pack, pack_maps, pack_rows, unpack
 
-__all__ = ["AttentionExplorer"]
+__all__ = ["AttentionExplorer", "TokenAttention"]
 
 STEPS = ("scores", "softmax", "rollout")
 MOST_FACES = 16
+Query = str | tuple[float, float]  # "token", "all", or the place (x, y) of a patch
+Packed = Mapping[str, Any]
 
 
-class _PlainMaps:
-    """One map a face, (F, h, w), without anybody who asks; negative heat counts as none."""
+class TokenAttention:
+    """A network's attention for the faces of an :class:`AttentionExplorer`: layers, heads, queries and keys.
 
-    def __init__(self, values: ArrayLike, name: str) -> None:
-        maps = as_array(values, f"source {name!r}", 3).clip(0)
-        self.faces, *self.size = maps.shape
-        self.prefix, self.layers = 0, {}
-        self._rows = Shares.of(maps.reshape(self.faces, -1))
+    Tokens are ``prefix`` class tokens and then, for each of the ``levels``, the cells of a square grid row by
+    row: a vision transformer, multi-level attention, POSTER V2's levels, or window attention that has been
+    put back into image coordinates. ``packed`` holds all of it as JSON, one byte an entry, right to 1/255 of
+    its row's maximum; an explorer shows it from there, and a record keeps it. Chapter 8.
 
-    def map(self, face: int) -> np.ndarray:
-        return self._rows.values(face).reshape(self.size)
+    Args:
+        weights: Layer name -> attention after the softmax, (F, heads, K, K) for F faces and K tokens, or
+            (F, heads, 1, K) where the class token is the only query. Layers may have different grids.
+        prefix: How many class tokens stand in front.
+        levels: Names of the levels that follow each other; empty for one.
+        rollout: Layer name -> (F, Q, K), what has arrived at the layer's Q tokens from the first layer's K.
+        grid: Pool finer grids to this many cells a side (shares of keys added, queries averaged).
 
-    def packed(self) -> dict[str, object]:
-        return {"size": self.size, **self._rows.packed()}
+    Raises:
+        ValueError: Naming the layer, for shapes that fit no grid, numbers below zero or not finite, a rollout
+            of unknown layers, or a grid that does not divide.
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, ArrayLike],
+        *,
+        prefix: int = 0,
+        levels: Sequence[str] = (),
+        rollout: Mapping[str, ArrayLike] | None = None,
+        grid: int | None = None,
+    ) -> None:
+        self._prefix, self._levels, self._grid = int(prefix), [str(name) for name in levels], grid
+        rollout = rollout or {}
+        if not weights:
+            raise ValueError("weights holds no layer: record a forward pass first")
+        if stray := sorted(set(rollout) - set(weights)):
+            raise ValueError(f"rollout is for {stray}, which are none of the layers {list(weights)}")
+        layers = []
+        for name, rows in weights.items():
+            layer = {"name": str(name), "scores": None, "rollout": None}
+            layer["softmax"] = self._block(f"attention of {name!r}", rows)
+            if name in rollout:
+                layer["rollout"] = self._block(f"rollout of {name!r}", rollout[name], headless=True)
+            layers.append(layer)
+        self.packed: dict[str, Any] = {"prefix": self._prefix, "levels": self._levels, "layers": layers}
+        faces_of(self.packed)
+
+    @classmethod
+    def of(cls, records: Sequence[Any], names: Sequence[str] | None = None, **options: Any) -> TokenAttention:
+        """What ``ferlib.explain.AttentionRecorder`` recorded of one forward pass, windows put back.
+
+        Args:
+            records: Records whose tokens lie on a picture in one way.
+            names: Names of the layers (default: those of the modules).
+            options: More arguments of the class.
+
+        Raises:
+            ValueError: For records of several kinds, or of attention that does not lie on a picture (class
+                batch attention has an explorer of its own).
+        """
+        kinds = {record.layout and (record.layout.prefix, record.layout.levels) for record in records}
+        if len(kinds) != 1 or None in kinds:
+            found = ", ".join(record.name for record in records) or "no record"
+            raise ValueError(f"expected records whose tokens lie on a picture in one way, got {found}")
+        prefix, levels = kinds.pop()
+        options.setdefault("levels", [f"{i + 1}" for i in range(levels)] if levels > 1 else ())
+        names = names or [record.name for record in records]
+        weights = {name: record.on_grid() for name, record in zip(names, records, strict=True)}
+        return cls(weights, prefix=prefix, **options)
+
+    def _block(self, name: str, given: ArrayLike, headless: bool = False) -> dict[str, Any]:
+        """Rows (F, heads, Q, K) of one layer at one step, pooled and packed; cells a side of both grids."""
+        rows = as_array(given, name, 3 if headless else 4)
+        rows = rows[:, None] if headless else rows
+        if rows.size and rows.min() < 0:
+            raise ValueError(f"{name} holds {rows.min():.3g}: shares are not negative")
+        asked, side = self._side(rows.shape[2]), self._side(rows.shape[3])
+        if not side or (not asked and not (rows.shape[2] == 1 and self._prefix)):
+            raise ValueError(
+                f"{name} has shape {rows.shape}: its tokens are not {self._prefix} class tokens and "
+                f"{max(1, len(self._levels))} square grids; say prefix= and levels= as the network has them"
+            )
+        rows, side = self._pool(rows, 3, side, name)
+        rows, asked = self._pool(rows, 2, asked, name)
+        return {"asked": asked, "side": side, **pack_rows(rows)}
+
+    def _side(self, tokens: int) -> int:
+        """Cells per side of the grids that so many tokens fill; 0 where they fill none."""
+        cells, rest = divmod(tokens - self._prefix, max(1, len(self._levels)))
+        side = math.isqrt(max(0, cells))
+        return side if side * side == cells and not rest else 0
+
+    def _pool(self, rows: np.ndarray, axis: int, side: int, name: str) -> tuple[np.ndarray, int]:
+        """Fewer, larger cells along one axis: the shares of keys are added, queries averaged."""
+        if self._grid is None or self._grid >= side:
+            return rows, side
+        if self._grid < 1 or side % self._grid:
+            raise ValueError(f"grid={self._grid} does not divide the {side} x {side} cells of {name}")
+        step, last = side // self._grid, np.moveaxis(rows, axis, -1)
+        cells = last[..., self._prefix :].reshape(*last.shape[:-1], -1, self._grid, step, self._grid, step)
+        cells = cells.sum((-1, -3)) if axis == 3 else cells.mean((-1, -3))
+        cells = cells.reshape(*last.shape[:-1], -1)
+        return np.moveaxis(np.concatenate([last[..., : self._prefix], cells], -1), -1, axis), self._grid
+
+
+def faces_of(source: Packed) -> int:
+    """How many faces a packed source is of, which is the same in all its layers."""
+    if "size" in source:
+        return source["codes"]["shape"][0]
+    blocks = [layer[step] for layer in source["layers"] for step in ("softmax", "rollout") if layer[step]]
+    counts = {block["codes"]["shape"][0] for block in blocks}
+    if len(counts) > 1:
+        raise ValueError(f"all layers look at the same faces, got {sorted(counts)} of them")
+    return counts.pop()
+
+
+def map_of(
+    source: Packed, face: int, layer: str | None, head: int | None, step: str, query: Query, level: str | None
+) -> np.ndarray:
+    """The map (h, w) that the page shows of a packed source, from the same codes.
+
+    Heads and queries are averaged, levels added. The scores before the softmax are shown as the logarithm of
+    the shares: the same up to one constant a row.
+    """
+    if "size" in source:
+        return unpack(source)[face]
+    layers, prefix, levels = source["layers"], source["prefix"], source["levels"]
+    names = [one["name"] for one in layers]
+    chosen = layers[names.index(layer) if layer is not None else -1]
+    if step not in STEPS:
+        raise ValueError(f"step is one of {', '.join(STEPS)}, got {step!r}")
+    block = chosen["rollout" if step == "rollout" else "softmax"]
+    if block is None:
+        raise ValueError(f"layer {chosen['name']!r} has no rollout: give rollout= to TokenAttention")
+    rows = unpack(block)[face]
+    if head is not None and step != "rollout":
+        if not 0 <= head < len(rows):
+            raise ValueError(f"layer {chosen['name']!r} has heads 0 to {len(rows) - 1}, got {head}")
+        rows = rows[head : head + 1]
+    shown = range(max(1, len(levels))) if level is None else [levels.index(level)]
+    if rows.shape[1] > 1 and not (query == "token" and prefix):
+        side = block["asked"]
+        cells = range(side * side)
+        if not isinstance(query, str):
+            x, y = (min(side - 1, max(0, int(v * side))) for v in query)
+            cells = [y * side + x]
+        rows = rows[:, [prefix + one * side * side + cell for one in shown for cell in cells]]
+    else:
+        rows = rows[:, :1]
+    cells = rows[..., prefix:].reshape(-1, max(1, len(levels)), block["side"], block["side"])
+    heat = cells.mean(0)[list(shown)].sum(0)
+    with np.errstate(divide="ignore"):
+        return np.log(heat) if step == "scores" else heat
 
 
 class AttentionExplorer(Explorer):
@@ -44,23 +184,21 @@ class AttentionExplorer(Explorer):
     or a plain map. The true region can be laid over, and every map is scored against it by the equations of
     ``ferlib.explain.attention_score``, on the map as the page holds it; :meth:`shown` gives that map. The
     traits ``face``, ``left``, ``right``, ``asks``, ``query``, ``left_view``, ``right_view``, ``region`` and
-    ``heat`` follow the reader's hand when a kernel is there.
+    ``heat`` follow the reader's hand when a kernel is there. Chapter 8.
 
-    Parameters
-    ----------
-    faces: name -> picture, all of one size, 16 at most.
-    sources: name -> ``TokenAttention``, or an array (F, h, w): one map a face, negative heat counts as none.
-    truth: (F, H', W') in [0, 1], such as the renderer's ``masks["expression"]``; 0.5 and more is inside.
-    truth_name: what that region is.
-    answers: source name -> F short texts, such as what the network answers for each face.
-    left, right: the sources shown at first (default the first two; a single one is shown alone).
-    query: who asks at first: "token", "all", or the place (x, y) of a patch in [0, 1] (default the class
-        token where the left source has one, else the middle).
-    face: the face shown at first.
+    Args:
+        faces: Name -> picture (H, W), (H, W, 3) or (3, H, W), uint8 or floats in [0, 1], all of one size, 16
+            at most.
+        sources: Name -> ``TokenAttention``, an array (F, h, w) of one map a face (negative heat counts as
+            none), or either as a record keeps it (``TokenAttention.packed``, ``pack_maps``).
+        truth: (F, H', W') in [0, 1], such as the renderer's ``masks["expression"]``; 0.5 and more is inside.
+        answers: Source name -> F short texts, such as what the network predicts for each face.
+        query: The query at first: "token", "all", or the place (x, y) of a patch in [0, 1] (default: the
+            class token where the first source has one, else the middle).
 
-    Shape: pictures (H, W), (H, W, 3) or (3, H, W), uint8 or floats in [0, 1]; F is the number of faces.
-    Raises: ``ValueError`` for numbers of faces that disagree, unknown names, an empty true region, or more
-    than 600 kB, naming what to reduce. Chapter 8.
+    Raises:
+        ValueError: For numbers of faces that disagree, unknown names, an empty true region, or more than
+            600 kB, naming what to reduce.
 
     Example::
 
@@ -71,10 +209,7 @@ class AttentionExplorer(Explorer):
     """
 
     _source = module("heat.js", "attention.js")
-    _smaller = (
-        "average the heads (average_heads=True), pool to a coarser grid (grid=7), or give fewer layers, "
-        "sources or faces"
-    )
+    _smaller = "average the heads, pool to a coarser grid (grid=7), or give fewer layers, sources or faces"
     face = traitlets.Int(0).tag(sync=True)
     left = traitlets.Int(0).tag(sync=True)
     right = traitlets.Int(0).tag(sync=True)
@@ -88,15 +223,11 @@ class AttentionExplorer(Explorer):
     def __init__(
         self,
         faces: Mapping[str, ArrayLike],
-        sources: Mapping[str, TokenAttention | ArrayLike],
+        sources: Mapping[str, TokenAttention | Packed | ArrayLike],
         *,
         truth: ArrayLike | None = None,
-        truth_name: str = "the region that makes the expression",
         answers: Mapping[str, Sequence[str]] | None = None,
-        left: str | None = None,
-        right: str | None = None,
-        query: Asks | None = None,
-        face: str | None = None,
+        query: Query | None = None,
     ) -> None:
         names = [str(name) for name in faces]
         self._pictures = [as_image(image, f"face {name!r}") for name, image in faces.items()]
@@ -105,55 +236,52 @@ class AttentionExplorer(Explorer):
             raise ValueError(
                 f"1 to {MOST_FACES} faces of one size can be shown, got {len(names)} of {shapes}"
             )
-        self._sources = {
-            str(name): source if isinstance(source, TokenAttention) else _PlainMaps(source, str(name))
-            for name, source in sources.items()
-        }
+        self._sources = {str(name): _packed(name, source) for name, source in sources.items()}
         if not self._sources:
             raise ValueError("sources holds nothing to show")
         for name, source in self._sources.items():
-            if source.faces != len(names):
-                raise ValueError(f"source {name!r} is of {source.faces} faces, {len(names)} are shown")
+            if faces_of(source) != len(names):
+                raise ValueError(f"source {name!r} is of {faces_of(source)} faces, {len(names)} are shown")
         inside = None if truth is None else _region(truth, names)
         answers = _answers(answers or {}, self._sources, len(names))
-        both = list(self._sources)
-        first, second = left or both[0], right or both[min(1, len(both) - 1)]
-        for name in (first, second):
-            if name not in both:
-                raise ValueError(f"{name!r} is none of the sources {', '.join(both)}")
-        if face is not None and face not in names:
-            raise ValueError(f"{face!r} is none of the faces {', '.join(names)}")
-        asks, place = self._start(query, self._sources[first])
+        left, right = ([*self._sources] * 2)[:2]  # a single source is shown alone
+        chosen = self._query(query, left)
+        region = "the region that makes the expression"
         data = {
             "faces": names,
             "pictures": [data_address(p) for p in self._pictures],
             "ratio": self._pictures[0].shape[1] / self._pictures[0].shape[0],
-            "truth": inside if inside is None else {"name": truth_name, "inside": pack(inside)},
+            "truth": inside if inside is None else {"name": region, "inside": pack(inside)},
             "sources": [
-                {"name": name, "answers": answers.get(name), **source.packed()}
+                {"name": name, "answers": answers.get(name), **source}
                 for name, source in self._sources.items()
             ],
         }
         super().__init__(
-            data, face=names.index(face or names[0]), left=both.index(first), right=both.index(second),
-            asks=asks, query=place, left_view=self._view(first), right_view=self._view(second),
-        )  # fmt: skip
+            data,
+            left=0,
+            right=min(1, len(self._sources) - 1),
+            asks=chosen if isinstance(chosen, str) else "patch",
+            query=[0.5, 0.5] if isinstance(chosen, str) else list(chosen),
+            left_view=self._view(left),
+            right_view=self._view(right),
+        )
 
-    @staticmethod
-    def _start(query: Asks | None, source: TokenAttention | _PlainMaps) -> tuple[str, list[float]]:
-        query = query or ("token" if source.prefix else (0.5, 0.5))
+    def _query(self, query: Query | None, source: str) -> Query:
+        """A query that has been checked; the default is the class token where the source has one."""
+        query = query or ("token" if self._sources[source].get("prefix") else (0.5, 0.5))
         if isinstance(query, str):
             if query not in ("token", "all"):
                 raise ValueError(f'query is "token", "all" or a place (x, y), got {query!r}')
-            return query, [0.5, 0.5]
+            return query
         x, y = map(float, query)
         if not (0 <= x <= 1 and 0 <= y <= 1):
             raise ValueError(f"query is a place (x, y) in [0, 1], got ({x}, {y})")
-        return "patch", [x, y]
+        return x, y
 
     def _view(self, name: str) -> dict[str, object]:
         """What a side shows at first: the last layer, all heads and levels, after the softmax."""
-        last = max(0, len(self._sources[name].layers) - 1)
+        last = max(0, len(self._sources[name].get("layers", ())) - 1)
         return {"layer": last, "head": None, "step": "softmax", "level": None}
 
     def shown(
@@ -164,37 +292,43 @@ class AttentionExplorer(Explorer):
         layer: str | None = None,
         head: int | None = None,
         step: str = "softmax",
-        query: Asks | None = None,
+        query: Query | None = None,
         level: str | None = None,
     ) -> np.ndarray:
-        """The map that the page shows for these settings, from the same bytes, to check its numbers with.
+        """The map (h, w) that the page shows for these settings, from the same bytes, to check its numbers.
 
-        Shape: (h, w) float64. ``layer`` is a name (default the last), ``head`` a number or None for the mean,
-        ``query`` as in the constructor, ``level`` a name or None for all. Raises ``ValueError`` or
-        ``KeyError`` for settings that the source does not have. Chapter 8.
+        Args:
+            source: Name of a source.
+            face: Name of a face.
+            layer: Name of a layer (default: the last).
+            head: Number of a head; None averages them.
+            step: "scores", "softmax" or "rollout".
+            query: As in the constructor.
+            level: Name of a level; None adds them.
+
+        Raises:
+            ValueError: For settings that the source does not have.
         """
-        index, chosen = self.data["faces"].index(face), self._sources[source]
-        if isinstance(chosen, _PlainMaps):
-            return chosen.map(index)
-        if step not in STEPS:
-            raise ValueError(f"step is one of {', '.join(STEPS)}, got {step!r}")
-        asks, place = self._start(query, chosen)
-        return chosen.map(
-            index, layer or list(chosen.layers)[-1], head, step, tuple(place) if asks == "patch" else asks,
-            None if level is None else chosen.levels.index(level),
-        )  # fmt: skip
+        face_number = self.data["faces"].index(face)
+        query = self._query(query, source)
+        return map_of(self._sources[source], face_number, layer, head, step, query, level)
 
     def fallback(self) -> str:
-        """The first face under the first two maps, as one picture. Shape: text."""
+        """The first face under the first two maps, as one picture."""
         name = self.data["faces"][self.face]
-        places = list(dict.fromkeys([self.left, self.right]))
-        both = [list(self._sources)[place] for place in places]
-        query: Asks = tuple(self.query) if self.asks == "patch" else self.asks
+        both = [list(self._sources)[place] for place in dict.fromkeys([self.left, self.right])]
+        query: Query = tuple(self.query) if self.asks == "patch" else self.asks
         covered = [
             _cover(self._pictures[self.face], self.shown(source, name, query=query), self.heat)
             for source in both
         ]
         return picture(covered, f"{name}, and where it is looked at: {' and '.join(both)}")
+
+
+def _packed(name: object, source: TokenAttention | Packed | ArrayLike) -> Packed:
+    if isinstance(source, TokenAttention):
+        return source.packed
+    return source if isinstance(source, Mapping) else pack_maps(as_array(source, f"source {name!r}", 3))
 
 
 def _region(truth: ArrayLike, names: list[str]) -> np.ndarray:
@@ -219,11 +353,11 @@ def _answers(
 
 
 def _cover(image: np.ndarray, heat: np.ndarray, strength: float) -> np.ndarray:
-    """A picture under a map, as the page draws it: the more heat, the more of its colour."""
+    """A picture under a map, as the page draws it: the more heat, the more of its color."""
     share = np.maximum(heat, 0) / max(heat.max(), 1e-12)
     size = tuple(side * max(1, 280 // max(image.shape[:2])) for side in image.shape[1::-1])
     share = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.NEAREST))
-    colour = matplotlib.colormaps["viridis"](share)[..., :3] * 255
+    color = matplotlib.colormaps["viridis"](share)[..., :3] * 255
     alpha = (strength * (0.2 + 0.8 * np.sqrt(share)))[..., None]
-    grey = np.asarray(Image.fromarray(image).convert("L").resize(size, Image.Resampling.BICUBIC))[..., None]
-    return (grey * (1 - alpha) + colour * alpha).round().astype(np.uint8)
+    gray = np.asarray(Image.fromarray(image).convert("L").resize(size, Image.Resampling.BICUBIC))[..., None]
+    return (gray * (1 - alpha) + color * alpha).round().astype(np.uint8)

@@ -1,4 +1,4 @@
-"""One front end, two worlds: a live widget where a kernel is, plain HTML where none will be.
+"""One front end for two places: a live widget where a kernel is, plain HTML where none will be.
 
 An explorer is an ES module without dependencies (``static/*.js``), a style sheet and a state that JSON can
 hold. With a kernel it is an anywidget: what the reader moves arrives in Python's traits and the other way
@@ -14,7 +14,7 @@ import itertools
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import numpy as np
 import traitlets
 from PIL import Image
 
-from ferlib.widgets.packing import MAX_BYTES, script_safe
+from ferlib.style import EMOTION_COLOURS
 
 __all__ = ["STATIC", "Explorer", "module"]
 
@@ -31,6 +31,7 @@ __all__ = ["STATIC", "Explorer", "module"]
 # executed notebook would keep its whole state a second time.
 STATIC = os.environ.get("FERLIB_STATIC") == "1"
 FOLDER = Path(__file__).with_name("static")
+MAX_BYTES = 600_000  # of one figure in a page: data, code and fallback together
 _numbers = itertools.count(1)
 
 
@@ -51,7 +52,7 @@ _Base: Any = traitlets.HasTraits if STATIC else _live_base()
 def module(*names: str) -> str:
     """The source of one ES module made of files in ``static``, shared helpers first.
 
-    Shape: file names in, one text out. Every figure's last file defines ``render({ model, el })``.
+    Every figure's last file defines ``render({ model, el })``.
     """
     return "\n".join((FOLDER / name).read_text(encoding="utf-8") for name in ("ui.js", *names))
 
@@ -62,8 +63,12 @@ class Explorer(_Base):
     Subclasses set ``_source`` (from :func:`module`), give ``data`` and traits tagged ``sync=True``, and write
     ``fallback``: plain HTML for readers without scripts and for previews.
 
-    Shape: ``data`` is a mapping that JSON can hold; arrays in it are packed by ``packing.pack``.
-    Raises ``ValueError`` when a figure would add more than 600 kB to its page.
+    Args:
+        data: What JSON can hold; arrays in it are packed by ``codec.pack``.
+        state: Values of the traits.
+
+    Raises:
+        ValueError: Where a figure would add more than 600 kB to its page.
     """
 
     _source = ""
@@ -86,21 +91,21 @@ class Explorer(_Base):
             )
 
     def fallback(self) -> str:
-        """What stands in the page until the module runs, and where it never does: plain HTML. Shape: text."""
+        """What stands in the page until the module runs, and where it never does: plain HTML."""
         return "<p>This figure needs JavaScript.</p>"
 
     def state(self) -> dict[str, Any]:
-        """The values the front end reads, by name. Shape: a mapping that JSON can hold."""
-        own = [
-            name
+        """The values the front end reads, by name."""
+        return {
+            name: getattr(self, name)
             for name, trait in self.traits(sync=True).items()
             if not name.startswith("_") and issubclass(trait.this_class, Explorer)
-        ]
-        return {name: getattr(self, name) for name in own}
+        }
 
     def html(self) -> str:
-        """The whole figure as HTML that needs no kernel, no network and no library. Shape: text."""
-        state = script_safe(self.state())
+        """The whole figure as HTML that needs no kernel, no network and no library."""
+        state = json.dumps(self.state(), separators=(",", ":"), allow_nan=False)
+        state = state.replace("<", "\\u003c")  # it stands inside a script element
         # Unique in a page, also in one put together from the outputs of several kernels.
         name = f"ferlib-figure-{zlib.crc32(state.encode()):08x}-{next(_numbers)}"
         host = (FOLDER / "host.js").read_text(encoding="utf-8")
@@ -121,28 +126,32 @@ class Explorer(_Base):
         return {**page, **live}, metadata
 
 
-def picture(images: list[np.ndarray], words: str) -> str:
-    """Pictures in a row as one small image with a description. Shape: (H, W[, 3]) uint8 each, text out."""
-    colour = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
-    code = data_address(np.concatenate(colour, axis=1), quality=75, most=1000)
-    return f'<img alt="{escape(words)}" style="max-width:100%" src="{code}">'
+def picture(images: Sequence[np.ndarray], words: str) -> str:
+    """Pictures (H, W) or (H, W, 3) in a row, as one small image with a description."""
+    color = [image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2) for image in images]
+    address = data_address(np.concatenate(color, axis=1), quality=75, most=1000)
+    return f'<img alt="{escape(words)}" style="max-width:100%" src="{address}">'
 
 
 def data_address(image: np.ndarray, *, quality: int = 90, most: int = 512) -> str:
-    """A picture as a ``data:`` address (JPEG), ``most`` pixels a side at most. Shape: (H, W[, 3]) uint8, text
-    out.
-    """
+    """A picture uint8 (H, W) or (H, W, 3) as the ``data:`` address of a JPEG of ``most`` pixels a side."""
     small, stream = Image.fromarray(image), io.BytesIO()
     small.thumbnail((most, most))
     small.save(stream, "JPEG", quality=quality, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def table(caption: str, head: list[str], rows: list[list[object]]) -> str:
-    """A plain HTML table: fallbacks are made of it. Shape: (C,) headings, (R, C) cells in, text out."""
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A plain HTML table: fallbacks are made of it."""
     cells = "".join(f"<th scope='col'>{escape(str(c))}</th>" for c in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
     return (
         f"<table class='fer-fallback'><caption>{escape(caption)}</caption>"
         f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>"
     )
+
+
+def class_colors(classes: Sequence[str]) -> list[str]:
+    """The book's color of each class; classes it has none for get those that are left, in order."""
+    left = itertools.cycle([c for name, c in EMOTION_COLOURS.items() if name not in classes] or ["#7F7F7F"])
+    return [EMOTION_COLOURS.get(name) or next(left) for name in classes]

@@ -1,4 +1,4 @@
-"""Faces go in and out of a batch and the one that asks changes its mind: class batch attention. Chapter 4."""
+"""Class batch attention, computed anew as faces go in and out of a batch. Chapter 4."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import traitlets
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from ferlib.widgets.base import Explorer, module, picture
-from ferlib.widgets.packing import as_array, as_image, class_colours, pack
+from ferlib.widgets.base import Explorer, class_colors, module, picture
+from ferlib.widgets.codec import as_array, as_image, pack
 
 __all__ = ["BatchAttentionExplorer"]
 
@@ -24,15 +24,22 @@ class BatchAttentionExplorer(Explorer):
     For the batch the reader has put together the page computes
     :math:`A_c = \mathrm{softmax}(\text{scale}\; Q_c K_c^\top)`, CBA = :math:`A_c V_{:,c}` and BT = CBA + V,
     by the equations of ``ferlib.models.class_batch_attention``. The traits ``members``, ``asking``, ``cls``
-    and ``scale`` follow the reader's hand when a kernel is there.
+    and ``scale`` follow the reader's hand when a kernel is there. Chapter 4.
 
-    Shape: ``faces`` (N, H, W) or (N, 1, H, W), uint8 or floats in [0, 1], N up to 32; ``query`` and ``key``
-    (N, C, E), as they enter the attention; ``value`` (N, C), own scores; ``labels`` (N,) true
-    classes; ``classes`` C names; ``names`` N names (default "fear 1", "fear 2", ...);
-    ``scale`` (default 1/sqrt(C)) multiplies the products; ``start`` the members at first, the one who asks in
-    front; ``presets`` maps a name to members ("everyone" and "alone" are always there).
+    Args:
+        faces: (N, H, W) or (N, 1, H, W), uint8 or floats in [0, 1], N up to 32.
+        query: (N, C, E), as it enters the attention.
+        key: (N, C, E).
+        value: (N, C), the scores of each face alone.
+        labels: (N,) true classes.
+        classes: C names.
+        scale: Multiplies the products (default: 1/sqrt(C)).
+        start: The members at first, the face whose query is shown in front.
+        presets: Name -> members ("everyone" and "alone" are always there).
+        names: N names (default: "fear 1", "fear 2", ...).
 
-    Raises: ``ValueError`` for shapes that disagree, and for labels or members out of range. Chapter 4.
+    Raises:
+        ValueError: For shapes that disagree, and for labels or members out of range.
 
     Example::
 
@@ -63,7 +70,7 @@ class BatchAttentionExplorer(Explorer):
         names: Sequence[str] | None = None,
     ) -> None:
         classes = [str(c) for c in classes]
-        pictures = _grey(faces)
+        pictures = _gray(faces)
         query, key = as_array(query, "query", 3), as_array(key, "key", 3)
         value, labels = as_array(value, "value", 2), as_array(labels, "labels", 1)
         count, wanted = len(pictures), (len(pictures), len(classes), query.shape[2])
@@ -91,7 +98,7 @@ class BatchAttentionExplorer(Explorer):
             usual.append((f"{1 / scale:.3g}", scale))
         data = {
             "classes": classes,
-            "colours": class_colours(classes),
+            "colours": class_colors(classes),
             "labels": [int(y) for y in labels],
             "names": [str(n) for n in names] if names is not None else _numbered(labels, classes),
             "presets": [[name, sorted(who)] for name, who in chosen.items()],
@@ -105,13 +112,13 @@ class BatchAttentionExplorer(Explorer):
         super().__init__(data, members=sorted(first), asking=first[0], cls=int(labels[first[0]]), scale=scale)
 
     def fallback(self) -> str:
-        """The faces of the batch at the start, as one picture. Shape: text."""
+        """The faces of the batch at the start, as one picture."""
         words = "A batch of faces: " + ", ".join(self.data["names"][i] for i in self.members)
         return picture([self._pictures[i] for i in self.members], words)
 
 
-def _grey(faces: ArrayLike) -> np.ndarray:
-    """(N, H, W) or (N, 1 or 3, H, W) as grey uint8 (N, H, W)."""
+def _gray(faces: ArrayLike) -> np.ndarray:
+    """(N, H, W) or (N, 1 or 3, H, W) as gray uint8 (N, H, W)."""
     pictures = [as_image(face, "faces") for face in faces]
     if len({p.shape[:2] for p in pictures}) > 1:
         raise ValueError("all faces have the same size (H, W)")

@@ -1,4 +1,4 @@
-"""What a loss asks of a face and which way it pulls, as alpha, gamma, label and face move. Chapter 3."""
+"""The target of a loss, its curve and its gradient, as alpha, gamma, label and face change. Chapter 3."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
 
-from ferlib.widgets.base import Explorer, module, table
-from ferlib.widgets.packing import as_array, class_colours
+from ferlib.widgets.base import Explorer, class_colors, module, table
+from ferlib.widgets.codec import as_array
 
 __all__ = ["LOSSES", "LossExplorer"]
 
@@ -17,18 +17,24 @@ LOSSES = ("cross-entropy", "label smoothing", "PDLS", "focal", "F-PDLS", "compen
 
 
 class LossExplorer(Explorer):
-    r"""Six losses to touch: the target q, the curve of the loss, and the pull on every logit.
+    r"""Six losses to touch: the target q, the curve of the loss, and the gradient of every logit.
 
-    All six are :math:`L = -\sum_c q_c\, w_c(p) \log p_c`; the page computes them, and the pull
+    All six are :math:`L = -\sum_c q_c\, w_c(p) \log p_c`; the page computes them, and the negative gradient
     :math:`-\partial L / \partial z`, by the equations of ``ferlib.losses``. The traits ``loss``, ``label``,
-    ``alpha``, ``gamma`` and ``logits`` follow the reader's hand when a kernel is there.
+    ``alpha``, ``gamma`` and ``logits`` follow the reader's hand when a kernel is there. Chapter 3.
 
-    Shape: ``prior`` (K, K), rows sum to 1; ``classes`` K names; ``logits`` (K,), the face to start from
-    (default: one that is torn between its label and its strongest rival). ``alpha`` in [0, 1], ``gamma`` in
-    [0, 5]; ``label`` a class name or number (default fear, where there is one); ``loss`` one of ``LOSSES``.
+    Args:
+        prior: (K, K), rows sum to 1.
+        classes: K names.
+        alpha: In [0, 1].
+        gamma: In [0, 5].
+        logits: (K,), the face to start from (default: one between its label and its strongest rival).
+        label: Name or number of a class (default: fear, where there is one).
+        loss: One of ``LOSSES``.
 
-    Raises: ``ValueError`` for shapes that disagree, a prior whose rows are no distributions, an unknown loss
-    or label, settings out of range. Chapter 3.
+    Raises:
+        ValueError: For shapes that disagree, a prior whose rows are no distributions, an unknown label.
+        traitlets.TraitError: For ``alpha``, ``gamma`` or ``loss`` out of range.
 
     Example::
 
@@ -55,7 +61,6 @@ class LossExplorer(Explorer):
         logits: ArrayLike | None = None,
         label: str | int | None = None,
         loss: str = "F-PDLS",
-        name: str = "the hard face",
     ) -> None:
         classes = [str(c) for c in classes]
         matrix = as_array(prior, "prior", 2).astype(np.float64)
@@ -65,10 +70,6 @@ class LossExplorer(Explorer):
             )
         if (matrix < 0).any() or np.abs(matrix.sum(1) - 1).max() > 1e-4:
             raise ValueError("every row of prior must be a distribution: entries at least 0, sum 1")
-        if loss not in LOSSES:
-            raise ValueError(f"loss={loss!r} is unknown; choose one of {', '.join(LOSSES)}")
-        if not 0 <= alpha <= 1 or not 0 <= gamma <= 5:
-            raise ValueError(f"alpha lies in [0, 1] and gamma in [0, 5], got {alpha} and {gamma}")
         if label is None:
             label = "fear" if "fear" in classes else 0
         if isinstance(label, str) and label not in classes:
@@ -81,17 +82,17 @@ class LossExplorer(Explorer):
             raise ValueError(f"logits holds one number a class ({len(classes)}), got shape {face.shape}")
         data = {
             "classes": classes,
-            "colours": class_colours(classes),
+            "colours": class_colors(classes),
             "prior": matrix.tolist(),
             "face": face.tolist(),
-            "facename": name,
+            "facename": "the hard face",
         }
         super().__init__(
             data, loss=loss, label=index, alpha=float(alpha), gamma=float(gamma), logits=face.tolist()
         )
 
     def fallback(self) -> str:
-        """The prior's row and the face's probabilities of each class as a table. Shape: text."""
+        """The prior's row and the face's probabilities of each class as a table."""
         logits = np.array(self.logits)
         p = np.exp(logits - logits.max())
         p /= p.sum()
@@ -99,8 +100,8 @@ class LossExplorer(Explorer):
         row = np.array(self.data["prior"][y])
         q = self.alpha * np.eye(len(classes))[y] + (1 - self.alpha) * row
         rows = [[c, f"{p[i]:.2f}", f"{row[i]:.2f}", f"{q[i]:.2f}"] for i, c in enumerate(classes)]
-        head = ["class", "p: the network", "prior", "q: what the label asks"]
-        return table(f"{self.data['facename']}, labelled {classes[y]}, with alpha {self.alpha:g}", head, rows)
+        head = ["class", "p: the network", "prior", "q: the target"]
+        return table(f"{self.data['facename']}, labeled {classes[y]}, with alpha {self.alpha:g}", head, rows)
 
 
 def _torn(prior: np.ndarray, label: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import traitlets
 from numpy.typing import ArrayLike
 
 from ferlib.widgets.base import Explorer, module, picture
-from ferlib.widgets.packing import as_image, pack
+from ferlib.widgets.codec import as_image, pack
 
 __all__ = ["ResizerExplorer", "radial_spectrum"]
 
@@ -24,16 +24,21 @@ class ResizerExplorer(Explorer):
     The reader chooses two methods and drags the divider between them; the lens follows pointer or arrow keys
     and shows pixels as squares. The spectrum of a picture is the mean of :math:`|\mathrm{DFT}|^2` on rings of
     equal frequency (:func:`radial_spectrum`). The traits ``face``, ``left``, ``right``, ``view``, ``split``
-    and ``lens`` follow the reader's hand when a kernel is there.
+    and ``lens`` follow the reader's hand when a kernel is there. Chapter 2.
 
-    Shape: ``pictures`` maps a method to its picture, or a face to such a mapping; pictures are (H, W),
-    (H, W, 3) or (C, H, W), uint8 or floats in [0, 1], all of one size. ``truth`` is what a perfect resizer
-    would give, of that size too: it becomes one more method, and each method's distance from it (root mean
-    square, grey levels) is told. ``source`` is the small picture all came from, of any smaller size. With
-    several faces, ``truth`` and ``source`` map a face to a picture. ``left`` and ``right`` name two methods.
+    Args:
+        pictures: Method -> picture, or face -> such a mapping; pictures are (H, W), (H, W, 3) or (C, H, W),
+            uint8 or floats in [0, 1], all of one size.
+        truth: What a perfect resizer would give, of that size, too: it becomes one more method, and each
+            method's distance from it is shown (root mean square, gray levels).
+        source: The small picture all came from, of any smaller size. With several faces, ``truth`` and
+            ``source`` map a face to a picture.
+        left: The method shown first on the left.
+        right: The method shown first on the right.
 
-    Raises: ``ValueError`` for pictures of different sizes, faces with different methods, an unknown method,
-    fewer than two methods, or more than 600 kB in all. Chapter 2.
+    Raises:
+        ValueError: For pictures of different sizes, faces with different methods, an unknown method, fewer
+            than two methods, or more than 600 kB in all.
 
     Example::
 
@@ -107,28 +112,32 @@ class ResizerExplorer(Explorer):
         super().__init__(data, left=methods.index(chosen[0]), right=methods.index(chosen[1]))
 
     def fallback(self) -> str:
-        """All methods on the first face as one picture. Shape: text."""
+        """All methods on the first face as one picture."""
         words = "One face resized in several ways: " + ", ".join(self.data["methods"])
         return picture(self._first, words)
 
 
-def radial_spectrum(image: ArrayLike, bands: int | None = None) -> np.ndarray:
-    r"""How much a picture changes at each fineness: log10 of the mean power on rings of equal frequency.
+def radial_spectrum(image: ArrayLike) -> np.ndarray:
+    r"""How much a picture changes at each frequency: log10 of the mean power on rings of equal frequency.
 
     .. math:: S(f) = \log_{10}\, \mathrm{mean}_{|u| \in \mathrm{ring} f} |\mathrm{DFT}(g - \bar g)(u)|^2 / HW
 
-    with g the grey picture in [0, 1]; a Hann window keeps its borders from counting as edges.
+    with g the gray picture in [0, 1]; a Hann window keeps its borders from counting as edges. Chapter 2.
 
-    Shape: a picture (H, W) or (H, W, 3) in, (bands,) out; band k covers (k ... k + 1) / (2 bands) cycles per
-    pixel. By default a band for every two pixels of the shorter side, 56 at most: with more, some rings of a
-    small picture would be empty. A band with no power at all is given -12. Chapter 2.
+    Args:
+        image: (H, W) or (H, W, 3).
+
+    Returns:
+        (bands,), a band for every two pixels of the shorter side, 56 at most: with more, some rings of a
+        small picture would be empty. Band k covers (k ... k + 1) / (2 bands) cycles per pixel. A band with no
+        power at all is given -12.
     """
-    grey = as_image(image, "image").astype(np.float64) / 255
-    grey = grey.mean(2) if grey.ndim == 3 else grey
-    height, width = grey.shape
-    bands = min(BANDS, min(height, width) // 2) if bands is None else bands
+    gray = as_image(image, "image").astype(np.float64) / 255
+    gray = gray.mean(2) if gray.ndim == 3 else gray
+    height, width = gray.shape
+    bands = min(BANDS, min(height, width) // 2)
     window = np.hanning(height)[:, None] * np.hanning(width)
-    power = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2 / grey.size
+    power = np.abs(np.fft.fft2((gray - gray.mean()) * window)) ** 2 / gray.size
     distance = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width))
     ring = np.floor(distance * 2 * bands).astype(int)
     inside = ring < bands
@@ -138,7 +147,7 @@ def radial_spectrum(image: ArrayLike, bands: int | None = None) -> np.ndarray:
 
 
 def _distance(image: np.ndarray, truth: np.ndarray) -> float:
-    """Root mean square difference in grey levels."""
+    """Root mean square difference in gray levels."""
     a, b = (x if x.ndim == 3 else x[..., None] for x in (image.astype(np.float64), truth.astype(np.float64)))
     return float(np.sqrt(((a - b) ** 2).mean()))
 

@@ -9,7 +9,7 @@ import traitlets
 from numpy.typing import ArrayLike
 
 from ferlib.widgets.base import FOLDER, Explorer, module, table
-from ferlib.widgets.packing import as_array
+from ferlib.widgets.codec import as_array
 
 __all__ = ["METHODS", "SAMExplorer", "surface_loss"]
 
@@ -20,22 +20,30 @@ CRACK_AND_VALLEY = ((-0.9, 0.0, 1.15, 0.06), (0.9, 0.0, 1.0, 1.6))  # x, y, dept
 class SAMExplorer(Explorer):
     r"""Gradient descent and SAM from one start on one surface: drag the start, choose rho and rate, step.
 
-    A surface is made of wells, each a centre, a depth and a width:
+    A surface is made of wells, each a center, a depth and a width:
 
     .. math:: L(w) = -\sum_k d_k \exp\bigl(-\lVert w - c_k \rVert^2 / s_k\bigr)
 
     and the page takes the steps of ``ferlib.training.SAM`` around plain gradient descent on it. It draws the
-    climb :math:`\hat\epsilon`, the gradient found up there and the step made of it, and tells for both walks
+    climb :math:`\hat\epsilon`, the gradient found up there and the step made of it, and shows for both walks
     the loss and the worst loss within rho. The traits ``surface``, ``start``, ``rho``, ``lr``, ``method`` and
-    ``step`` follow the reader's hand when a kernel is there.
+    ``step`` follow the reader's hand when a kernel is there. Source: Foret et al. 2021,
+    algorithm 1. Chapter 6.
 
-    Shape: ``surfaces`` maps a name to its wells (W, 4): x, y, depth, width > 0 (default: a narrow crack and a
-    wide valley). ``start`` (2,) inside ``view``, which is left, right, bottom, top. ``rho`` in [0.01, 1],
-    ``lr`` in [0.01, 0.5], ``steps`` from 1 to 1000 (shown from the last one back). ``marks`` are places to be
-    named: (x, y, text).
+    Args:
+        surfaces: Name -> wells (W, 4): x, y, depth, width > 0 (default: a narrow crack and a wide valley).
+        start: (x, y) inside ``view``.
+        view: Left, right, bottom, top.
+        rho: In [0.01, 1].
+        lr: In [0.01, 0.5].
+        method: One of ``METHODS``.
+        steps: From 1 to 1000; shown from the last one back.
+        marks: Places to be named: (x, y, text).
 
-    Raises: ``ValueError`` for wells of another shape or without width, settings out of range, a start outside
-    the view, an unknown method. Foret et al. 2021, algorithm 1. Chapter 6.
+    Raises:
+        ValueError: For wells of another shape or without width, too few or many steps, a start outside the
+            view.
+        traitlets.TraitError: For ``rho``, ``lr`` or ``method`` out of range.
 
     Example::
 
@@ -75,10 +83,6 @@ class SAMExplorer(Explorer):
         x, y = (float(v) for v in as_array(start, "start", 1))
         if not (left <= x <= right and bottom <= y <= top):
             raise ValueError(f"the start ({x}, {y}) lies outside the view {tuple(view)}")
-        if not 0.01 <= rho <= 1 or not 0.01 <= lr <= 0.5:
-            raise ValueError(f"rho lies in [0.01, 1] and lr in [0.01, 0.5], got {rho} and {lr}")
-        if method not in METHODS:
-            raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(METHODS)}")
         if not 1 <= steps <= 1000:
             raise ValueError(f"steps={steps}; expected 1 to 1000")
         data = {
@@ -90,7 +94,7 @@ class SAMExplorer(Explorer):
         super().__init__(data, start=[x, y], rho=float(rho), lr=float(lr), method=method, step=int(steps))
 
     def fallback(self) -> str:
-        """Where both walks end, and how bad it is around there, as a table. Shape: text."""
+        """Where both walks end, and the worst loss around there, as a table."""
         name, wells = self.data["surfaces"][self.surface]
         rows = []
         for words, rho in (("gradient descent", 0.0), ("SAM", self.rho)):
@@ -106,7 +110,12 @@ class SAMExplorer(Explorer):
 def surface_loss(wells: ArrayLike, points: ArrayLike) -> np.ndarray:
     r"""The loss :math:`L(w) = -\sum_k d_k \exp(-\lVert w - c_k \rVert^2 / s_k)` of an explorer's surface.
 
-    Shape: ``wells`` (W, 4), x, y, depth, width each; ``points`` (..., 2) in, (...) out. Chapter 6.
+    Args:
+        wells: (W, 4), x, y, depth and width of each.
+        points: (..., 2).
+
+    Returns:
+        The loss of each point, (...).
     """
     wells, points = np.asarray(wells, dtype=np.float64), np.asarray(points, dtype=np.float64)
     distance = ((points[..., None, :] - wells[:, :2]) ** 2).sum(-1)
@@ -129,12 +138,12 @@ def _walk(wells: np.ndarray, w: np.ndarray, rho: float, lr: float, steps: int) -
     return w
 
 
-def _disc(centre: np.ndarray, radius: float) -> np.ndarray:
-    """Points on 16 rings around a centre, and the centre. (1025, 2)."""
+def _disc(center: np.ndarray, radius: float) -> np.ndarray:
+    """Points on 16 rings around a center, and the center: (1025, 2)."""
     angle = 2 * np.pi * np.arange(64) / 64
     ring = np.stack([np.cos(angle), np.sin(angle)], -1)
     rings = radius * np.arange(1, 17)[:, None, None] / 16 * ring
-    return np.concatenate([centre[None], centre + rings.reshape(-1, 2)])
+    return np.concatenate([center[None], center + rings.reshape(-1, 2)])
 
 
 def _wells(value: ArrayLike, name: str) -> np.ndarray:

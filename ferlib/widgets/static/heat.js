@@ -1,4 +1,4 @@
-// Maps out of bytes, and what they are worth: the inverse of ferlib.widgets.codes, and attention_score.
+// Maps out of bytes, and what they are worth: the inverse of ferlib.widgets.codec, and attention_score.
 
 // The value of one code: shares are squares of the code, scores lie on a straight line, code 0 is masked.
 const decoded = (block, row, code) => block.top

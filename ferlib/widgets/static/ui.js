@@ -31,7 +31,7 @@ function half(bits) {
   return sign * (1024 + fraction) * 2 ** (exponent - 25);
 }
 
-// The inverse of ferlib.widgets.packing.pack: {type, shape, data (base64), deflated} -> typed array.
+// The inverse of ferlib.widgets.codec.pack: {type, shape, data (base64), deflated} -> typed array.
 async function unpack(packed) {
   const letters = atob(packed.data);
   let bytes = new Uint8Array(letters.length);

@@ -1,0 +1,314 @@
+"""Synthetic faces as a data set, and the three faces that the reader meets in every chapter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from ferlib.data.base import DataError, FaceDataset
+from ferlib.synthetic.expressions import ACTION_UNITS, EXPRESSIONS, rows
+from ferlib.synthetic.identity import (
+    LOOK,
+    OCCLUSIONS,
+    FaceParameters,
+    camera_of,
+    draw_parameters,
+    generator,
+    uniforms,
+)
+from ferlib.synthetic.render import render_faces
+
+ANNOTATORS = 10
+#: Share of each expression among the 25,045 FER+ training faces (majority after outlier removal).
+FERPLUS_FREQUENCIES = tuple(n / 25045 for n in (8733, 7284, 3136, 3022, 2098, 116, 536, 120))
+#: Mean vote share (columns) by majority expression (rows) in FER+; order of the 8 FER+ expressions. These are
+#: the constants of the Neural Resizer's released losses; chapter 1 recomputes them from the votes.
+CONFUSION_8 = (
+    (0.777334, 0.032610, 0.017447, 0.114091, 0.026224, 0.007145, 0.004379, 0.020772),
+    (0.042842, 0.917618, 0.023221, 0.004816, 0.004217, 0.001969, 0.001755, 0.003563),
+    (0.058354, 0.035775, 0.787254, 0.010370, 0.014319, 0.003015, 0.088513, 0.002400),
+    (0.170124, 0.013292, 0.008632, 0.747902, 0.022808, 0.011237, 0.015923, 0.010082),
+    (0.074781, 0.025350, 0.060215, 0.031924, 0.740551, 0.034938, 0.023251, 0.008989),
+    (0.089590, 0.017445, 0.016911, 0.088629, 0.125152, 0.620813, 0.007788, 0.033671),
+    (0.042815, 0.012239, 0.169483, 0.072557, 0.027228, 0.013045, 0.658964, 0.003671),
+    (0.147933, 0.022174, 0.009890, 0.042923, 0.033551, 0.059924, 0.005507, 0.678099),
+)
+
+
+def vote_probabilities(noise: float, confusion: torch.Tensor | None = None, classes: int = 8) -> torch.Tensor:
+    r"""How likely an annotator names each expression (columns) when another is meant (rows).
+
+    .. math:: Q_{yc} = \nu P_{yc} \;(c \ne y), \qquad Q_{yy} = 1 - \sum_{c \ne y} Q_{yc}
+
+    with the confusion prior P and the noise level nu: 0 makes every annotator right, 1 gives P, and above 1
+    more confusion, the share of right votes never falling below a tenth.
+
+    Args:
+        noise: nu.
+        confusion: P, ``(K, K)`` with rows summing to 1; default: FER+'s.
+        classes: K, 7 or 8.
+
+    Raises:
+        DataError: for another table or a noise below 0.
+    """
+    if confusion is None:
+        prior = torch.tensor(CONFUSION_8, dtype=torch.float64)[:classes, :classes]
+        prior = prior / prior.sum(1, keepdim=True)
+    else:
+        prior = torch.as_tensor(confusion).double()
+    if prior.shape != (classes, classes) or (prior < 0).any() or ((prior.sum(1) - 1).abs() > 1e-3).any():
+        raise DataError(
+            f"confusion has shape {tuple(prior.shape)}: expected ({classes}, {classes}) "
+            "with rows of shares that sum to 1"
+        )
+    if not noise >= 0:
+        raise DataError(
+            f"vote_noise={noise!r}: expected a number of at least 0 (0 = all agree, 1 = as noisy as FER+)"
+        )
+    off = prior * (1 - torch.eye(classes, dtype=torch.float64))
+    wrong = off.sum(1, keepdim=True)
+    off = off * torch.minimum(torch.full_like(wrong, float(noise)), 0.9 / wrong.clamp(min=1e-9))
+    return (off + torch.diag(1 - off.sum(1))).float()
+
+
+def draw_votes(labels: torch.Tensor, probabilities: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    """Count the votes of the annotators.
+
+    Args:
+        labels: ``(B,)``.
+        probabilities: ``(K, K)``.
+        u: uniform numbers ``(B, ANNOTATORS)``.
+
+    Returns:
+        Votes ``(B, K)`` that sum to ``ANNOTATORS``.
+    """
+    cumulative = probabilities.double().cumsum(1)[labels]
+    choice = (u.double()[:, :, None] > cumulative[:, None, :-1]).sum(2)
+    return torch.nn.functional.one_hot(choice, probabilities.shape[0]).sum(1).float()
+
+
+class SyntheticFaces(FaceDataset):
+    """Rendered faces with known expression, landmarks, action units, regions and ten simulated votes.
+
+    Face number ``i`` of a seed is always the same person with the same expression, whatever the length, the
+    batch or the size of the picture. An item has ``image`` uint8 ``(C, H, W)``, ``label``, ``votes`` ``(K,)``
+    summing to 10, ``landmarks`` ``(68, 2)`` in pixels from the top left corner of the picture in 300-W order,
+    ``action_units`` ``(21,)``, ``path`` and, where asked for, ``masks``. Chapter 1.
+
+    Args:
+        length: number of faces.
+        size: width and height in pixels, 48 to 384 look best.
+        seed: another seed, other faces.
+        channels: 1 gray, 3 RGB.
+        classes: 8 (FER+ order) or 7 (without contempt).
+        framing: ``"portrait"`` (head, hair, shoulders) or ``"ferplus"`` (the face fills the picture).
+        expression: ``None`` all in turn; a name; or a sequence of names.
+        intensity: lowest and highest strength of the expression; 1 is full.
+        variation: 0 an average person under soft light facing the camera, 1 natural variety.
+        occlusion: probability that something hides part of the face, or ``glasses``, ``hand``, ``mask``,
+            ``scarf``.
+        resolution: ``None``, or lowest and highest number of effective pixels across.
+        vote_noise: 0 all annotators agree, 1 they differ as in FER+, more is noisier.
+        confusion: own ``(K, K)`` table of vote shares in place of FER+'s.
+        frequencies: ``None`` all expressions equally often; ``"ferplus"``; or K weights.
+        masks: also give ``masks``, region name -> float ``(H, W)``.
+
+    Raises:
+        DataError: for arguments out of range.
+    """
+
+    def __init__(
+        self,
+        length: int = 1024,
+        size: int = 64,
+        seed: int = 0,
+        channels: int = 1,
+        classes: int = 8,
+        framing: str = "portrait",
+        *,
+        expression: str | Sequence[str] | None = None,
+        intensity: tuple[float, float] = (0.7, 1.0),
+        variation: float = 1.0,
+        occlusion: float | str = 0.0,
+        resolution: tuple[float, float] | None = None,
+        vote_noise: float = 1.0,
+        confusion: torch.Tensor | None = None,
+        frequencies: str | Sequence[float] | None = None,
+        masks: bool = False,
+    ):
+        if isinstance(intensity, int | float):
+            intensity = (float(intensity), float(intensity))
+        likely = occlusion in OCCLUSIONS if isinstance(occlusion, str) else 0 <= occlusion <= 1
+        detail = resolution is None or (len(resolution) == 2 and 4 <= resolution[0] <= resolution[1])
+        strong = len(intensity) == 2 and 0 <= intensity[0] <= intensity[1] <= 1.5
+        for name, value, fine, expected in (
+            ("length", length, isinstance(length, int) and length >= 1, "a whole number of at least 1"),
+            ("size", size, isinstance(size, int) and 16 <= size <= 1024, "whole pixels from 16 to 1024"),
+            ("seed", seed, isinstance(seed, int) and seed >= 0, "a whole number of at least 0"),
+            ("channels", channels, channels in (1, 3), "1 (gray) or 3 (RGB)"),
+            ("classes", classes, classes in (7, 8), "8 (FER+) or 7 (without contempt)"),
+            ("intensity", intensity, strong, "(lowest, highest) with 0 <= lowest <= highest <= 1.5"),
+            ("variation", variation, 0 <= variation <= 2, "a number from 0 to 2"),
+            ("occlusion", occlusion, likely, f"a probability or one of {', '.join(OCCLUSIONS)}"),
+            ("resolution", resolution, detail, "(lowest, highest) pixels with 4 <= lowest <= highest"),
+        ):
+            if not fine:
+                raise DataError(f"{name}={value!r}: expected {expected}")
+        camera_of(framing)
+        self.classes = EXPRESSIONS[:classes]
+        self.size, self.seed, self.channels, self.framing, self.masks = size, seed, channels, framing, masks
+        self._options = dict(
+            intensity=tuple(intensity),
+            framing=framing,
+            variation=float(variation),
+            occlusion=occlusion,
+            resolution=resolution,
+        )
+        self._table = vote_probabilities(vote_noise, confusion, classes)
+        self.labels = self._choose(length, expression, frequencies)
+        u = torch.stack([torch.rand(ANNOTATORS, generator=generator(seed, i, 1)) for i in range(length)])
+        self.votes = draw_votes(self.labels, self._table, u)
+
+    def _choose(self, length: int, expression: Any, frequencies: Any) -> torch.Tensor:
+        k = len(self.classes)
+        if expression is not None:
+            names = [expression] if isinstance(expression, str) else list(expression)
+            unknown = [name for name in names if name not in self.classes]
+            if unknown or not names:
+                raise DataError(f"expression={expression!r}: expected some of {', '.join(self.classes)}")
+            which = torch.tensor([self.classes.index(name) for name in names])
+            return which[torch.arange(length) % len(which)]
+        if frequencies is None:  # every block of K faces shows each expression once, in random order
+            count = -(-length // k)
+            blocks = [torch.randperm(k, generator=generator(self.seed, b, 2)) for b in range(count)]
+            return torch.cat(blocks)[:length]
+        weights = FERPLUS_FREQUENCIES[:k] if frequencies == "ferplus" else frequencies
+        if isinstance(weights, str) or len(weights) != k or min(weights) < 0 or sum(weights) <= 0:
+            raise DataError(
+                f"frequencies={frequencies!r}: expected None, 'ferplus' or {k} weights of at least 0"
+            )
+        weights = torch.tensor(weights, dtype=torch.float64)
+        edges = (weights / weights.sum()).cumsum(0)[:-1]
+        u = torch.stack([torch.rand(1, generator=generator(self.seed, i, 3)) for i in range(length)])
+        return (u > edges).sum(1)
+
+    def parameters(self, indices: Sequence[int] | torch.Tensor) -> FaceParameters:
+        """All that the renderer knows about some faces: ``FaceParameters`` with one row per index."""
+        indices = self._check(indices)
+        return draw_parameters(uniforms(self.seed, indices), self.labels[indices], **self._options)
+
+    def _check(self, indices: Sequence[int] | torch.Tensor) -> list[int]:
+        found = [int(i) for i in indices]
+        for i in found:
+            if not -len(self) <= i < len(self):
+                raise IndexError(f"face {i} of {len(self)}")
+        return [i % len(self) for i in found]
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
+        """Draw many faces at once: the item's keys stacked, ``image (n, C, H, W)`` and so on."""
+        indices = self._check(indices)
+        p = self.parameters(indices)
+        drawn = render_faces(p, self.size, self.channels, self.masks)
+        out = dict(
+            image=drawn.image,
+            label=self.labels[indices],
+            votes=self.votes[indices],
+            landmarks=drawn.landmarks,
+            action_units=p.action_units,
+            path=[f"synthetic:{self.seed}:{i}" for i in indices],
+        )
+        return out | {"masks": drawn.masks} if self.masks else out
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        many = self.batch([index])
+        masks = {name: mask[0] for name, mask in many.pop("masks", {}).items()}
+        item = {key: value[0] for key, value in many.items()} | {"label": int(many["label"])}
+        return item | {"masks": masks} if self.masks else item
+
+
+#: The three named faces: one person, with looks that leave brows and mouth in plain sight, afraid twice and
+#: surprised once.
+_NAMED = {
+    name: {key: float(value) for key, value in entries}
+    for name, entries in rows("""
+person            skin 0.3, redness 0.6, age 0.25, femininity 0.9, beard 0, hair_style 0.6, hair_color 0.26,
+                  hair_length 0.62, curl 0.2, fringe 0.1, parting 0.75, brow_thickness 0.8, iris 0.15,
+                  lip_color 0.45, cloth 0.5, cloth_hue 0.55, volume 0.55
+the-hard-face     AU1 1, AU2 0.45, AU4 0.45, AU5 1.2, AU10 0.25, AU15 0.25, AU16 0.3, AU20 0.75, AU25 0.95,
+                  AU26 0.95
+the-easy-twin     AU1 1.1, AU2 0.1, AU4 0.8, AU5 1.5, AU10 0.5, AU15 0.5, AU16 0.6, AU20 1.4, AU25 1, AU26 1.2
+the-false-friend  AU1 0.95, AU2 0.95, AU5 0.9, AU22 0.4, AU25 0.8, AU26 1.1
+""")
+}
+_VOTES_AND_POSE = {
+    "the hard face": (dict(fear=6, surprise=3, neutral=1), (-4.0, 1.0, -1.0)),
+    "the easy twin": (dict(fear=9, sadness=1), (3.0, 1.0, 2.0)),
+    "the false friend": (dict(surprise=9, fear=1), (-4.0, 0.0, 1.0)),
+}
+
+
+def named_parameters(name: str, framing: str = "portrait") -> FaceParameters:
+    """Parameters of one of the three faces, to be varied: light, pose, size, action units.
+
+    Args:
+        name: ``"the hard face"``, ``"the easy twin"`` or ``"the false friend"``.
+        framing: ``"portrait"``, or ``"ferplus"``: as FER+ crops its photographs, from brows to chin.
+
+    Returns:
+        ``FaceParameters`` of one row.
+    """
+    options = dict(intensity=(1, 1), variation=0.6, occlusion=0.0, resolution=None)
+    p = draw_parameters(uniforms(41, [0]), torch.tensor([0]), framing="portrait", **options)
+    if framing != "portrait":
+        p = p.replace(camera=camera_of(framing)[0])
+    person, units = _NAMED["person"], _NAMED[name.replace(" ", "-")]
+    return p.replace(
+        look=[person[look] for look in LOOK],
+        shape=p.shape * 0.5,
+        light=[-28.0, 38.0, 0.55],
+        background=[0.45, 0.35, 0.6, 0.1],
+        action_units=[units.get(unit, 0.0) for unit in ACTION_UNITS],
+        pose=_VOTES_AND_POSE[name][1],
+        side=torch.zeros(1),
+    )
+
+
+def _named(name: str, size: int | None, framing: str) -> dict[str, Any]:
+    p = named_parameters(name, framing)
+    portrait = framing == "portrait"
+    drawn = render_faces(p, size or (96 if portrait else 48), channels=3 if portrait else 1, masks=True)
+    votes = torch.tensor([float(_VOTES_AND_POSE[name][0].get(e, 0)) for e in EXPRESSIONS])
+    return dict(
+        image=drawn.image[0],
+        label=int(votes.argmax()),
+        votes=votes,
+        landmarks=drawn.landmarks[0],
+        action_units=p.action_units[0],
+        masks={key: value[0] for key, value in drawn.masks.items()},
+        path="synthetic:" + name.replace(" ", "-"),
+    )
+
+
+def the_hard_face(size: int | None = None, framing: str = "portrait") -> dict[str, Any]:
+    """The face this book follows: fear that three of ten annotators call surprise.
+
+    Args:
+        size: width and height in pixels; default 96, or 48 framed as in FER+.
+        framing: ``"portrait"``, in color, or ``"ferplus"``, gray and from brows to chin as networks get it.
+
+    Returns:
+        An item of ``SyntheticFaces(masks=True)``, image uint8 ``(3, size, size)`` or ``(1, size, size)``.
+    """
+    return _named("the hard face", size, framing)
+
+
+def the_easy_twin(size: int | None = None, framing: str = "portrait") -> dict[str, Any]:
+    """The same person, plainly afraid: an item as of :func:`the_hard_face`."""
+    return _named("the easy twin", size, framing)
+
+
+def the_false_friend(size: int | None = None, framing: str = "portrait") -> dict[str, Any]:
+    """The same person, surprised: an item as of :func:`the_hard_face`."""
+    return _named("the false friend", size, framing)

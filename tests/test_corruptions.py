@@ -1,0 +1,134 @@
+"""Faces made harder: the same every time, more with every step; what the suite makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ferlib.data import DataError, SyntheticFaces
+from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
+from ferlib.data.rafdb import RAFDB
+from ferlib.evaluation import CORRUPTIONS, CorruptedFaces, ResultRecord, describe_corruption, robustness
+from ferlib.evaluation.corruptions import METRICS, corrupt, face_names, listed_rows, table
+from tests.data_files import rafdb_official
+from tests.tiny import Spots, net
+
+DRAWN = SyntheticFaces(6, size=48, framing="ferplus", seed=5)
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_steps_go_further_and_keep_everything_but_the_picture(kind):
+    clean = DRAWN.batch(range(6))["image"].float()
+    changes = []
+    for severity in range(1, 6):
+        corrupted = CorruptedFaces(DRAWN, kind, severity)
+        batch = corrupted.batch(range(6))
+        assert batch["image"].dtype == torch.uint8 and batch["image"].shape == clean.shape
+        changes.append((batch["image"].float() - clean).abs().mean((1, 2, 3)))
+        assert torch.equal(corrupted.labels, DRAWN.labels) and torch.equal(corrupted.votes, DRAWN.votes)
+        assert batch["path"] == DRAWN.batch(range(6))["path"] and corrupted.classes == DRAWN.classes
+    steps = torch.stack(changes).diff(dim=0)
+    assert steps.mean(1).min() > 0, "a step that changes the faces less than the one before it"
+    if kind in ("occlusion", "darkness", "noise"):  # these go further on every single face
+        assert steps.min() >= 0
+
+
+@pytest.mark.parametrize("kind", CORRUPTIONS)
+def test_a_face_is_corrupted_alike_in_every_batch(kind):
+    corrupted = CorruptedFaces(KeptFaces(DRAWN), kind, 3, seed=2)
+    whole = corrupted.batch(range(6))["image"]
+    assert torch.equal(corrupted.batch([4, 1])["image"], whole[[4, 1]])
+    assert torch.equal(corrupted[5]["image"], whole[5]) and corrupted[5]["label"] == int(DRAWN.labels[5])
+    assert torch.equal(corrupted[-1]["image"], whole[5])
+    assert torch.equal(CorruptedFaces(DRAWN, kind, 3, seed=2).batch(range(6))["image"], whole)
+    other = CorruptedFaces(DRAWN, kind, 3, seed=3).batch(range(6))["image"]
+    assert torch.equal(other, whole) == (kind not in ("occlusion", "noise"))
+
+
+def test_what_a_step_does_by_hand():
+    faces = torch.full((3, 3, 40, 40), 200, dtype=torch.uint8)
+    dark = corrupt(faces, "darkness", 2, range(3))
+    assert (dark == round(200 * 0.25 ** (1 / 2.2))).all()
+    hidden = corrupt(faces, "occlusion", 4, range(3)) != faces
+    for mask in hidden[:, 0]:
+        rows, columns = mask.any(1).sum(), mask.any(0).sum()
+        assert 20 <= rows <= 21 and 20 <= columns <= 21 and mask.sum() == rows * columns
+    assert len({tuple(m.nonzero()[0].tolist()) for m in hidden[:, 0]}) == 3, "all hidden at one place"
+    noisy = corrupt(torch.full((2, 1, 64, 64), 128, dtype=torch.uint8), "noise", 3, range(2)).double() - 128
+    assert float(noisy.std()) == pytest.approx(24, rel=0.05) and not torch.equal(noisy[0], noisy[1])
+    stripes = (255 * (torch.arange(64) % 2)).to(torch.uint8).expand(1, 1, 64, 64)
+    assert (corrupt(stripes, "resolution", 2, [0]).float() - 127.5).abs().mean() < 30  # 28 of 64 pixels
+    small = torch.randint(0, 255, (1, 1, 28, 28), dtype=torch.uint8)
+    assert torch.equal(corrupt(small, "resolution", 2, [0]), small)  # 28 pixels have nothing to lose
+    assert describe_corruption("resolution", 2) == "28 pixels across" and "60%" in describe_corruption(
+        "occlusion", 5
+    )
+
+
+def test_turned_faces_are_the_same_people_turned():
+    some = SomeFaces(KeptFaces(DRAWN), [3, 1])
+    turned = CorruptedFaces(some, "pose", 4)
+    assert torch.equal(turned.batch([0])["image"], CorruptedFaces(DRAWN, "pose", 4).batch([3])["image"])
+    landmarks = CorruptedFaces(DRAWN, "pose", 5).batch(range(6))["landmarks"]
+    before = DRAWN.batch(range(6))["landmarks"]
+    width = lambda points: (points[:, 45, 0] - points[:, 36, 0]).abs()  # noqa: E731
+    assert (width(landmarks) < 0.8 * width(before)).all()  # eyes come closer as the head turns
+    large = CorruptedFaces(ResizedFaces(DRAWN, 64), "pose", 1).batch([0])["image"]
+    assert large.shape[-1] == 64
+    with pytest.raises(DataError, match="only synthetic faces can be turned"):
+        CorruptedFaces(Spots(4), "pose", 1)
+
+
+def test_nonsense_is_told():
+    faces = Spots(4)
+    for arguments, message in [(("fog", 1), "no corruption 'fog'"), (("noise", 6), "severity is 6")]:
+        with pytest.raises(DataError, match=message):
+            CorruptedFaces(faces, *arguments)
+    with pytest.raises(DataError, match="uint8"):
+        corrupt(torch.rand(2, 1, 8, 8), "noise", 1, range(2))
+    with pytest.raises(DataError, match="cannot be turned"):
+        corrupt(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), "pose", 1, [0])
+
+
+def test_the_suite_measures_each_variant_and_pairs_the_changes(tmp_path):
+    model, data, told = net(), Spots(120), []
+    record = robustness(
+        model, data, kinds=("occlusion", "darkness"), severities=(1, 5), resamples=200, batch_size=32,
+        report=lambda key, accuracy: told.append(key),
+    )  # fmt: skip
+    assert told == ["clean", "occlusion 1", "occlusion 5", "darkness 1", "darkness 5"]
+    for metric in METRICS:
+        clean = record.get(metric, condition="clean")
+        for key in told[1:]:
+            corrupted, change = (record.get(metric + end, condition=key) for end in ("", " change"))
+            assert change.value == pytest.approx(corrupted.value - clean.value)
+            assert change.low <= change.value <= change.high
+    matrix = np.array(record.confusion)
+    assert matrix.trace() / matrix.sum() == pytest.approx(record.get("accuracy", condition="clean").value)
+    assert record.extra["severities"]["darkness"]["5"] == "0.0312 of the light"
+    assert record.extra["left out"].keys() == {"pose"}
+    assert ResultRecord.load(record.save(tmp_path / "r.json")) == record
+    text = table(record)
+    assert "clean" in text and "change of accuracy" in text and text.count("darkness") == 2
+    again = robustness(model, data, kinds=("darkness",), severities=(5,), resamples=200, batch_size=7)
+    one, other = (found.get("accuracy", condition="darkness 5") for found in (again, record))
+    assert one == other
+
+
+def test_published_lists_name_faces_in_all_their_ways(tmp_path):
+    root = rafdb_official(tmp_path / "rafdb", {"train": 2, "test": 3})
+    faces = RAFDB(root, "test")
+    names = face_names(faces)
+    stem = [name.rsplit("/")[-1].rsplit(".")[0] for name in names]
+    path = tmp_path / "list.txt"
+    path.write_text(f"4/{stem[2]}.jpg\n\n{stem[0]} 3 4\n3/nobody.jpg\n")
+    assert listed_rows(faces, path).tolist() == [0, 2]
+    assert listed_rows(SomeFaces(KeptFaces(faces), [2, 1]), path).tolist() == [0]
+    with pytest.raises(DataError, match="names none of the"):
+        path.write_text("0/fer0032226.jpg\n")
+        listed_rows(faces, path)
+    with pytest.raises(DataError, match="not a readable list"):
+        listed_rows(faces, tmp_path / "missing.txt")
+    with pytest.raises(DataError, match="are not files"):
+        listed_rows(KeptFaces(DRAWN), path)
