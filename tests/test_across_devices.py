@@ -109,7 +109,7 @@ def test_others_may_answer():
     out, weights = class_batch_attention(query, key, value, return_weights=True)
     assert weights.shape == (4, 3, 6)
     torch.testing.assert_close(out, torch.einsum("cij,jc->ic", weights, value))
-    with pytest.raises(ValueError, match="as many images"):
+    with pytest.raises(ValueError, match=r"key \(M, C, E\)"):
         class_batch_attention(query, key, value[:5])
 
 
