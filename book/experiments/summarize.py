@@ -55,7 +55,6 @@ class Contrast:
     second: str
     condition: str
     outputs: tuple[Output, Output] = (Output(), Output())
-    primary: bool = False
 
     @property
     def under(self) -> str:
@@ -67,7 +66,7 @@ def planned() -> dict[str, list[Contrast]]:
     """The contrasts of each experiment, the primary one first."""
     vit, bt = Output("vit"), Output("bt")
     attention = [
-        Contrast("D", "A", "fer2013", (bt, vit), primary=True),
+        Contrast("D", "A", "fer2013", (bt, vit)),
         Contrast("A again", "A", "fer2013", (vit, vit)),
         Contrast("B", "A", "fer2013", (vit, vit)),
         Contrast("D", "B", "fer2013", (bt, vit)),
@@ -82,7 +81,7 @@ def planned() -> dict[str, list[Contrast]]:
     for kind in batch_attention.CORRUPTIONS:
         attention.append(Contrast("D", "A", "fer2013", (Output("bt", kind), Output("vit", kind))))
     sizing = [
-        Contrast("learned", "antialiased", "ferplus", primary=True),
+        Contrast("learned", "antialiased", "ferplus"),
         *(Contrast(front, "antialiased", "ferplus") for front in downsizing.FRONTS[1:] if front != "learned"),
         Contrast("learned", "layers after antialiased", "ferplus"),
         Contrast("learned", "antialiased", CONTROL),
@@ -90,7 +89,7 @@ def planned() -> dict[str, list[Contrast]]:
     plain = "cross-entropy"
     others = [loss for loss in losses.LOSSES if loss not in (plain, "F-PDLS")]
     by_loss = [
-        Contrast("F-PDLS", plain, "clean", primary=True),
+        Contrast("F-PDLS", plain, "clean"),
         Contrast(f"{plain} again", plain, "clean"),
         *(Contrast(loss, plain, "clean") for loss in others),
         *(Contrast(loss, plain, noise) for noise in losses.NOISES[1:] for loss in losses.LOSSES[1:]),
