@@ -7,8 +7,8 @@ and no time::
     python benchmarks/poster_v2.py [--what inference training gpu] [--threads 2] [--rounds 7]
 
 "ferlib" rows compute in float32 as the original does; "bf16" rows are a choice of their own (autocast).
-"folded" is ``ferlib.models.for_inference``; "recompute" is PosterV2's option of that name. Training goes
-through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of the matrix
+"folded" is ``for_inference`` of ``inference.py``; "recompute" is PosterV2's option of that name. Training
+goes through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of the matrix
 product's measured ceiling.
 """
 
@@ -21,12 +21,13 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from inference import for_inference
 from original_poster_v2 import OriginalPosterV2, OriginalSAM
 from torch import nn
 from torch.nn import functional as F
 from turns import take_turns
 
-from ferlib.models import BatchTransformerNetwork, PosterV2, btn_small, for_inference
+from ferlib.models import BatchTransformerNetwork, PosterV2, btn_small
 from ferlib.training.loop import train_step
 from ferlib.training.sam import SAM
 

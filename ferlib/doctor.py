@@ -8,7 +8,6 @@ import shlex
 import shutil
 import sys
 import textwrap
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -16,17 +15,24 @@ from math import prod
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
 
+from ferlib import files
 from ferlib.data.base import DataError
 from ferlib.data.faces import cache_root
 from ferlib.data.images import Source, SourceDataset
 from ferlib.data.labels import majority_label
 from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest, summarize, verify
 from ferlib.data.twins import find_twins, told
-from ferlib.models.official import CheckpointError, architectures, place_official, state_dict_in
-from ferlib.models.official_files import StateDict, read_official
-from ferlib.models.pretrained import PRETRAINED, Pretrained, find_pretrained, place, weights_folder
+from ferlib.weights import (
+    ARCHITECTURES,
+    PRETRAINED,
+    Pretrained,
+    find_pretrained,
+    place_official,
+    read_weights,
+    weights_folder,
+)
+from ferlib.weights.reading import StateDict
 
 __all__ = ["Finding", "examine", "render"]
 
@@ -157,8 +163,8 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None, *, every: bool 
         every: Open all images.
     """
     named = [Path(p).expanduser() for p in given or []]
-    if not given and os.environ.get("FERLIB_DATA"):
-        named = [Path(os.environ["FERLIB_DATA"]).expanduser()]
+    if not given and (own := files.place("FERLIB_DATA")):
+        named = [own]
     found: list[Finding] = []
     for root in named:
         here = _data_sets(root, every)
@@ -321,22 +327,22 @@ def _look_at_weights(given: Sequence[str | os.PathLike[str]] | None) -> list[Fin
 def _describe_weights(path: Path) -> tuple[str, str, str]:
     """Status, text and advice: which network's weights a file holds."""
     try:
-        tensors = _names_and_shapes(path)
+        tensors = read_weights(path, numbers=False)
     except Exception as error:  # damaged files fail in as many ways as there are writers
         text = str(error).splitlines()[0][:90] if str(error) else type(error).__name__
         return "broken", f"cannot be read ({text})", "take the file anew, or leave it out"
     count = sum(prod(t.shape) for t in tensors.values())
     text = f"{len(tensors)} tensors, {count / 1e6:.2f} M numbers"
-    fits = [found for name in architectures() if (found := _fits(tensors, name))]
+    fits = [found for name in ARCHITECTURES if (found := _fits(tensors, name))]
     if fits:
         whole = [name for name in fits if ":" not in name]
         return "ok", f"{text}, {' or '.join(whole or fits)}", ""
-    return "odd", f"{text}, of no network known here", f"known: {', '.join(architectures())}"
+    return "odd", f"{text}, of no network known here", f"known: {', '.join(ARCHITECTURES)}"
 
 
 def _fits(tensors: StateDict, architecture: str) -> str:
     """The architecture, or "architecture: part of it" where the file holds more than that, or ""."""
-    report = place(tensors, architecture)[1]
+    report = place_official(tensors, architecture)[1]
     if report.complete:
         return f"{architecture}: its part {report.part}" if report.part else architecture
     if architecture.startswith("btn-"):
@@ -344,25 +350,6 @@ def _fits(tensors: StateDict, architecture: str) -> str:
         if report.complete and report.unexpected:
             return f"{architecture}: its part poster-v2 ({len(report.unexpected)} names without a place)"
     return ""
-
-
-def _names_and_shapes(path: Path) -> StateDict:
-    """Tensors without memory where the file's kind allows that; nothing in it is run."""
-    if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            return StateDict(
-                (name, torch.empty(file.get_slice(name).get_shape(), device="meta"))
-                for name in file.keys()  # noqa: SIM118 - not a dict
-                if not name.startswith("state/")
-            )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns about old formats
-            return StateDict(state_dict_in(torch.load(path, map_location="meta", weights_only=True)))
-    except CheckpointError:
-        raise
-    except Exception:  # refused: there is more than tensors in it
-        return read_official(path)
 
 
 def _as_expected(entry: Pretrained, status: str, text: str, advice: str) -> tuple[str, str, str]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
-from ferlib.training.files import replacing
+from ferlib.files import replacing
 from ferlib.training.loop import logits_of
 
 __all__ = ["ExportError", "Exported", "WholeClassifier", "export_onnx", "parity"]

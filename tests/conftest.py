@@ -32,10 +32,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of reference numbers and weights: $FERLIB_SHARED, or `shared` beside the repository."""
+    """The folder that holds `weights`, real ones: $FERLIB_SHARED, or `shared` beside the repository."""
     path = Path(os.environ.get("FERLIB_SHARED", ROOT.parent / "shared"))
-    if not (path / "contracts").is_dir():
-        pytest.skip(f"no reference material at {path}: set FERLIB_SHARED to the folder that holds contracts/")
+    if not (path / "weights").is_dir():
+        pytest.skip(f"no real weights at {path}: set FERLIB_SHARED to the folder that holds weights/")
     return path
 
 

@@ -1,17 +1,16 @@
 """Weights and inputs made from their names: the rule behind the reference numbers of the original programs.
 
-The reference files hold only outputs. The weights that gave them are drawn anew from their names: a tensor
+The files in ``tests/contracts`` hold only outputs of the original programs (which, and how far two machines
+differ, stands in its ``README.md``). The weights that gave them are drawn anew from their names: a tensor
 called ``key`` under the word ``salt`` comes from its own generator, seeded by ``crc32(salt + ":" + key)``.
-The test writes nothing down and downloads nothing, and still compares with the numbers that the original
-code computed.
 
 How a contract test uses it::
 
-    rows = read_rows(shared, "nr_resizer")                      # key, shape, rule of every tensor
+    rows = read_rows("nr_resizer")                              # key, shape, rule of every tensor
     official = fill_state_dict(rows)                            # as the original would have saved it
     model.load_state_dict(from_official(official, "neural-resizer"))
     image = fill_input("image384", (2, 3, 384, 384))
-    expected = reference(shared, "nr_resizer")
+    expected = reference("nr_resizer")
     assert_summary(model(image), expected, "eval_out", rtol=1e-5)
 """
 
@@ -28,6 +27,7 @@ import numpy as np
 import torch
 
 SALT = os.environ.get("FERLIB_CONTRACT_SALT", "public")  # the word the reference files were made with
+CONTRACTS = Path(os.environ.get("FERLIB_CONTRACTS", Path(__file__).parent / "contracts"))
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,9 @@ class Row:
     rule: str
 
 
-def contracts(shared: Path) -> Path:
-    """The folder of the reference files inside the given material."""
-    return shared / "contracts"
-
-
-def read_rows(shared: Path, name: str, prefix: str = "") -> list[Row]:
+def read_rows(name: str, prefix: str = "") -> list[Row]:
     """The tensors of ``state_dicts/<name>.csv`` in order; or only those with a prefix."""
-    with open(contracts(shared) / "state_dicts" / f"{name}.csv", newline="") as file:
+    with open(CONTRACTS / "state_dicts" / f"{name}.csv", newline="") as file:
         lines = list(csv.DictReader(file))
     rows = []
     for line in lines:
@@ -97,9 +92,9 @@ def fill_input(
     return tensor
 
 
-def reference(shared: Path, name: str) -> dict[str, np.ndarray]:
+def reference(name: str) -> dict[str, np.ndarray]:
     """The arrays of one reference file, by name."""
-    with np.load(contracts(shared) / SALT / f"{name}.npz") as arrays:
+    with np.load(CONTRACTS / SALT / f"{name}.npz") as arrays:
         return {key: arrays[key] for key in arrays.files}
 
 

@@ -17,7 +17,7 @@ FLOORS = (
     (("weights",), "any file -> a network"),
     (("models", "losses", "data", "synthetic"), "these know nothing of each other"),
     (("style",), "the colors"),
-    (("dark", "home", "errors"), "shared by all"),
+    (("dark", "files", "errors"), "shared by all"),
 )
 WITHIN_A_FLOOR = {("data", "synthetic")}  # who may import whom all the same
 LEVEL = {name: level for level, (names, _) in enumerate(reversed(FLOORS)) for name in names}

@@ -21,8 +21,9 @@ from torch import nn
 
 from ferlib.data import SyntheticFaces
 from ferlib.data.faces import KeptFaces
-from ferlib.training import Recipe, checkpoints, fit
+from ferlib.training import Recipe, fit
 from ferlib.training.progress import Progress
+from ferlib.weights import checkpoints
 from tests.tiny import Net
 
 RECIPE = Recipe(

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ferlib.data.base import FaceDataset
 from ferlib.losses import BatchTransformerLoss
-from ferlib.training import Recipe, checkpoints, fit
+from ferlib.training import Recipe, fit
 from ferlib.training.device import leave_group
+from ferlib.weights import checkpoints
 from tests.test_across_devices import CLASSES, network
 
 RECIPE = Recipe(

@@ -13,8 +13,7 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from ferlib.models import BatchTransformerNetwork, btn_small
-from ferlib.models.across_devices import gather_batch, is_shared
-from ferlib.models.batch_transformer import class_batch_attention
+from ferlib.models.batch_transformer import class_batch_attention, gather_batch, is_shared
 
 CLASSES = 5
 
@@ -110,7 +109,7 @@ def test_others_may_answer():
     out, weights = class_batch_attention(query, key, value, return_weights=True)
     assert weights.shape == (4, 3, 6)
     torch.testing.assert_close(out, torch.einsum("cij,jc->ic", weights, value))
-    with pytest.raises(ValueError, match="as many images"):
+    with pytest.raises(ValueError, match=r"key \(M, C, E\)"):
         class_batch_attention(query, key, value[:5])
 
 

@@ -15,8 +15,8 @@ from ferlib.models import (
     btn_small,
 )
 from ferlib.models.attention import ScaledDotProduct, attention_weights
+from ferlib.models.poster_v2 import SelfAttention, TokenTransformer
 from ferlib.models.small import ResidualPyramid
-from ferlib.models.token_transformer import SelfAttention, TokenTransformer
 
 
 def count(module: torch.nn.Module) -> int:

@@ -16,7 +16,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ferlib.training import SAM, Recipe, TrainingError, checkpoints, fit
+from ferlib.training import SAM, Recipe, TrainingError, fit
+from ferlib.weights import checkpoints
 from tests.tiny import Net, Spots, net
 
 
@@ -101,7 +102,7 @@ def test_what_is_no_checkpoint_is_told_and_the_model_left_alone(tmp_path):
         "cut.safetensors": "truncated", "head.safetensors": "truncated", "empty.safetensors": "truncated",
         "old.pth": "pickle", "new.pth": "pickle", "missing.safetensors": "no checkpoint",
         "classes.safetensors": r"'head.weight' has shape \(7, 128\), Net expects \(4, 128\)",
-        "other.safetensors": "another architecture",
+        "other.safetensors": "another network",
     }  # fmt: skip
     for name, message in cases.items():
         with pytest.raises(checkpoints.CheckpointError, match=message):
@@ -242,9 +243,3 @@ def test_a_state_with_an_odd_entry_is_one_error_or_goes_on(tmp_path):
         except (checkpoints.CheckpointError, TrainingError):
             refused += 1
     assert refused > 60
-
-
-def test_from_official_is_here_too():
-    from ferlib.models.official import from_official
-
-    assert checkpoints.from_official is from_official

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import ferlib.models
 from ferlib.cli import main
 from ferlib.commands.faces import Faces, choose_faces
 from ferlib.data import DataError
 from ferlib.data.prepare import prepare
-from ferlib.training import build_model, checkpoints, load_recipe
+from ferlib.models import NETWORKS
+from ferlib.training import build_model, load_recipe
+from ferlib.weights import checkpoints
 from tests import data_files
 from tests.test_original_config import RELEASED
 from tests.tiny import Net
@@ -35,8 +36,7 @@ image_size: 48
 @pytest.fixture(autouse=True)
 def tiny(tmp_path, monkeypatch):
     """A network small enough to be trained here, known to recipes and configs; and an own working folder."""
-    monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
-    monkeypatch.setattr(ferlib.models, "__all__", [*ferlib.models.__all__, "tiny_net"])
+    monkeypatch.setitem(NETWORKS, "tiny_net", lambda num_classes: Net(num_classes))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FERLIB_WEIGHTS", raising=False)
     (tmp_path / "tiny.yaml").write_text(RECIPE)

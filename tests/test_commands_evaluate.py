@@ -9,14 +9,15 @@ import subprocess
 import pytest
 import torch
 
-import ferlib.models
+import ferlib
 from ferlib.cli import main
-from ferlib.commands.networks import Networks
+from ferlib.commands.networks import Network
 from ferlib.data.base import fingerprint
 from ferlib.evaluation import ResultRecord
-from ferlib.models import btn_small
-from ferlib.training import checkpoints, load_recipe
+from ferlib.models import NETWORKS, btn_small
+from ferlib.training import load_recipe
 from ferlib.training.environment import commit
+from ferlib.weights import checkpoints, load_network
 from tests.tiny import Net, Spots
 
 COMMON = ("--data", "synthetic", "--length", "48", "--split", "valid", "--resamples", "60")
@@ -26,15 +27,15 @@ COMMON = ("--data", "synthetic", "--length", "48", "--split", "valid", "--resamp
 def run(tmp_path, monkeypatch):
     """Two checkpoints of small untrained networks, as a run's folder holds them."""
     small = lambda num_classes: btn_small(num_classes, dim=32, depth=1, widths=(8, 16, 32))  # noqa: E731
-    monkeypatch.setattr(ferlib.models, "tiny_btn", small, raising=False)
-    monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
+    monkeypatch.setitem(NETWORKS, "tiny_btn", small)
+    monkeypatch.setitem(NETWORKS, "tiny_net", lambda num_classes: Net(num_classes))
     for name, model in (("a", "tiny_btn"), ("b", "tiny_net")):
         path = tmp_path / f"{name}.yaml"
         path.write_text(f"name: {name}\nmodel: {model}\nloss: cross-entropy\nepochs: 1\nlr: 1e-3\n")
         recipe = load_recipe(str(path))
         torch.manual_seed(3)
         note = {"recipe": {**recipe.__dict__}}
-        checkpoints.save(tmp_path / name / "best.safetensors", getattr(ferlib.models, model)(8), note)
+        checkpoints.save(tmp_path / name / "best.safetensors", NETWORKS[model](8), note)
     return tmp_path
 
 
@@ -86,12 +87,10 @@ def test_several_files_answer_as_one(run):
     assert evaluate(run, "--record", str(run / "once.json")) == 0
     twice, once = (ResultRecord.load(run / f"{name}.json") for name in ("twice", "once"))
     assert twice.get("accuracy") == once.get("accuracy")
-    networks = Networks.find(pair)
     images = torch.rand(4, 3, 48, 48)
-    said = [network.build(8)(images) for network in networks.members]
-    said = [getattr(answer, "bt", answer).softmax(1) for answer in said]
     with torch.no_grad():
-        torch.testing.assert_close(networks.build(8)(images).exp(), sum(said) / 2)
+        apart = [load_network(path)(images).softmax(1) for path in pair]
+        torch.testing.assert_close(Network.find(pair).build(8)(images).exp(), sum(apart) / 2)
 
 
 def test_files_that_take_pictures_of_different_sizes_are_not_asked_together(run, capsys):

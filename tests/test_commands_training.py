@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-import ferlib.models
 from ferlib.cli import main
 from ferlib.evaluation import ResultRecord
+from ferlib.models import NETWORKS
 from tests.tiny import Net
 
 RECIPE = """
@@ -25,7 +25,7 @@ augment: light
 @pytest.fixture()
 def recipe(tmp_path, monkeypatch):
     """A recipe of a network small enough to be trained here."""
-    monkeypatch.setattr(ferlib.models, "tiny_net", lambda num_classes: Net(num_classes), raising=False)
+    monkeypatch.setitem(NETWORKS, "tiny_net", lambda num_classes: Net(num_classes))
     path = tmp_path / "tiny.yaml"
     path.write_text(RECIPE)
     return path

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ferlib.cli import main
-from ferlib.models import MobileFaceNet, MobileNetFaces, NeuralResizer, read_official
-from ferlib.models.official import rename
-from ferlib.models.resizer import OFFICIAL_NAMES
+from ferlib.models import MobileFaceNet, MobileNetFaces, NeuralResizer
+from ferlib.weights import ARCHITECTURES, read_weights
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +22,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def resizer() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return {rename(n, OFFICIAL_NAMES): t for n, t in NeuralResizer(384, 224).state_dict().items()}
+    official_name = ARCHITECTURES["neural-resizer"].official_name
+    return {official_name(n): t for n, t in NeuralResizer(384, 224).state_dict().items()}
 
 
 def say(capsys, *words: str) -> tuple[int, str]:
@@ -133,5 +133,5 @@ def test_the_face_network_from_its_package(capsys, tmp_path):
 
 def test_the_heads_that_estimate_age_and_gender_are_not_read(tmp_path):
     human_models(tmp_path / "models")
-    found = read_official(tmp_path / "models" / "faceres-deep.json")
+    found = read_weights(tmp_path / "models" / "faceres-deep.json")
     assert found and not [name for name in found if name.startswith(("age", "gender", "feats"))]

@@ -12,10 +12,15 @@ from safetensors.torch import save_file
 from ferlib.cli import main
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.prepare import upscale
-from ferlib.models import DIC, CheckpointError, from_official
-from ferlib.models.dic import MEAN, DICUpscaler, _official_name, upscaler
-from ferlib.models.dic_feedback import AttentiveFusion, merge_heatmaps
-from ferlib.models.dic_hourglass import Hourglass
+from ferlib.models import DIC
+from ferlib.models.dic import (
+    MEAN,
+    AttentiveFusion,
+    DICUpscaler,
+    Hourglass,
+    merge_heatmaps,
+)
+from ferlib.weights import ARCHITECTURES, CheckpointError, dic_upscaler, from_official
 from tests.data_files import microsoft
 
 
@@ -99,7 +104,9 @@ def test_grey_faces_and_neighbours():
 def weights(tmp_path_factory) -> Path:
     """A file as the original program saves it: its names, inside the record of a training run."""
     torch.manual_seed(0)
-    tensors = {_official_name(name): tensor for name, tensor in DIC().state_dict().items()}
+    tensors = {
+        ARCHITECTURES["dic"].official_name(name): tensor for name, tensor in DIC().state_dict().items()
+    }
     assert len(tensors) == 296
     path = tmp_path_factory.mktemp("dic") / "DIC_HELEN.pth"
     torch.save({"step": 7, "state_dict": tensors, "best_pred": 26.7, "records": {"psnr": [26.7]}}, path)
@@ -125,7 +132,7 @@ def test_other_wrappings_of_the_same_weights(weights, tmp_path):
     save_file(tensors, tmp_path / "dic.safetensors")
     torch.save({f"module.{name}": tensor for name, tensor in tensors.items()}, tmp_path / "plain.pth")
     for path in (tmp_path / "dic.safetensors", tmp_path / "plain.pth"):
-        loaded = upscaler(path).network.state_dict()
+        loaded = dic_upscaler(path).network.state_dict()
         assert all(torch.equal(loaded[name].cpu(), t) for name, t in from_official(tensors, "dic").items())
 
 
@@ -141,7 +148,7 @@ def test_a_data_set_from_end_to_end(tmp_path, weights, monkeypatch, capsys):
     assert "64 x 64 px" in printed.out and "train: 100%" in printed.err
     faces = FERPlus(tmp_path / "once", "train")
     assert faces[0]["image"].shape == (3, 64, 64)
-    by_hand = upscale(FERPlus(root, "train", size=8)[2]["image"][None], 8, upscaler(weights))
+    by_hand = upscale(FERPlus(root, "train", size=8)[2]["image"][None], 8, dic_upscaler(weights))
     assert torch.equal(faces[2]["image"], by_hand[0])
 
     done = []
@@ -184,4 +191,4 @@ def test_what_cannot_be_is_one_line(tmp_path, weights, capsys):
 
 def test_without_weights_the_library_says_so_too():
     with pytest.raises(ValueError, match=r"get DIC_HELEN\.pth"):
-        upscaler(None)
+        dic_upscaler(None)

@@ -12,8 +12,7 @@ from ferlib.cli import main
 from ferlib.data.prepare import prepare
 from ferlib.doctor import examine, render
 from ferlib.models import MobileFaceNet, NeuralResizer
-from ferlib.models.official import rename
-from ferlib.models.resizer import OFFICIAL_NAMES
+from ferlib.weights import ARCHITECTURES
 from tests import data_files
 from tests.contract_fill import read_rows
 from tests.data_files import name_of
@@ -131,8 +130,8 @@ def test_weights_are_recognised_by_names_and_shapes(tmp_path: Path) -> None:
 
 
 def test_weights_of_a_known_network_are_named(tmp_path: Path) -> None:
-    names = {ours: rename(ours, OFFICIAL_NAMES) for ours in NeuralResizer(48, 28).state_dict()}
-    weights = {names[k]: v for k, v in NeuralResizer(384, 224).state_dict().items()}
+    official_name = ARCHITECTURES["neural-resizer"].official_name
+    weights = {official_name(name): v for name, v in NeuralResizer(384, 224).state_dict().items()}
     save_file(weights, tmp_path / "resizer.safetensors")
     (found,) = [f for f in examine(weights=[tmp_path / "resizer.safetensors"]) if f.section == "Weights"]
     assert found.status == "ok" and found.text.endswith("neural-resizer")
@@ -160,8 +159,8 @@ def test_what_is_missing_and_what_it_would_give(tmp_path: Path, monkeypatch: pyt
     assert not any(line.startswith("mobilefacenet:") for line in found.lines) and rest.status == "missing"
 
 
-def test_a_btn_checkpoint_with_names_of_its_own(shared: Path, tmp_path: Path) -> None:
-    official = {row.key: torch.zeros(row.shape) for row in read_rows(shared, "posterv2_8cls")}
+def test_a_btn_checkpoint_with_names_of_its_own(tmp_path: Path) -> None:
+    official = {row.key: torch.zeros(row.shape) for row in read_rows("posterv2_8cls")}
     record = {"state_dict": official | {"mla.q.weight": torch.zeros(3)}, "recorder": Recorder()}
     torch.save(record, tmp_path / "AffectNet8_64.29.pth")
     (found,) = [f for f in examine(weights=[tmp_path / "AffectNet8_64.29.pth"]) if f.section == "Weights"]

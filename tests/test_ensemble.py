@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ferlib.models import Ensemble, PocketNet
-from ferlib.training import Recipe, build_model, checkpoints
+from ferlib.training import Recipe, build_model
+from ferlib.weights import checkpoints, load_network
 
 TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
 
@@ -23,9 +24,15 @@ def members(count: int) -> list[PocketNet]:
     return found
 
 
-def test_it_answers_with_the_mean_over_members_and_views():
+def filled(model: Ensemble, members: list[PocketNet]) -> Ensemble:
+    for member, own in zip(model.members, members, strict=True):
+        member.load_state_dict(own.state_dict())
+    return model.eval()
+
+
+def test_it_averages_over_members_and_views():
     apart = members(2)
-    together = Ensemble(5, members=of(2)).take([m.state_dict() for m in apart]).eval()
+    together = filled(Ensemble(5, members=of(2)), apart)
     images = torch.randn(3, 3, 16, 16)
     mean = sum(m(view).softmax(1) for m in apart for view in (images, images.flip(-1))) / 4
     torch.testing.assert_close(together(images).softmax(1), mean)
@@ -34,7 +41,7 @@ def test_it_answers_with_the_mean_over_members_and_views():
 
 def test_one_member_without_mirror_is_that_member():
     (alone,) = members(1)
-    wrapped = Ensemble(5, members=of(1), mirror=False).take([alone.state_dict()]).eval()
+    wrapped = filled(Ensemble(5, members=of(1), mirror=False), [alone])
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(wrapped(images), alone(images).log_softmax(1))
 
@@ -42,10 +49,9 @@ def test_one_member_without_mirror_is_that_member():
 def test_a_recipe_builds_it_and_its_checkpoint_says_so(tmp_path):
     recipe = Recipe(name="together", model="Ensemble", model_options={"members": of(2)})
     model = build_model(recipe, num_classes=5)
-    model.take([m.state_dict() for m in members(2)])
+    filled(model, members(2))
     path = checkpoints.save(tmp_path / "e.safetensors", model, {"recipe": vars(recipe)})
-    again = build_model(Recipe(**checkpoints.load(path)["recipe"]), num_classes=5)
-    checkpoints.load(path, again)
+    again = load_network(path)
     images = torch.randn(2, 3, 16, 16)
     torch.testing.assert_close(again.eval()(images), model.eval()(images))
 
@@ -60,9 +66,7 @@ def test_members_may_be_of_different_kinds():
 
 
 def test_what_cannot_be_is_said():
-    with pytest.raises(ValueError, match="no 'Nobody'"):
+    with pytest.raises(ValueError, match="'Nobody'"):
         Ensemble(members=[{"model": "Nobody"}])
     with pytest.raises(ValueError, match="at least one member, not 0"):
         Ensemble(members=[])
-    with pytest.raises(ValueError, match="1 sets of weights for 2 members"):
-        Ensemble(5, members=of(2)).take([{}])

@@ -103,7 +103,7 @@ def test_the_small_network_tells_all_three_kinds_of_attention():
     assert [tuple(r.weights.shape[2:]) for r in recorder.find("vit")] == [(148, 148)] * 2
     for record in recorder.records:
         torch.testing.assert_close(record.weights.sum(-1), torch.ones(record.weights.shape[:-1]))
-    assert "asking image" in recorder.find("batch")[0].axes
+    assert "query image" in recorder.find("batch")[0].axes
 
 
 def test_an_error_in_the_block_leaves_nothing_behind():

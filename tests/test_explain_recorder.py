@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ferlib.explain import AttentionRecorder
 from ferlib.explain.recorder import Layout
 from ferlib.models import BatchTransformer, ResizedTransformer, btn_small
-from ferlib.models.window_attention import LevelFusion
+from ferlib.models.poster_v2 import LevelFusion
 
 TINY = dict(num_classes=5, pretrained=False)
 

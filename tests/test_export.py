@@ -28,7 +28,8 @@ from ferlib.export import (
     round_to_half,
 )
 from ferlib.models.pocket import PocketNet
-from ferlib.training import checkpoints, load_recipe
+from ferlib.training import load_recipe
+from ferlib.weights import checkpoints
 
 onnxruntime = pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,9 +17,10 @@ from torch import nn
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.images import read_image
 from ferlib.models import btn_small
-from ferlib.training import Recipe, TrainingError, build_criterion, build_optimizer, checkpoints, fit
+from ferlib.training import Recipe, TrainingError, build_criterion, build_optimizer, fit
 from ferlib.training.batches import Batches, FaultyDataError
 from ferlib.training.loop import accumulated_step, train_step
+from ferlib.weights import checkpoints
 from tests.tiny import Spots, net
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from ferlib.doctor import examine
-from ferlib.home import PLACES, settle
+from ferlib.files import PLACES, place
 from tests import data_files
 
 SCRIPT = """
 import json, os
 from ferlib import data, training
 from ferlib.data.faces import cache_root
-from ferlib.models.pretrained import find_pretrained
+from ferlib.weights import find_pretrained
 faces = data.open_faces("train")
 print(json.dumps([len(faces), str(find_pretrained("ir50")), str(training.runs_folder()),
                   [p.name for p in cache_root().iterdir()]]))
@@ -45,25 +45,31 @@ def test_one_variable_brings_data_weights_and_runs(tmp_path: Path) -> None:
     assert len(cache) == 1 and (home / "cache" / cache[0]).is_dir(), "prepared faces are kept in the home"
 
 
-def test_an_empty_home_leaves_the_drawn_faces(tmp_path: Path) -> None:
-    found = settle(environment := {"FERLIB_HOME": str(tmp_path)})
-    assert set(found) == set(PLACES) - {"FERLIB_DATA"} and found.items() <= environment.items()
+@pytest.fixture(autouse=True)
+def no_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("FERLIB_HOME", *PLACES):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def test_an_empty_home_leaves_the_synthetic_faces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FERLIB_HOME", str(tmp_path))
+    assert place("FERLIB_DATA") is None and place("FERLIB_RUNS") == tmp_path / "runs"
     (tmp_path / "data" / "ferplus").mkdir(parents=True)  # what `ferlib prepare` wrote
-    assert settle({"FERLIB_HOME": str(tmp_path)})["FERLIB_DATA"] == str(tmp_path / "data" / "ferplus")
+    assert place("FERLIB_DATA") == tmp_path / "data" / "ferplus"
 
 
-def test_a_variable_of_its_own_wins(tmp_path: Path) -> None:
-    environment = {"FERLIB_HOME": str(tmp_path), "FERLIB_WEIGHTS": "elsewhere"}
-    assert "FERLIB_WEIGHTS" not in settle(environment) and environment["FERLIB_WEIGHTS"] == "elsewhere"
+def test_a_variable_of_its_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert settle({}) == {} == settle({"FERLIB_HOME": ""})
+        assert not any(place(variable) for variable in PLACES)
+    monkeypatch.setenv("FERLIB_HOME", str(tmp_path))
+    monkeypatch.setenv("FERLIB_WEIGHTS", "elsewhere")
+    assert place("FERLIB_WEIGHTS") == Path("elsewhere") and place("FERLIB_CACHE") == tmp_path / "cache"
 
 
 def test_a_drive_that_is_not_mounted_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    environment = {"FERLIB_HOME": str(tmp_path / "gone")}
-    with pytest.warns(UserWarning, match=r"gone is no folder.*mount the drive"):
-        assert settle(environment) == {} and len(environment) == 1
     monkeypatch.setenv("FERLIB_HOME", str(tmp_path / "gone"))
+    with pytest.warns(UserWarning, match=r"gone is no folder.*mount the drive"):
+        assert place("FERLIB_WEIGHTS") is None
     (finding,) = [found for found in examine() if found.what == "FERLIB_HOME"]
     assert finding.status == "broken" and "mount the drive first" in finding.advice

@@ -130,8 +130,10 @@ def test_no_photograph_and_no_data_set_is_kept_here() -> None:
         relative = path.relative_to(ROOT)
         # weights that this book trained itself: the page "Try it" needs the one, the report names the others
         kept = relative.parent == Path("book/checkpoints")
+        # what the original programs compute: the tests of equality need it; it holds no weights, no faces
+        reference = relative.parent == Path("tests/contracts/public") and path.suffix == ".npz"
         shipped = relative == Path("ferlib/pretrained/pocket_ferplus.onnx")
-        assert kept or path.suffix.lower() not in binary, f"{relative} is data or weights"
+        assert kept or reference or path.suffix.lower() not in binary, f"{relative} is data or weights"
         limit = 10_000_000 if kept else 3_000_000 if shipped else 2_000_000
         assert path.stat().st_size < limit, f"{relative} is large"
         if path.suffix.lower() in pictures:

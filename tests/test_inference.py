@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from ferlib.models import BatchTransformerNetwork, PosterV2, btn_small, for_inference
-from ferlib.models.inference import JoinedConvolution
-from ferlib.models.token_transformer import TokenTransformer
+from benchmarks.inference import JoinedConvolution, for_inference
+from ferlib.models import BatchTransformerNetwork, PosterV2, btn_small
+from ferlib.models.poster_v2 import TokenTransformer
 
 
 def stir(model: nn.Module) -> nn.Module:
@@ -71,10 +71,10 @@ def test_the_lean_transformer_gives_the_same_and_the_same_gradients(depth):
         logits.square().sum().backward()
         found.append([logits, tokens.grad, *[p.grad.clone() for p in net.parameters()]])
     torch.testing.assert_close(found[1], found[0])
-    heard = []
-    net.blocks[-1].attn.attention.listeners.append(heard.append)
+    recorded = []
+    net.blocks[-1].attn.attention.listeners.append(recorded.append)
     torch.testing.assert_close(net(tokens), found[0][0])
-    assert heard[0].shape == (2, 3, 10, 10), "who listens hears all tokens"
+    assert recorded[0].shape == (2, 3, 10, 10), "who listens hears all tokens"
 
 
 def test_lean_is_chosen_by_mode():

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from ferlib.commands.networks import Network
-from ferlib.training import Recipe, build_model, checkpoints
+from ferlib.training import Recipe, build_model
+from ferlib.weights import checkpoints
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "records"))
 from keep import keep
@@ -36,8 +37,8 @@ def test_one_run_is_kept_as_it_is(tmp_path, images):
     model = a_run(tmp_path / "last.safetensors", POCKET, seed=4)
     kept = keep(tmp_path / "kept.safetensors", [str(tmp_path / "last.safetensors")])
     network = Network.find(str(kept))
-    assert network.recipe == POCKET.replace(seed=4) and "optimizer" not in network.stored
-    assert network.stored["made of"] == [{"recipe": "tiny", "seed": 4, "epoch": 3}]
+    assert network.recipe == POCKET.replace(seed=4) and "optimizer" not in network.stored[0]
+    assert network.stored[0]["made of"] == [{"recipe": "tiny", "seed": 4, "epoch": 3}]
     torch.testing.assert_close(network.build(5)(images), model(images), rtol=0, atol=0)
 
 
@@ -55,7 +56,7 @@ def test_several_answer_as_one_in_half_the_bytes(tmp_path, images):
     said = sum(model(view).softmax(1) for model in apart for view in (images, images.flip(-1))) / 6
     network = Network.find(str(kept))
     torch.testing.assert_close(network.build(5)(images).softmax(1), said, rtol=0, atol=2e-3)
-    assert {made["seed"] for made in network.stored["made of"]} == {0, 1, 2}
+    assert {made["seed"] for made in network.stored[0]["made of"]} == {0, 1, 2}
     floats = [tensor.dtype for tensor in load_file(kept).values() if tensor.is_floating_point()]
     assert set(floats) == {torch.float16}
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ferlib.models.mobilefacenet import MobileFaceNet, normalised_mean_error
+from ferlib.models.mobilefacenet import MobileFaceNet
 
 WEIGHTS = "weights/mobilefacenet_landmarks68.safetensors"
 
@@ -43,15 +43,6 @@ def test_shapes_and_parameters():
 def test_other_sizes_are_refused(shape):
     with pytest.raises(ValueError, match=r"\(B, 3, 112, 112\)"):
         MobileFaceNet()(torch.zeros(shape))
-
-
-def test_normalised_mean_error_by_hand():
-    truth = torch.zeros(1, 68, 2)
-    truth[0, 36, 0], truth[0, 45, 0] = 0.25, 0.75
-    predicted = truth + torch.tensor([0.03, 0.04])
-    torch.testing.assert_close(normalised_mean_error(predicted, truth), torch.tensor([0.1]))
-    with pytest.raises(ValueError, match="68"):
-        normalised_mean_error(predicted[:, :5], truth[:, :5])
 
 
 def test_finds_landmarks_on_real_faces(trained: MobileFaceNet, ferplus_real: Path):

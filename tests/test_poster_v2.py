@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from ferlib.models import BatchTransformerNetwork, IResNet50, MobileFaceNet, PosterV2, PosterV2Encoder
-from ferlib.models.poster_v2 import HEADS, SIZES
-from ferlib.models.window_attention import LevelFusion, cut_windows, join_windows
+from ferlib.models.poster_v2 import HEADS, SIZES, LevelFusion, cut_windows, join_windows
 
 
 def operations_and_parameters(model: nn.Module, image: torch.Tensor) -> tuple[int, int]:

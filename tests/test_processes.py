@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from ferlib.training import checkpoints
 from ferlib.training.batches import Batches, own_share
 from ferlib.training.device import is_leader, make_fabric, total
+from ferlib.weights import checkpoints
 from tests.shared_batch import RECIPE, Wide, train
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,6 @@ import torch
 
 from ferlib.data import SyntheticFaces
 from ferlib.data.faces import KeptFaces
-from ferlib.models.pretrained import PRETRAINED
 from ferlib.training import (
     SAM,
     Recipe,
@@ -24,6 +23,7 @@ from ferlib.training import (
     train_step,
 )
 from ferlib.training.batches import Batches
+from ferlib.weights import PRETRAINED
 
 
 def test_every_bundled_recipe_loads_and_comes_back(tmp_path):

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from ferlib.models import CheckpointError, FixedResizer, NeuralResizer, ResizedTransformer, SpatialTransformer
+from ferlib.models import FixedResizer, NeuralResizer, ResizedTransformer, SpatialTransformer
+from ferlib.weights import CheckpointError, load_pretrained
 
 SMALL = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
 
@@ -102,7 +103,8 @@ def test_weights_from_a_file_arrive(tmp_path, published, kind):
         torch.save({"model": published}, path)
     else:
         save_file(published, path)
-    model = vit(pretrained_file=path)
+    model = vit()
+    load_pretrained(model, {"backbone": path})
     loaded = model.backbone.state_dict()
     assert loaded
     for key, value in loaded.items():
@@ -116,12 +118,12 @@ def test_weights_in_part_are_an_error_that_lists_them(tmp_path, published):
     part["cls_token"] = torch.zeros(1, 1, 100)
     save_file(part, path)
     with pytest.raises(CheckpointError) as error:
-        vit(pretrained_file=path)
-    text = str(error.value)
-    assert str(path) in text
-    assert "missing (1): norm.weight" in text
-    assert "unexpected (1): extra.weight" in text
-    assert "cls_token is (1, 1, 100), expected (1, 1, 192)" in text
+        load_pretrained(vit(), {"backbone": path})
+    assert path.name in str(error.value)
+    assert "norm.weight" in str(error.value) and "extra.weight" in str(error.value)
+    save_file({**published, "cls_token": torch.zeros(1, 1, 100)}, path)
+    with pytest.raises(CheckpointError, match=r"cls_token.*\(1, 1, 100\).*\(1, 1, 192\)"):
+        load_pretrained(vit(), {"backbone": path})
 
 
 def test_what_cannot_be_is_said(tmp_path):
@@ -129,7 +131,5 @@ def test_what_cannot_be_is_said(tmp_path):
         ResizedTransformer("swin_tinny_patch4_window7_224")
     with pytest.raises(ValueError, match="choose one of neural, nearest"):
         ResizedTransformer("vit_tiny_patch16_224", resizer="lanczos")
-    with pytest.raises(ValueError, match="not both"):
-        ResizedTransformer("vit_tiny_patch16_224", pretrained=True, pretrained_file="x")
-    with pytest.raises(FileNotFoundError, match=r"nothing\.pth"):
-        vit(pretrained_file=tmp_path / "nothing.pth")
+    with pytest.raises(CheckpointError, match=r"nothing\.pth"):
+        load_pretrained(vit(), {"backbone": tmp_path / "nothing.pth"})

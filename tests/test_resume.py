@@ -18,9 +18,10 @@ import torch
 from torch import nn
 
 from ferlib.cli import main
-from ferlib.training import Recipe, checkpoints, fit
+from ferlib.training import Recipe, fit
 from ferlib.training.progress import Progress
 from ferlib.training.runs import Interrupt
+from ferlib.weights import checkpoints
 from tests.tiny import Spots, net, train_words
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,9 +20,9 @@ from torch import nn
 
 from ferlib.cli import main
 from ferlib.data.base import fingerprint
-from ferlib.training import Recipe, TrainingError, build_criterion, checkpoints, fit, load_recipe
-from ferlib.training.checkpoints import CheckpointError
+from ferlib.training import Recipe, TrainingError, build_criterion, fit, load_recipe
 from ferlib.training.runs import only_writer, state_file
+from ferlib.weights import CheckpointError, checkpoints
 from tests.tiny import Spots, net, train_words
 
 RECIPE = Recipe(name="tiny", loss="cross-entropy", epochs=3, batch_size=16, lr=1e-2, augment="light", ema=0.9)

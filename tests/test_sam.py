@@ -26,9 +26,9 @@ def _closure(model: nn.Module, optimizer: torch.optim.Optimizer, x: torch.Tensor
     return closure
 
 
-def test_sam_takes_the_reference_steps(shared):
+def test_sam_takes_the_reference_steps():
     """Weights of the released training loop, float64, over three steps: equal to 1e-10."""
-    expected = reference(shared, "posterv2_sam")
+    expected = reference("posterv2_sam")
     model = nn.Linear(10, 3).double()
     with torch.no_grad():
         model.weight.copy_(torch.from_numpy(expected["init_weight"]))

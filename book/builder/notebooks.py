@@ -23,9 +23,8 @@ from jupyter_cache.cache.db import NbCacheRecord
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
-from ferlib.home import settle
+from ferlib import files
 
-settle()  # FERLIB_HOME may stand for some of the SETTINGS below
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "_build" / ".jupyter_cache"
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "matplotlib", "seaborn", "scikit-learn", "grad-cam")
@@ -33,7 +32,7 @@ SETTINGS = ("FERLIB_DATA", "FERLIB_PROFILE", "FERLIB_WEIGHTS")
 # No kernel stands behind a page: ferlib.widgets chooses the static form of its figures when this is set.
 STATIC = {"FERLIB_STATIC": "1"}
 # Longest time for one cell. Training on real faces takes minutes; on drawn ones it never should.
-CELL_SECONDS = int(os.environ.get("FERLIB_CELL_SECONDS", "3600" if os.environ.get("FERLIB_DATA") else "600"))
+CELL_SECONDS = int(os.environ.get("FERLIB_CELL_SECONDS", "3600" if files.place("FERLIB_DATA") else "600"))
 
 
 def chapters() -> list[Path]:
@@ -61,7 +60,7 @@ def _common_key() -> str:
     for package in PACKAGES:
         digest.update(f"{package}={importlib.metadata.version(package)}".encode())
     for name in SETTINGS:
-        value = os.environ.get(name, "")
+        value = str(files.place(name) or "") if name in files.PLACES else os.environ.get(name, "")
         digest.update(f"{name}={value}".encode())
         if value and Path(value).exists():  # another version of the same data is other data
             labels = sorted(p for p in Path(value).rglob("*.csv"))

@@ -18,6 +18,7 @@ from sphinx.application import Sphinx
 from book.builder import glance, mathjax
 from book.builder.generated import Generated
 from book.builder.notebooks import ROOT, chapters, fresh_record, open_cache
+from ferlib import files
 
 NBSP = "\u00a0"  # a number and its unit stay on one line
 WORDS_A_MINUTE = 200
@@ -112,7 +113,7 @@ class BuildStatus(Generated):
 
     def markdown(self) -> str:
         done = runs()
-        faces = "the reader's own (`FERLIB_DATA`)" if os.environ.get("FERLIB_DATA") else "drawn by the book"
+        faces = "the reader's own (`FERLIB_DATA`)" if files.place("FERLIB_DATA") else "drawn by the book"
         local = (mathjax.FOLDER / mathjax.SCRIPT).exists()
         facts = {
             "built": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -22,8 +22,7 @@ from book.experiments.harness import Checkpoint, Row, Run, pack, resumed_epochs
 from book.experiments.measures import measure
 from ferlib.evaluation.corruptions import corrupt as corrupt_images
 from ferlib.models import BatchTransformer, MultiLevelAttention
-from ferlib.models.token_transformer import TokenTransformer
-from ferlib.models.window_attention import LevelFusion
+from ferlib.models.poster_v2 import LevelFusion, TokenTransformer
 
 NAME = "batch_attention"
 DIM, HEADS, DEPTH, GRID = 48, 2, 2, 7

@@ -23,7 +23,7 @@ import filelock
 import numpy as np
 import torch
 
-from ferlib.training.files import write_text
+from ferlib.files import write_text
 
 ROWS = Path(__file__).with_name("rows")
 Row = dict[str, Any]

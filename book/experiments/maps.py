@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from book.experiments.faces import Faces
+from ferlib.files import write_text
 from ferlib.models import MobileFaceNet, MobileNetFaces
-from ferlib.training.files import write_text
 
 #: Each level: channels and side as it is kept. The networks give 256, 512, 1024 and 512 channels.
 LEVELS = {"fine": (64, 14), "middle": (128, 7), "coarse": (128, 7), "landmarks": (64, 7)}

@@ -34,12 +34,13 @@ from ferlib import data, training
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces, SomeFaces
 from ferlib.evaluation import accuracy_interval
-from ferlib.models import BatchTransformerNetwork, load_pretrained
+from ferlib.models import BatchTransformerNetwork
 from ferlib.models.mobilenet_faces import BRANCH_SIZES, centered_bgr
 from ferlib.models.small import ResidualUnit
 from ferlib.training.build import build_criterion, build_model, build_optimizer, set_lr
 from ferlib.training.loop import train_step
 from ferlib.training.recipes import Recipe, load_recipe
+from ferlib.weights import checkpoints, load_pretrained
 
 RUNS = Path("runs") / "attention"
 LARGE_SIZE = 112  # pixels that the large network's landmark branch looks at
@@ -85,7 +86,7 @@ class ResidualPatches(nn.Module):
     """Patches of 4 pixels by two halvings instead of one stride, for a Swin that begins from nothing.
 
     Shape: (B, 3, S, S) -> (B, S/4, S/4, embed_dim), channels last; in the place of timm's patch embedding,
-    as ``ferlib.models.vt_nr.ResidualEmbedding`` does in the small ViT.
+    as ``ferlib.models.resized_transformer.ResidualEmbedding`` does in the small ViT.
     """
 
     def __init__(self, img_size: int, patch_size: int, in_chans: int, embed_dim: int, **_: Any) -> None:
@@ -246,7 +247,7 @@ def load(name: str, seed: int = 0, runs: Path = RUNS) -> tuple[nn.Module, dict]:
     """A network that was trained here, in evaluation mode, and what is known of its training."""
     recipe = recipes()[name]
     network = build(recipe)
-    note = training.checkpoints.load(run_folder(name, seed, runs) / "best.safetensors", network)
+    note = checkpoints.load(run_folder(name, seed, runs) / "best.safetensors", network)
     return network.eval(), note
 
 
@@ -278,7 +279,7 @@ def main() -> None:
         "minutes": (time.monotonic() - began) / 60,
         "processor minutes": (time.process_time() - processor) / 60,
     }  # fmt: skip
-    path = training.checkpoints.save(folder / "best.safetensors", network, note)
+    path = checkpoints.save(folder / "best.safetensors", network, note)
     print(f"{path}: {note['valid']}")
 
 

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ferlib import data, explain
 from ferlib.data import render_faces
 from ferlib.evaluation import ResultRecord, mean_interval
+from ferlib.weights import CheckpointError
 
 NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
@@ -245,7 +246,7 @@ def two_seeds(name: str, runs: Path) -> ResultRecord | None:
     """Two networks that differ in their seed alone: how alike are their answers, and their maps?"""
     try:
         pair = [attention_models.load(name, seed, runs)[0] for seed in (0, 1)]
-    except attention_models.training.checkpoints.CheckpointError:
+    except CheckpointError:
         return None
     size, faces = attention_models.recipes()[name].image_size or 48, plain_faces()
     said = [answers(model, faces["image"], size) for model in pair]

@@ -27,7 +27,7 @@ from ferlib.data import FERPlus
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import ResultRecord, about, compare, predict, scores
-from ferlib.models.ensemble import mean_answer
+from ferlib.models.pocket import averaged
 from ferlib.training import versions
 
 ALONE, BRANCHES = "from these faces alone", "with two pretrained branches"
@@ -66,7 +66,7 @@ def answers_of(runs: list[str], valid: FaceDataset) -> Said:
         mirror = nn.Sequential(RandomHorizontalFlip(p=1.0), model)  # turns every face of a batch round
         plain, turned = (predict(asked, valid, **network.inputs())[0] for asked in (model, mirror))
         name = f"{network.recipe.name.removesuffix('-ferplus')}{SEED}{network.recipe.seed}"
-        said |= {name: plain, name + MIRRORED: mean_answer([plain, turned])}
+        said |= {name: plain, name + MIRRORED: averaged([plain, turned])}
         print(name, flush=True)
     return said
 
@@ -80,7 +80,7 @@ def mean_of(said: Said) -> Said:
     if len(groups) > 1:
         groups["in all"] = list(twice.values())
     return {
-        f"mean of {len(several)} {words}{MIRRORED}": mean_answer(several)
+        f"mean of {len(several)} {words}{MIRRORED}": averaged(several)
         for words, several in groups.items()
         if len(several) > 1
     }
@@ -93,7 +93,7 @@ def beside(said: Said, best: Tensor) -> Said:
         if name.endswith(MIRRORED):
             for voices, words in ((1, ""), (3, ", three times")):
                 own = name.removesuffix(MIRRORED)
-                found[f"{own}, and the best above{words}"] = mean_answer([logits, *[best] * voices])
+                found[f"{own}, and the best above{words}"] = averaged([logits, *[best] * voices])
     return found
 
 

@@ -30,19 +30,20 @@ def main() -> None:
     valid = KeptFaces(FERPlus(os.environ["FERLIB_DATA"], "valid"))
     for path in sorted(FOLDER.glob("*.safetensors")):
         network = Network.find(str(path))
-        recipe, made = network.recipe, network.stored["made of"]
+        recipe, made = network.recipe, network.stored[0]["made of"]
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, shuffle=0, **network.inputs())
         record = record_predictions(logits, labels, valid, split="valid")
         if recipe.model != "Ensemble":  # which is asked with the mirror image anyway
             member = {"model": recipe.model, "model_options": recipe.model_options}
-            both = Ensemble(len(valid.classes), members=[member]).take([model.state_dict()])
+            both = Ensemble(len(valid.classes), members=[member])
+            both.members[0].load_state_dict(model.state_dict())
             twice, _ = predict(both, valid, shuffle=0, **network.inputs())
             for name, number in scores(labels, twice, list(valid.classes), resamples=1000).items():
                 record.add(name, number, "with its mirror image", over="faces")
         record.name = f"checkpoint_{path.stem}"
         record.what = f"{path.name}, a kept checkpoint, on FER+ validation faces"
-        record.settings |= {"recipe": network.stored["recipe"], "seed": recipe.seed, **network.inputs()}
+        record.settings |= {"recipe": network.stored[0]["recipe"], "seed": recipe.seed, **network.inputs()}
         record.extra |= {
             "file": f"book/checkpoints/{path.name}",
             "bytes": path.stat().st_size,

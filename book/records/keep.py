@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ferlib.training import Recipe, checkpoints, recipe_from
+from ferlib.training import Recipe, recipe_from
+from ferlib.weights import checkpoints
 
 FOLDER = Path(__file__).parents[1] / "checkpoints"
 

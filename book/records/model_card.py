@@ -9,7 +9,7 @@ from pathlib import Path
 
 import ferlib
 from ferlib.evaluation import Interval, ResultRecord
-from ferlib.training.files import write_text
+from ferlib.files import write_text
 
 NAME = "pocket_ferplus"
 

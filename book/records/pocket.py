@@ -45,9 +45,9 @@ from ferlib.evaluation import (
 )
 from ferlib.evaluation.intervals import percentiles
 from ferlib.export import export_onnx, parity
+from ferlib.files import write_text
 from ferlib.predict import find_faces
 from ferlib.training import versions
-from ferlib.training.files import write_text
 
 NAME = "pocket_ferplus"
 FOLDER = Path(ferlib.__file__).parent / "pretrained"
@@ -173,7 +173,7 @@ def main() -> None:
     record.name = NAME
     record.what = "PocketNet as it is shipped, an ONNX file, on FER+ validation faces"
     record.settings |= {**done.facts, "robustness": {"faces": len(some), "severities": SEVERITIES}}
-    record.settings["stored recipe"] = network.stored.get("recipe")
+    record.settings["stored recipe"] = network.stored[0].get("recipe")
     record.extra |= {
         "bytes": size, "sha256": done.sha256, "parameters": done.facts["parameters"],
         "temperature": done.facts["temperature"], "calibration": calibrated, "parity": agree,

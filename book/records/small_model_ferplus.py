@@ -18,7 +18,8 @@ import torch
 
 from ferlib.data import FERPlus
 from ferlib.evaluation import accuracy_interval, evaluate, predict
-from ferlib.training import build_criterion, build_model, checkpoints, fit, load_recipe
+from ferlib.training import build_criterion, build_model, fit, load_recipe
+from ferlib.weights import checkpoints
 
 NAME = "small_model_ferplus"
 

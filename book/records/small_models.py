@@ -20,7 +20,8 @@ from ferlib.data.base import FaceDataset
 from ferlib.data.faces import SomeFaces
 from ferlib.evaluation import ResultRecord, about
 from ferlib.models import btn_small
-from ferlib.training import checkpoints, versions
+from ferlib.training import versions
+from ferlib.weights import checkpoints
 
 ANSWERS = {"batch": "bt", "own": "vit", "alone": "vit"}
 BATCH_SIZE, RESAMPLES = 64, 1000

@@ -15,69 +15,42 @@ Exit code 0, or 1 where the file does not fit; the report says which names, and 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-import yaml
 from safetensors.torch import save_file
-from torch import Tensor
 
-from ferlib.models.official import CheckpointError, architectures, place_official
-from ferlib.models.official_files import read_official
-from ferlib.training.files import replacing
+from ferlib.files import replacing
+from ferlib.weights import ARCHITECTURES, CheckpointError, place_official, read_weights
+from ferlib.weights.names import read_mapping
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``ferlib convert``. Shape: parser in, nothing out."""
-    known = ", ".join(architectures())
+    """Options of ``ferlib convert``."""
+    known = ", ".join(ARCHITECTURES)
     parser.add_argument("--architecture", required=True, metavar="NAME", help=f"one of: {known}")
-    parser.add_argument("--part", metavar="PART", help="ask only for this part, such as poster-v2 of btn-7")
+    parser.add_argument("--part", metavar="PART", help="only this part, such as poster-v2 of btn-7")
     parser.add_argument("--mapping", metavar="FILE", help="JSON or YAML with places for unknown names")
     parser.add_argument("source", metavar="IN", help="the original file")
     parser.add_argument("target", metavar="OUT", help="the file to write, *.safetensors")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Read, place, report, write. Shape: parsed options -> exit code."""
+    """Read, place, report, write."""
     target = Path(options.target)
     if target.suffix != ".safetensors":
         raise CheckpointError(f"{target.name}: the file to write is called *.safetensors")
     mapping = read_mapping(options.mapping) if options.mapping else None
-    found = read_official(options.source)
+    found = read_weights(options.source)
     tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
     print(report)
     if not report.complete:
         advice = "; --part or --mapping may help" if options.architecture.startswith("btn") else ""
         raise CheckpointError(f"{options.source} does not fit, nothing was written{advice}")
-    write(target, tensors, report.architecture)
-    print(f"{target}: {len(tensors)} tensors, {target.stat().st_size / 1e6:.1f} MB")
-    return 0
-
-
-def write(path: Path, tensors: dict[str, Tensor], architecture: str) -> None:
-    """A safetensors file, whole or not at all. Shape: names to tensors of any shape."""
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
     try:
-        with replacing(path) as temporary:
-            save_file(plain, temporary, metadata={"architecture": architecture})
+        with replacing(target) as temporary:
+            save_file(plain, temporary, metadata={"architecture": options.architecture})
     except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error}") from error
-
-
-def read_mapping(path: str | Path) -> dict[str, str | None]:
-    """{name or prefix in the file: name or prefix here, or None}, from JSON or YAML. Shape: path -> dict.
-
-    Raises: ``CheckpointError`` for a file that is not there or holds anything else.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
-        raise CheckpointError(f"cannot read the mapping {path}: {error}") from error
-    good = isinstance(found, dict) and all(
-        isinstance(name, str) and (place is None or isinstance(place, str)) for name, place in found.items()
-    )
-    if not good:
-        raise CheckpointError(f"the mapping {path.name} is not of the form {{name: name, or null}}")
-    return found
+        raise CheckpointError(f"cannot write {target}: {error}") from error
+    print(f"{target}: {len(tensors)} tensors, {target.stat().st_size / 1e6:.1f} MB")
+    return 0

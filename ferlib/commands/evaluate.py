@@ -31,7 +31,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ferlib.commands.faces import add_face_arguments, choose_faces
-from ferlib.commands.networks import Asked, Network, Networks
+from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.evaluation import (
     CORRUPTIONS,
@@ -46,8 +46,9 @@ from ferlib.evaluation import (
     predict,
     robustness,
 )
-from ferlib.training import RecipeError, bundled, checkpoints
+from ferlib.training import RecipeError, bundled
 from ferlib.training.device import choose_device
+from ferlib.weights import checkpoints
 
 COMPARED = ("accuracy", "mean class accuracy", "macro F1")
 
@@ -94,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
     if min(options.sizes) < 1:
         raise DataError(f"--sizes {min(options.sizes)}: expected at least one face in a batch")
     try:
-        network = Networks.find(options.checkpoint, options.recipe, options.mapping)
+        network = Network.find(options.checkpoint, options.recipe, options.mapping)
         other = None
         if options.against:
             other = Network.find(options.against, options.against_recipe or options.recipe)
@@ -111,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _measure(
     options: argparse.Namespace,
-    network: Asked,
+    network: Network,
     other: Network | None,
     faces: FaceDataset,
     split: str,
@@ -150,7 +151,7 @@ def _add_comparison(
     other: Network,
 ) -> None:  # fmt: skip
     bootstrap = {"resamples": options.resamples, "seed": options.seed}
-    record.name, record.what = "comparison", f"{record.what}, against {other.path.name}"
+    record.name, record.what = "comparison", f"{record.what}, against {other.paths[0].name}"
     record.settings["against"] = {**other.facts(), "output": options.against_output}
     for metric in COMPARED:
         found = compare(labels, first, second, record.classes, metric=metric, **bootstrap)
@@ -184,7 +185,7 @@ def _text(record: ResultRecord, split: str, suite: str | None) -> str:
     return text
 
 
-def _faces(options: argparse.Namespace, network: Asked) -> tuple[FaceDataset, str]:
+def _faces(options: argparse.Namespace, network: Network) -> tuple[FaceDataset, str]:
     faces = choose_faces(options.data, options.dataset, network.recipe.data, options.length)
     if options.split:
         return faces.open(options.split), options.split

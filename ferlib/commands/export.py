@@ -27,7 +27,7 @@ from ferlib.data.transforms import to_float
 from ferlib.evaluation import fit_temperature, predict
 from ferlib.export import TOLERANCE, ExportError, export_onnx, parity
 from ferlib.training import RecipeError
-from ferlib.training.checkpoints import CheckpointError
+from ferlib.weights import CheckpointError
 
 CLASSES = {
     "ferplus": EMOTIONS_FERPLUS,

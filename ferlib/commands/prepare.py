@@ -78,10 +78,10 @@ def _method(name: str, weights: str | None) -> str | Callable[..., Tensor]:
     if weights is not None and not Path(weights).is_file():
         raise DataError("the weights file is not there", weights)
     if name == "dic":
-        from ferlib.models import dic  # networks are loaded only where they are needed
+        from ferlib.weights import dic_upscaler  # networks are loaded only where they are needed
 
         try:
-            return dic.upscaler(weights)
+            return dic_upscaler(weights)
         except ValueError as error:
             raise DataError(str(error)) from None
     if weights is not None:

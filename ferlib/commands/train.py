@@ -36,6 +36,7 @@ from torch import nn
 from ferlib.commands.faces import Faces, add_face_arguments, choose_faces, tell_left_out
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.evaluation import RecordError, evaluate
+from ferlib.files import write_text
 from ferlib.losses import PRIOR_CLASSES, prior_for
 from ferlib.training import (
     Recipe,
@@ -50,12 +51,11 @@ from ferlib.training import (
     load_recipe,
     recipe_from,
 )
-from ferlib.training.checkpoints import CheckpointError
+from ferlib.training.build import start_from
 from ferlib.training.device import choose_device, is_leader, leave_group
-from ferlib.training.files import write_text
 from ferlib.training.original_config import read_original_config
 from ferlib.training.runs import BEST, STATE, holds_run, only_writer, state_file
-from ferlib.training.start import start_from
+from ferlib.weights import CheckpointError
 
 FACES_FILE = "run.json"  # in a run's folder: which faces it is trained on
 OVERRIDES = (

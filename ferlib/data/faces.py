@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ferlib import files
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.ferplus import SPLITS, FERPlus
 from ferlib.data.prepare import DATASETS, check_root, check_split, is_cache, prepare
@@ -24,7 +24,7 @@ _SEED_STEP = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
 
 def cache_root() -> Path:
     """Where prepared data is kept: ``$FERLIB_CACHE``, or ``~/.cache/ferlib``. Chapter 1."""
-    return Path(os.environ.get("FERLIB_CACHE") or Path.home() / ".cache" / "ferlib").expanduser()
+    return files.place("FERLIB_CACHE") or Path.home() / ".cache" / "ferlib"
 
 
 def open_faces(
@@ -49,7 +49,7 @@ def open_faces(
     check_split(split, SPLITS)
     if length is not None and length < 1:
         raise DataError(f"length={length}; expected at least one face")
-    root = os.environ.get("FERLIB_DATA")
+    root = files.place("FERLIB_DATA")
     if not root:
         return drawn_faces(split, size=size, length=length, seed=seed)
     faces: FaceDataset = FERPlus(_prepared(check_root(root)), split)

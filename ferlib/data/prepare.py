@@ -240,7 +240,7 @@ def _prepared(root: Path, split: str) -> Source:
 class Interpolation:
     """One of Pillow's: "nearest", "bilinear", "bicubic" or "lanczos".
 
-    An object with the same attributes is a method, too, such as what ``ferlib.models.dic.upscaler`` makes of
+    An object with the same attributes is a method, too, such as what ``ferlib.weights.dic_upscaler`` makes of
     the weights of DIC, which the Neural Resizer's authors used.
 
     Attributes:

@@ -15,8 +15,8 @@ import numpy as np
 import ferlib
 from ferlib.data.base import FaceDataset, fingerprint
 from ferlib.evaluation.intervals import Interval
+from ferlib.files import write_text
 from ferlib.training.environment import commit
-from ferlib.training.files import write_text
 
 _FORMAT = "ferlib-result-2"
 

@@ -25,9 +25,9 @@ from ferlib.explain.rollout import (
     rollout_rows,
 )
 from ferlib.models.modes import evaluating
+from ferlib.models.poster_v2 import TokenTransformer
 from ferlib.models.resized_transformer import ResizedTransformer
 from ferlib.models.spatial_transformer import SpatialTransformer, warp
-from ferlib.models.token_transformer import TokenTransformer
 
 Reshape = Callable[[Tensor], Tensor]
 

@@ -20,10 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from ferlib.models.batch_transformer import ClassBatchAttention
+from ferlib.models.btn import LEVELS, MultiLevelAttention
 from ferlib.models.modes import evaluating
-from ferlib.models.multi_level_attention import LEVELS, MultiLevelAttention
-from ferlib.models.token_transformer import TokenTransformer
-from ferlib.models.window_attention import LevelFusion
+from ferlib.models.poster_v2 import LevelFusion, TokenTransformer
 
 
 def output_logits(model: nn.Module, images: Tensor, output: str = "vit") -> Tensor:

@@ -1,8 +1,8 @@
-"""Scaled dot-product attention: fused and silent by default, explicit when somebody listens.
+"""Scaled dot-product attention: fused by default, with its weights written down where there are listeners.
 
 Every attention of this package (windows, levels, transformer blocks, batches) computes through one small
-module, so that one recorder can watch them all. Nobody pays for that: without a listener the weights are
-never formed. Chapter 4 derives it, chapter 8 listens to it.
+module, so that one recorder can watch them all. Without a listener the weights are never formed, so recording
+costs nothing when it is off. Chapter 4 derives it, chapter 8 listens to it.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch.nn import functional as F
 
 
 class ScaledDotProduct(nn.Module):
-    r"""Mix values by how well queries match keys.
+    r"""Average values with weights that say how well queries match keys.
 
-    Equation: A = softmax(scale * Q K^T + bias) over the keys, output = A V; scale = 1 / sqrt(d) by default.
+    .. math:: A = \mathrm{softmax}(s\, Q K^\top + b), \qquad \mathrm{output} = A V
 
-    Shape: query (..., N, d), key (..., M, d), value (..., M, e), bias broadcastable to (..., N, M)
-    -> (..., N, e). Leading axes are batch and heads: (B, heads, N, d) in a transformer.
+    Takes query (..., N, d), key (..., M, d), value (..., M, e), and a bias b broadcastable to (..., N, M);
+    returns (..., N, e). The scale s is 1 / sqrt(d) by default. Leading axes are batch and heads:
+    (B, heads, N, d) in a transformer.
 
     ``listeners`` is a list of functions; while it holds any, the attention weights (..., N, M) are computed
     explicitly (same values, still part of the graph) and each function is called with them. ``axes`` says in
@@ -60,9 +61,9 @@ class ScaledDotProduct(nn.Module):
 def attention_weights(
     query: Tensor, key: Tensor, *, scale: float | None = None, bias: Tensor | None = None
 ) -> Tensor:
-    r"""The weights that fused attention never writes down: softmax(scale * Q K^T + bias), rows sum to one.
+    """The weights that fused attention never writes down, softmax(scale * Q K^T + bias): rows sum to one.
 
-    Shape: query (..., N, d), key (..., M, d), bias broadcastable to (..., N, M) -> (..., N, M).
+    Takes query (..., N, d), key (..., M, d) and a bias broadcastable to (..., N, M); returns (..., N, M).
     Source: Vaswani et al. 2017, equation 1. Chapters 4 and 8.
     """
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale

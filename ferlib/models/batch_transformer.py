@@ -1,8 +1,10 @@
-"""The batch transformer: every image of a batch asks the others what their class scores are.
+"""The batch transformer: attention between the images of a batch, class by class.
 
-Class batch attention is scaled dot-product attention with classes as heads and images as tokens.
-For class c, image i asks with its query map, image j answers with its key map, and what is passed on is
-image j's score for class c. Chapter 4 builds it by hand, chapter 8 looks at its weights.
+Class batch attention is scaled dot-product attention with classes as heads and images as tokens. For class c,
+the query map of image i is compared with the key map of image j, and the value is image j's score for class
+c. Chapter 4 builds it by hand, chapter 8 looks at its weights. In distributed training each process sees only
+its share of the batch, so keys and values of all processes are gathered first; otherwise the network would
+change with the number of devices.
 
 Source: Batch Transformer Network (arXiv 2407.04218), section on class batch attention, and its README.
 """
@@ -13,10 +15,10 @@ import math
 from collections.abc import Callable
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
-
-from ferlib.models.across_devices import gather_batch, is_shared
 
 ENCODINGS = ("sinusoidal", "learned", "none")
 EXPLICIT_BATCH = 512  # up to here the (C, B, B) weights are small and writing them down is fastest
@@ -27,16 +29,25 @@ def class_batch_attention(
 ) -> Tensor | tuple[Tensor, Tensor]:
     r"""Correct each image's class scores by those of the images of its batch that resemble it.
 
-    Equation: A_c = softmax(scale * Q_c K_c^T) in R^{BxB}, out[:, c] = A_c V[:, c] for each class c, with
-    ``scale`` = 1 / sqrt(C): C is the number of classes, not the embedding size E (which is 49 in the paper).
+    .. math:: A_c = \mathrm{softmax}(s\, Q_c K_c^\top) \in \mathbb{R}^{B \times B}, \qquad
+        \mathrm{out}_{:,c} = A_c V_{:,c}
 
-    Shape: query and key (B, C, E), value (B, C) -> (B, C); with ``return_weights`` also A (C, B, B), whose
-    rows sum to one (axes: class, asking image, answering image). The images that answer may be others than
-    those that ask: key (M, C, E), value (M, C) -> (B, C), A (C, B, M).
+    for each class c. Without weights the memory grows with B, not with B squared, beyond 512 images.
 
-    Without weights the memory grows with B, not with B squared, beyond a batch of 512 images.
+    Args:
+        query: (B, C, E), of the images whose scores are corrected.
+        key: (M, C, E), of the images they attend to: the same B, or others.
+        value: (M, C), the class scores of those.
+        scale: s, by default 1 / sqrt(C): C is the number of classes, not the embedding size E (49 in the
+            paper).
+        return_weights: Whether the weights are returned, too.
 
-    Raises: ``ValueError`` where the three shapes do not fit together.
+    Returns:
+        (B, C); with ``return_weights`` also A (C, B, M), whose rows sum to one.
+
+    Raises:
+        ValueError: The three shapes do not fit together.
+
     Source: BTN README, ``ClassBatchAttention``; arXiv 2407.04218. Chapter 4.
     """
     _check(query, key, value)
@@ -63,24 +74,26 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
 def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
     if query.ndim != 3 or key.shape[1:] != query.shape[1:] or value.shape != key.shape[:2]:
         raise ValueError(
-            "class batch attention takes query (B, C, E), key (B, C, E) and value (B, C), key and value of "
-            "as many images, "
+            "class batch attention takes query (B, C, E), key (M, C, E) and value (M, C), "
             f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
         )
 
 
 class ChannelPositionalEncoding(nn.Module):
-    r"""Add to query and key something that tells the classes (the channels) apart.
+    r"""Add to query and key (B, C, E) something that tells the classes (the channels) apart.
 
-    Equation: q' = q + P, k' = k + P with P in R^{CxE}, the same for every image. ``kind`` is "sinusoidal"
-    (P[c, 2i] = sin(c / 10000^{2i/E}), P[c, 2i+1] = cos of the same; no parameters), "learned" (P starts as
-    N(0, 0.02)) or "none".
+    .. math:: q' = q + P, \qquad k' = k + P, \qquad P \in \mathbb{R}^{C \times E}
+
+    the same for every image. ``kind`` is "sinusoidal" (P[c, 2i] = sin(c / 10000^{2i/E}), P[c, 2i+1] = cos of
+    the same; no parameters), "learned" (P starts as N(0, 0.02)) or "none".
 
     What it can do, by algebra: q'_i . k'_j = q_i . k_j + P . k_j + (terms that do not depend on j), and the
-    softmax over j forgets the latter, so the key's encoding has no effect. The query's leaves P . k_j: for
-    each class, some images become louder to all who ask.
+    softmax over j cancels the latter, so the key's encoding has no effect. The query's leaves P . k_j: for
+    each class, some images get more weight from all queries.
 
-    Shape: query and key (B, C, E) -> the same. Raises: ``ValueError`` for an unknown kind or other shapes.
+    Raises:
+        ValueError: An unknown kind, or other shapes.
+
     Source: the BTN README calls it with the number of channels and does not show it; the default is ours.
     Chapter 4.
     """
@@ -117,15 +130,14 @@ def _sinusoids(channels: int, positions: int) -> Tensor:
 
 
 class ClassBatchAttention(nn.Module):
-    """:func:`class_batch_attention` as a module, so that its weights can be listened to.
+    """:func:`class_batch_attention` as a module, whose weights (C, B, B) go to its listeners.
 
-    Shape: query and key (B, C, E), value (B, C) -> (B, C); listeners get (C, B, B).
     ``listeners`` works as in :class:`ferlib.models.attention.ScaledDotProduct`. Chapters 4 and 8.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.axes = "classes, asking image, answering image"
+        self.axes = "classes, query image, key image"
         self.listeners: list[Callable[[Tensor], None]] = []
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -138,18 +150,21 @@ class ClassBatchAttention(nn.Module):
 
 
 class BatchTransformer(nn.Module):
-    r"""Class batch attention and a shortcut: what the batch says, and that plus what the image says itself.
+    r"""Class batch attention and a shortcut: scores from the batch, and those plus the image's own.
 
-    Equation: CBA = class_batch_attention(q + P, k + P, v), BT = CBA + v.
+    .. math:: \mathrm{CBA} = \mathrm{attention}(q + P, k + P, v), \qquad \mathrm{BT} = \mathrm{CBA} + v
 
-    Shape: query and key (B, C, 49), value (B, C) -> (CBA, BT), each (B, C). Without learned encoding it has
+    Maps query and key (B, C, 49) and value (B, C) to (CBA, BT), each (B, C). Without learned encoding it has
     no parameters. Permuting the batch permutes both outputs; for B = 1, CBA = v exactly and BT = 2 v.
+    ``set_reference`` replaces the other images of the batch by fixed ones in evaluation.
 
-    ``gather``: in training on several devices (torch.distributed), the images of all of them are the batch,
-    and the result is that of one device with the whole batch. Evaluation never waits for other processes.
-
-    ``set_reference`` fixes who is asked: then, in evaluation, each image asks itself and the reference
-    images, and its answer does not depend on its neighbours.
+    Args:
+        num_classes: C.
+        positions: E.
+        encoding: The kind of :class:`ChannelPositionalEncoding`.
+        gather: In training on several devices (torch.distributed), whether the images of all of them are the
+            batch; the result is then that of one device with the whole batch. Evaluation never waits for
+            other processes.
 
     Source: BTN README, ``BatchTransformer``; arXiv 2407.04218; gathering and reference are ours. Chapter 4.
     """
@@ -167,7 +182,10 @@ class BatchTransformer(nn.Module):
     def set_reference(self, key: Tensor | None, value: Tensor | None) -> None:
         """Remember the keys (M, C, 49), without encoding, and values (M, C) of M images; None forgets them.
 
-        They are not part of the state dict. Raises: ``ValueError`` where only one is given.
+        They are not part of the state dict.
+
+        Raises:
+            ValueError: Only one of the two is given.
         """
         if (key is None) != (value is None):
             raise ValueError("a reference has keys and values, or is None and None")
@@ -189,15 +207,37 @@ class BatchTransformer(nn.Module):
 def reference_attention(
     query: Tensor, key: Tensor, value: Tensor, reference_key: Tensor, reference_value: Tensor
 ) -> Tensor:
-    r"""Each image asks itself and M reference images, and no neighbour.
+    """Class batch attention of each image to itself and to M reference images, not to its batch.
 
-    Equation: with s_j = q_c . k_j / sqrt(C) over itself and the M reference images, out[:, c] =
-    softmax(s) V[:, c]. A batch of any size gives what each image alone gives.
-
-    Shape: query and key (B, C, E), value (B, C), reference (M, C, E) and (M, C) -> (B, C). Chapter 4.
+    Takes query and key (B, C, E), value (B, C), reference (M, C, E) and (M, C); returns (B, C), the same for
+    an image in a batch of any size. Chapter 4.
     """
     scale = 1 / math.sqrt(query.shape[1])
     own = (query * key).sum(-1, keepdim=True)  # (B, C, 1)
     others = torch.einsum("bce,mce->bcm", query, reference_key)
     weights = torch.softmax(scale * torch.cat([own, others], dim=-1), dim=-1)
     return weights[..., 0] * value + torch.einsum("bcm,mc->bc", weights[..., 1:], reference_value)
+
+
+def is_shared() -> bool:
+    """Whether the batch is spread over several processes."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def gather_batch(tensor: Tensor) -> Tensor:
+    """The rows of all processes, in the order of their ranks: (B_r, ...) -> (B_1 + B_2 + ..., ...).
+
+    Gradients flow back to each row from all processes. Losses that are averaged over each process's share,
+    and DistributedDataParallel's average over processes, then give the gradients of one process with the
+    whole batch. All processes have to call it; their shares may differ in size. Chapter 4.
+    """
+    if not is_shared():
+        return tensor
+    own = torch.tensor([len(tensor)], device=tensor.device)
+    sizes = [torch.zeros_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(sizes, own)
+    counts = [int(size) for size in sizes]
+    missing = max(counts) - len(tensor)
+    padded = torch.cat([tensor, tensor.new_zeros((missing, *tensor.shape[1:]))]) if missing else tensor
+    shares = all_gather(padded.contiguous())
+    return torch.cat([share[:count] for share, count in zip(shares, counts, strict=True)])

@@ -1,8 +1,4 @@
-"""What each part of a network costs: parameters, multiply-adds and milliseconds, part by part.
-
-Chapter 2 sets the spatial transformer, the resizer, the backbone and the head side by side with it, chapter 5
-the branches of the Batch Transformer Network.
-"""
+"""Parameters, multiply-adds and milliseconds of each part of a network. Chapters 2 and 5 show them."""
 
 from __future__ import annotations
 
@@ -18,16 +14,17 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from ferlib.models.modes import evaluating
+
 Hook = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class PartCost:
-    """The cost of one part of a network in one forward pass.
+    """The cost of one part of a network in one forward pass of the whole batch.
 
-    Shape: numbers. ``name`` as in the network; ``parameters`` counts every trainable or frozen weight once;
-    ``multiply_adds`` of its convolutions, linear maps and attention products, for the whole batch;
-    ``milliseconds`` of the whole batch (median). Chapters 2 and 5.
+    ``parameters`` counts every trainable or frozen weight once, ``multiply_adds`` those of convolutions,
+    linear maps and attention products; ``milliseconds`` is a median.
     """
 
     name: str
@@ -41,32 +38,30 @@ def part_costs(model: nn.Module, image: Tensor, *, repeats: int = 5) -> tuple[Pa
 
     A convolution of :math:`k \times k` weights from :math:`C` to :math:`D` maps of :math:`H \times W` costs
     :math:`k^2 C D H W` multiply-adds, a linear map of n tokens :math:`n C D`, attention of N tokens of width
-    d :math:`2 N^2 d`. Everything else (interpolation, normalisation, activations, the warp of a spatial
+    d :math:`2 N^2 d`. Everything else (interpolation, normalization, activations, the warp of a spatial
     transformer) counts zero multiply-adds here, as in the papers' tables; its time is in the milliseconds.
 
-    Parameters
-    ----------
-    model: any module; it is run in evaluation mode without gradients and given back in the mode it had.
-    image: what ``model`` takes, batch included: ``(B, 3, H, W)``. Costs are those of the whole batch.
-    repeats: timed passes after one pass that counts and warms up; 0 leaves the milliseconds at zero, which
-        also works on the meta device, where nothing is computed.
+    Args:
+        model: Any module; it is run in evaluation mode without gradients and given back in the mode it had.
+        image: What ``model`` takes, (B, 3, H, W). Costs are those of the whole batch.
+        repeats: Timed passes after one pass that counts and warms up; 0 leaves the milliseconds at zero,
+            which also works on the meta device, where nothing is computed.
 
-    Shape: a module and ``(B, 3, H, W)`` in, one :class:`PartCost` per child out; a child that did not run has
-    zero multiply-adds and milliseconds. Raises: ``ValueError`` for negative ``repeats`` or a module without
-    children. Chapter 2.
+    Returns:
+        One :class:`PartCost` per child; a child that did not run has zero multiply-adds and milliseconds.
+
+    Raises:
+        ValueError: Negative ``repeats``, or a module without children.
+
+    Chapter 2.
     """
     children = dict(model.named_children())
     if repeats < 0 or not children:
         what = f"repeats={repeats}" if children else f"{type(model).__name__} has no parts"
         raise ValueError(f"part_costs needs a network with parts and repeats of 0 or more, got {what}")
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            operations = _multiply_adds(model, children, image)
-            times = _milliseconds(model, children, image, repeats)
-    finally:
-        model.train(training)
+    with torch.no_grad(), evaluating(model):
+        operations = _multiply_adds(model, children, image)
+        times = _milliseconds(model, children, image, repeats)
     return tuple(
         PartCost(name, sum(p.numel() for p in child.parameters()), operations[name], times[name])
         for name, child in children.items()

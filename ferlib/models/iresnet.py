@@ -1,7 +1,7 @@
 """IR50: the face-recognition branch of POSTER V2, an "improved residual" network cut after its third stage.
 
 Units of batch norm, 3x3, PReLU, 3x3, batch norm, as trained with ArcFace on millions of faces. POSTER V2
-keeps three of its four stages, and with them a network that already knows faces. Chapter 5.
+keeps three of its four stages. Chapter 5.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ferlib.models.official import Architecture, register
-
 INPUT_SIZE = 112
 UNITS = (3, 4, 14)
 WIDTHS = (64, 128, 256)
@@ -24,7 +22,7 @@ WIDTHS = (64, 128, 256)
 class ImprovedResidualUnit(nn.Module):
     """Batch norm, 3x3, PReLU, 3x3 (with the stride), batch norm; plus the input, subsampled or projected.
 
-    Shape: (B, in, H, W) -> (B, out, H / stride, W / stride). Source: ArcFace (Deng et al. 2019), "IR".
+    Source: ArcFace (Deng et al. 2019), "IR".
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
@@ -63,15 +61,18 @@ class Subsample(nn.Module):
 
 
 class IResNet50(nn.Module):
-    """Three maps of a face from a face-recognition network: 3, 4 and 14 units.
+    """Three maps of a face from a face-recognition network of 3, 4 and 14 units.
 
-    Shape: RGB, normalised (B, 3, H, W) -> (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14). Images are
-    first resized to 112 x 112 by ``resize``: "nearest", as the released code does (which of a 224-pixel image
-    keeps every second pixel), or "bilinear".
+    Maps RGB, normalized (B, 3, H, W) to (B, 64, 56, 56), (B, 128, 28, 28), (B, 256, 14, 14).
 
-    ``recompute``: in training, forget the large maps of the stem and of two stages, and compute them again in
-    the backward pass: half the memory for maps, about 8 % more time, the same gradients and the same
-    statistics. Source: POSTER V2 (arXiv 2301.12149), ``ir50.py``. Chapter 5.
+    Args:
+        resize: How images are first resized to 112 x 112: "nearest", as the released code does (which of a
+            224-pixel image keeps every second pixel), or "bilinear".
+        recompute: In training, drop the large maps of the stem and of two stages, and compute them again in
+            the backward pass: half the memory for maps, about 8 % more time, the same gradients and the same
+            statistics.
+
+    Source: POSTER V2 (arXiv 2301.12149), ``ir50.py``. Chapter 5.
     """
 
     def __init__(self, resize: str = "nearest", recompute: bool = False) -> None:
@@ -113,10 +114,7 @@ class IResNet50(nn.Module):
 
 @contextmanager
 def still(*modules: nn.Module) -> Iterator[None]:
-    """Batch norms that compute as ever and count nothing, for a pass that is done a second time.
-
-    Shape: modules in, a context out; running statistics are put back as they were.
-    """
+    """Put running statistics back as they were after the block, for a pass that is done a second time."""
     norms = [m for module in modules for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
     kept = [[buffer.clone() for buffer in norm.buffers()] for norm in norms]
     try:
@@ -135,40 +133,3 @@ def resize_to(images: Tensor, size: int, mode: str) -> Tensor:
     if mode == "nearest":
         return F.interpolate(images, size=size)
     return F.interpolate(images, size=size, mode=mode, antialias=True)
-
-
-def official_name(name: str) -> str:
-    """Our name -> the name in POSTER V2's ``ir50.py``, say "stages.0.1.residual.3" -> "body1.1.res_layer.3".
-
-    Shape: a string in, a string out.
-    """
-    head, _, rest = name.partition(".")
-    if head == "stem":
-        return f"input_layer.{rest}"
-    stage, _, rest = rest.partition(".")
-    return f"body{int(stage) + 1}.{rest}".replace("residual", "res_layer").replace(
-        "shortcut", "shortcut_layer"
-    )
-
-
-def _from_single_body(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """ArcFace files name their units body.0 ... body.23; ours are the first 21, in three bodies."""
-    if not any(key.startswith("body.") for key in state_dict):
-        return state_dict
-    renamed = {}
-    for key, tensor in state_dict.items():
-        if key.startswith("body."):
-            _, unit, rest = key.split(".", 2)
-            number, stage = int(unit), 0
-            while stage < len(UNITS) and number >= UNITS[stage]:
-                number, stage = number - UNITS[stage], stage + 1
-            key = f"body{stage + 1}.{number}.{rest}"
-        renamed[key] = tensor
-    return renamed
-
-
-register(
-    Architecture(
-        "ir50", IResNet50, official_name, unused=("output_layer.", "body4."), translate=_from_single_body
-    )
-)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 INPUT_SIZE = 112
@@ -20,10 +19,10 @@ LANDMARKS = 68
 
 
 class MobileFaceNetOutput(NamedTuple):
-    """What the landmark network sees: three maps from fine to coarse, and the landmarks.
+    """Three maps from fine to coarse, and the landmarks.
 
-    Shape: ``level1`` (B, 64, 28, 28), ``level2`` (B, 128, 14, 14), ``level3`` (B, 512, 7, 7),
-    ``landmarks`` (B, 68, 2) as (x, y) in [0, 1] of the image's width and height, in 300-W order.
+    ``level1`` (B, 64, 28, 28), ``level2`` (B, 128, 14, 14), ``level3`` (B, 512, 7, 7), ``landmarks``
+    (B, 68, 2) as (x, y) in [0, 1] of the image's width and height, in 300-W order.
     """
 
     level1: Tensor
@@ -35,13 +34,20 @@ class MobileFaceNetOutput(NamedTuple):
 class ConvUnit(nn.Module):
     """Convolution without bias, batch norm, and a PReLU unless the unit is linear.
 
-    Shape: (B, in, H, W) -> (B, out, H / stride, W / stride). Source: MobileFaceNet, table 1.
+    Source: MobileFaceNet, table 1.
     """
 
     def __init__(
-        self, channels_in: int, channels_out: int, kernel: int = 1, *, stride: int = 1, padding: int = 0,
-        groups: int = 1, linear: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        channels_in: int,
+        channels_out: int,
+        kernel: int = 1,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        groups: int = 1,
+        linear: bool = False,
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels_in, channels_out, kernel, stride, padding, groups=groups, bias=False)
         self.bn = nn.BatchNorm2d(channels_out)
@@ -57,7 +63,6 @@ class ConvUnit(nn.Module):
 class Bottleneck(nn.Module):
     """Expand with a 1x1, filter each channel with a 3x3, project back with a linear 1x1; may add its input.
 
-    Shape: (B, in, H, W) -> (B, out, H / stride, W / stride); with ``residual`` in = out and stride = 1.
     Source: MobileFaceNet, table 1 (the inverted bottleneck of MobileNetV2, with PReLU).
     """
 
@@ -89,7 +94,7 @@ class _Stage(nn.Module):
 
 
 class _LandmarkHead(nn.Module):
-    """One 7x7 depthwise filter per channel sees the whole map, then one linear map gives 136 numbers."""
+    """One 7x7 depthwise filter per channel covers the whole map, then one linear map gives 136 numbers."""
 
     def __init__(self, channels: int, outputs: int) -> None:
         super().__init__()
@@ -104,12 +109,13 @@ class _LandmarkHead(nn.Module):
 class MobileFaceNet(nn.Module):
     """Find 68 landmarks on a face, and give the three feature maps from which they are found.
 
-    Shape: RGB floats (B, 3, 112, 112) in [0, 1], without any normalisation -> :class:`MobileFaceNetOutput`.
+    Maps RGB floats (B, 3, 112, 112) in [0, 1], without any normalization, to a :class:`MobileFaceNetOutput`.
     Faces should fill the picture, brows to chin with some room. ``features`` gives the three maps alone
     and leaves the landmark head out; ``head=False`` does not even build it (POSTER V2 builds it, computes it
     and throws the result away).
 
-    Raises: ``ValueError`` for any other size: the head's 7x7 filter needs a 7x7 map.
+    Raises:
+        ValueError: Any other size: the head's 7x7 filter needs a 7x7 map.
 
     Source: arXiv 1804.07573; as the landmark branch, POSTER V2 (arXiv 2301.12149) section 3.
     1,007,248 parameters with the head. Chapter 5.
@@ -148,19 +154,3 @@ class MobileFaceNet(nn.Module):
     def forward(self, images: Tensor) -> MobileFaceNetOutput:
         level1, level2, level3 = self.features(images)
         return MobileFaceNetOutput(level1, level2, level3, self.landmarks(level3))
-
-
-def normalised_mean_error(predicted: Tensor, truth: Tensor) -> Tensor:
-    """Mean landmark distance over the distance of the outer eye corners, one number per face.
-
-    Equation: NME = mean_i |p_i - t_i| / |t_36 - t_45| (300-W numbering from 0).
-
-    Shape: two (B, 68, 2) in the same units -> (B,). Source: 300-W challenge, inter-ocular normalisation.
-    Chapter 1, appendix.
-    """
-    if predicted.shape != truth.shape or predicted.shape[-2:] != (LANDMARKS, 2):
-        raise ValueError(
-            f"expected two tensors (B, 68, 2), got {tuple(predicted.shape)}, {tuple(truth.shape)}"
-        )
-    eyes = torch.linalg.vector_norm(truth[:, 36] - truth[:, 45], dim=-1)
-    return torch.linalg.vector_norm(predicted - truth, dim=-1).mean(1) / eyes

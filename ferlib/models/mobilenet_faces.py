@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlib.models.iresnet import resize_to
-from ferlib.models.official import Architecture, register
 
 INPUT_SIZE = 224
 MEAN_BGR = (103.939, 116.779, 123.68)  # of 255
@@ -100,36 +99,3 @@ class MobileNetFacesBranch(nn.Module):
             F.interpolate(adapt(level), (side, side), mode="bilinear")
             for adapt, level, side in zip(self.adapt, maps, BRANCH_SIZES, strict=True)
         )
-
-
-def _from_tensorflow(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """TensorFlow's names and axes -> ours: "conv1", then a depthwise "conv_dw_<n>" and a "conv_pw_<n>" for
-    each block; batch norm is folded but for a depthwise convolution's scale.
-    """
-    parts = {"stem": "conv1"}
-    for number in range(len(WIDTHS)):
-        parts[f"blocks.{number}.depthwise"] = f"conv_dw_{number + 1}"
-        parts[f"blocks.{number}.pointwise"] = f"conv_pw_{number + 1}"
-    if f"{parts['stem']}_bn/batchnorm_1/sub" not in given:
-        return given
-    found = dict(given)
-    for ours, theirs in parts.items():
-        kernel, scale = found.pop(f"{theirs}/convolution/merged_input", None), None
-        if kernel is None:
-            kernel = found.pop(f"{theirs}/depthwise_kernel", None)
-            scale = found.pop(f"{theirs}_bn/batchnorm_1/mul", None)
-        bias = found.pop(f"{theirs}_bn/batchnorm_1/sub", None)
-        if kernel is not None:  # its axes: height, width, in, out; or height, width, channel, one
-            axes = (3, 2, 0, 1) if scale is None else (2, 3, 0, 1)
-            found[f"{ours}.weight"] = (kernel if scale is None else kernel * scale[:, None]).permute(axes)
-        if bias is not None:
-            found[f"{ours}.bias"] = bias
-    return found
-
-
-register(
-    Architecture(
-        "mobilenet-faces", MobileNetFaces, lambda name: name, unused=("conv", "global_pooling/"),
-        translate=_from_tensorflow,
-    )
-)  # fmt: skip

@@ -1,16 +1,19 @@
-"""A network that fits into a web page: a learned resizer in front of a small residual network.
+"""A network small enough for a web page, and several networks that predict as one.
 
-It answers as a sum of local evidence, so that where it looks is not a guess about it but a part of it: the
-logit of an expression *is* the mean of a 6 x 6 map. The page "Try it" and ``ferlib predict`` use it.
+:class:`PocketNet` is a learned resizer in front of a small residual network. Its logits are sums of local
+evidence: the logit of an expression *is* the mean of a 6 x 6 map. The page "Try it" and ``ferlib predict``
+use it. :class:`Ensemble` averages what several networks predict for a face and for its mirror image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+import ferlib.models
 from ferlib.models.resizer import FixedResizer, NeuralResizer
 from ferlib.models.small import ResidualUnit
 
@@ -23,21 +26,23 @@ class PocketNet(nn.Module):
     over the P = (out_size / 8)^2 places of the last map: a class activation map (Zhou et al. 2016) that
     needs no gradient and leaves nothing out.
 
-    Parameters
-    ----------
-    num_classes: how many expressions, K.
-    in_size, out_size: side in pixels of the images given, and of what the stages see; the learned resizer
-        stands between them. ``out_size`` is a multiple of 8.
-    widths, blocks: channels and residual units of the four stages, the last of which keeps its grid.
-    resizer: ``"neural"``, or a fixed rule of ``FixedResizer`` to compare with.
-    resizer_channels: maps inside the learned resizer (the paper's network has 16).
-    dropout: share of the last map's channels that training leaves out.
-
-    Shape: normalised images (B, 3, in_size, in_size) -> logits (B, K); :meth:`evidence` -> (B, K, G, G) with
+    Maps normalized images (B, 3, in_size, in_size) to logits (B, K); :meth:`evidence` gives (B, K, G, G) with
     G = out_size / 8, in the unit of the logits. With the defaults it has 1.37 M parameters.
 
-    Raises: ``ValueError`` for images of another size (learned resizer), an unknown ``resizer`` and an
-    ``out_size`` that 8 does not divide.
+    Args:
+        num_classes: How many expressions, K.
+        in_size: Side in pixels of the images given.
+        out_size: Side in pixels of what the stages see, a multiple of 8.
+        widths: Channels of the four stages, the last of which keeps its grid.
+        blocks: Residual units of the four stages.
+        resizer: ``"neural"``, or a fixed method of :class:`ferlib.models.FixedResizer` to compare with.
+        resizer_channels: Maps inside the learned resizer (the paper's network has 16).
+        dropout: Share of the last map's channels that training leaves out.
+
+    Raises:
+        ValueError: Images of another size (learned resizer), an unknown ``resizer``, or an ``out_size`` that
+            8 does not divide.
+
     Source: ours; the resizer is Hwang et al. 2022, section 2.1. Chapter 8.
     """
 
@@ -59,18 +64,17 @@ class PocketNet(nn.Module):
                 f"out_size is {out_size}, expected a multiple of 8: the stages halve it three times"
             )
         self.num_classes, self.in_size = num_classes, in_size
-        self.resizer: nn.Module = (
-            NeuralResizer(in_size, out_size, resizer_channels, start_bilinear=True)
-            if resizer == "neural"
-            else FixedResizer(out_size, resizer)
-        )
+        self.resizer: nn.Module
+        if resizer == "neural":
+            self.resizer = NeuralResizer(in_size, out_size, resizer_channels, start_bilinear=True)
+        else:
+            self.resizer = FixedResizer(out_size, resizer)
         self.stem = nn.Sequential(
             nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
         )
         stages, channels = [], widths[0]
         for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            stride = 2 if stage in (1, 2) else 1
-            stages.append(ResidualUnit(channels, width, stride))
+            stages.append(ResidualUnit(channels, width, stride=2 if stage in (1, 2) else 1))
             stages.extend(ResidualUnit(width, width) for _ in range(count - 1))
             channels = width
         self.stages = nn.Sequential(*stages)
@@ -78,8 +82,57 @@ class PocketNet(nn.Module):
         self.classify = nn.Conv2d(channels, num_classes, 1)
 
     def evidence(self, image: Tensor) -> Tensor:
-        """What speaks for each class at each place: (B, 3, in_size, in_size) -> (B, K, G, G)."""
+        """Evidence for each class at each place: (B, 3, in_size, in_size) -> (B, K, G, G)."""
         return self.classify(self.dropout(self.stages(self.stem(self.resizer(image)))))
 
     def forward(self, image: Tensor) -> Tensor:
         return torch.mean(self.evidence(image), dim=(2, 3))
+
+
+class Ensemble(nn.Module):
+    r"""Networks trained apart whose predictions are averaged; their errors differ, and the mean errs less.
+
+    .. math:: z = \log \frac{1}{MV} \sum_{m=1}^{M} \sum_{v} \operatorname{softmax}(f_m(v(x)))
+
+    over the M members and the V views of a face: as it is and, with ``mirror``, its mirror image, which shows
+    the same expression. The logits are logarithms of that mean, so that softmax gives it back.
+
+    Maps images as all members take them, (B, 3, S, S), to logits (B, K).
+
+    Args:
+        num_classes: How many expressions, K.
+        members: What each of the M networks is, as a recipe has it: ``model``, a name in
+            ``ferlib.models.NETWORKS``, and ``model_options``, which may be left out.
+        mirror: Whether each also sees the mirror image.
+
+    Raises:
+        ValueError: An unknown member, or no member.
+
+    Source: Hansen and Salamon 1990, Neural Network Ensembles. Chapter 9.
+    """
+
+    def __init__(
+        self, num_classes: int = 8, *, members: Sequence[Mapping[str, Any]], mirror: bool = True
+    ) -> None:
+        super().__init__()
+        if not members:
+            raise ValueError("an ensemble has at least one member, not 0")
+        self.num_classes, self.mirror = num_classes, mirror
+        self.members = nn.ModuleList(_member(num_classes, **member) for member in members)
+
+    def forward(self, image: Tensor) -> Tensor:
+        views = (image, image.flip(-1)) if self.mirror else (image,)
+        return averaged([member(view) for member in self.members for view in views])
+
+
+def averaged(predictions: Sequence[Tensor]) -> Tensor:
+    """Logarithms of the averaged probabilities of several logits (B, K) -> (B, K)."""
+    mean = torch.stack([logits.softmax(1) for logits in predictions]).mean(0)
+    return mean.clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def _member(num_classes: int, model: str, model_options: Mapping[str, Any] | None = None) -> nn.Module:
+    networks = ferlib.models.NETWORKS
+    if model not in networks:
+        raise ValueError(f"no network is called {model!r}; an ensemble is made of: {', '.join(networks)}")
+    return networks[model](num_classes=num_classes, **(model_options or {}))

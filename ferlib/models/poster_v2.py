@@ -1,4 +1,4 @@
-"""POSTER V2: landmarks ask face features on three levels, and a small transformer decides.
+"""POSTER V2: cross-attention between landmarks and face features on three levels, then a small transformer.
 
 The baseline of the Batch Transformer Network, and a part of it. 43.75 M parameters; the 14.6 M which the
 released code builds and never uses are left out. Chapter 5 follows a face through it.
@@ -12,60 +12,360 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
-from ferlib.models import iresnet
+from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
 from ferlib.models.iresnet import IResNet50, resize_to
 from ferlib.models.mobilefacenet import MobileFaceNet
 from ferlib.models.mobilenet_faces import MobileNetFacesBranch, to_unit
-from ferlib.models.official import Architecture, register
-from ferlib.models.token_transformer import TokenTransformer
-from ferlib.models.window_attention import LevelFusion
 
 WIDTHS, HEADS, SIZES = (64, 128, 256), (2, 4, 8), (28, 14, 7)
 DIM = 768
+SHORTCUTS = ("normalized", "input")
 Maps = tuple[Tensor, Tensor, Tensor]
+
+
+# Cross-attention: one level of the pyramid
+
+
+def relative_positions(window: int) -> Tensor:
+    r"""Which entry of the bias table each pair of places of a window uses.
+
+    .. math::
+
+        \mathrm{index}(p, q) = (\mathrm{row}_p - \mathrm{row}_q + w - 1)(2w - 1)
+        + \mathrm{column}_p - \mathrm{column}_q + w - 1
+
+    Returns:
+        int64 (window^2, window^2), values below (2 window - 1)^2.
+
+    Source: Swin Transformer (Liu et al. 2021). Chapter 5.
+    """
+    place = torch.arange(window)
+    rows, columns = (t.flatten() for t in torch.meshgrid(place, place, indexing="ij"))
+    down = rows[:, None] - rows[None] + window - 1
+    right = columns[:, None] - columns[None] + window - 1
+    return down * (2 * window - 1) + right
+
+
+class WindowCrossAttention(nn.Module):
+    r"""Attention from every place of the landmark map to every place of the face map in its window.
+
+    .. math:: \mathrm{softmax}(L K^\top / \sqrt{d} + b)\, V
+
+    per head, with K and V projected from the face map. The queries L are the landmark features themselves,
+    without a projection, as in the released code. With ``project_query`` they have one (dim^2 + dim
+    parameters); it starts as the identity, so that weights trained without it give the same output.
+
+    Maps from landmarks (B, N, dim) and face (B, N, dim), N = window^2, to (B, N, dim); listeners of
+    ``attention`` get (B, heads, N, N). Source: POSTER V2 (arXiv 2301.12149), section 3. Chapter 5.
+    """
+
+    def __init__(self, dim: int, heads: int, window: int, project_query: bool = False) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query: nn.Module = nn.Identity()
+        if project_query:
+            self.query = nn.Linear(dim, dim)
+            nn.init.eye_(self.query.weight)
+            nn.init.zeros_(self.query.bias)
+        self.bias_table = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
+        nn.init.trunc_normal_(self.bias_table, std=0.02)
+        self.register_buffer("positions", relative_positions(window), persistent=False)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention = ScaledDotProduct()
+
+    def forward(self, landmarks: Tensor, face: Tensor) -> Tensor:
+        key, value = (split_heads(t, self.heads) for t in self.key_value(face).chunk(2, dim=-1))
+        places = len(self.positions)
+        # contiguous, and with an axis for the batch: fused kernels need both
+        bias = self.bias_table.t().contiguous().index_select(1, self.positions.flatten())
+        bias = bias.view(1, self.heads, places, places)
+        query = split_heads(self.query(landmarks), self.heads)
+        return self.proj(merge_heads(self.attention(query, key, value, bias=bias)))
+
+
+class LevelFusion(nn.Module):
+    r"""One level of the pyramid: halve the face map, attend to it from the landmark map, add, refine.
+
+    .. math::
+
+        S &= \mathrm{LayerNorm}(\mathrm{conv}(F)), \qquad X = S + g_1 \odot \mathrm{attention}(L, S), \\
+        \mathrm{out} &= X + g_2 \odot \mathrm{mlp}(\mathrm{LayerNorm}(X))
+
+    The shortcut S is the *normalized* map, as in the released code; with ``shortcut="input"`` it is the map
+    before its normalization, as pre-norm transformers have it.
+
+    Maps from face (B, dim, 2s, 2s) and landmarks (B, dim, s, s) to (B, s, s, dim), channels last.
+
+    Args:
+        dim: Channels.
+        heads: Heads of the attention.
+        size: The side s of the map.
+        window: Side of the windows, which divides ``size``; by default as large, so that each place attends
+            to all places, as released.
+        shortcut: "normalized" or "input".
+        project_query: See :class:`WindowCrossAttention`.
+        scale: Start value of the gains g1 and g2.
+        drop_path: Probability that a branch is skipped.
+        mlp_ratio: Hidden width of the MLP over ``dim``.
+
+    Raises:
+        ValueError: A window that does not divide the map, or an unknown shortcut.
+
+    Source: POSTER V2, ``window`` and ``feedforward``. Chapter 5.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        size: int,
+        *,
+        window: int | None = None,
+        shortcut: str = "normalized",
+        project_query: bool = False,
+        scale: float = 1e-5,
+        drop_path: float = 0.0,
+        mlp_ratio: int = 4,
+    ) -> None:
+        super().__init__()
+        window = size if window is None else window
+        if window < 1 or size % window:
+            raise ValueError(f"a window of {window} does not divide a map of {size} x {size} places")
+        if shortcut not in SHORTCUTS:
+            raise ValueError(f"shortcut is one of {SHORTCUTS}, got {shortcut!r}")
+        self.window, self.shortcut = window, shortcut
+        self.conv = nn.Conv2d(dim, dim, 3, 2, 1)
+        self.norm = nn.LayerNorm(dim)
+        self.attn = WindowCrossAttention(dim, heads, window, project_query)
+        self.gain1 = nn.Parameter(torch.full((dim,), scale))
+        self.gain2 = nn.Parameter(torch.full((dim,), scale))
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = Mlp(dim, mlp_ratio * dim)
+        self.drop_path = StochasticDepth(drop_path, "row")
+
+    def forward(self, face: Tensor, landmarks: Tensor) -> Tensor:
+        halved = self.conv(face).permute(0, 2, 3, 1)  # (B, s, s, dim)
+        normalized = self.norm(halved)
+        queries = cut_windows(landmarks.permute(0, 2, 3, 1), self.window)
+        mixed = self.attn(queries, cut_windows(normalized, self.window))
+        mixed = join_windows(mixed, self.window, halved.shape[1])
+        shortcut = normalized if self.shortcut == "normalized" else halved
+        out = shortcut + self.drop_path(self.gain1 * mixed)
+        return out + self.drop_path(self.gain2 * self.mlp(self.norm2(out)))
+
+
+def cut_windows(maps: Tensor, window: int) -> Tensor:
+    """Cut maps into square windows: (B, s, s, d) -> (B * (s / w)^2, w^2, d), row by row. Chapter 5."""
+    batch, size, _, dim = maps.shape
+    if window == size:
+        return maps.flatten(1, 2)
+    count = size // window
+    cut = maps.unflatten(2, (count, window)).unflatten(1, (count, window))  # (B, n, w, n, w, d)
+    return cut.transpose(2, 3).reshape(batch * count**2, window**2, dim)
+
+
+def join_windows(tokens: Tensor, window: int, size: int) -> Tensor:
+    """Undo ``cut_windows``: (B * (s / w)^2, w^2, d) -> (B, s, s, d). Chapter 5."""
+    count, dim = size // window, tokens.shape[-1]
+    cut = tokens.view(-1, count, count, window, window, dim)
+    return cut.transpose(2, 3).reshape(-1, size, size, dim)
+
+
+# The transformer over the tokens of all levels
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention: (B, N, dim) -> (B, N, dim); listeners get (B, heads, N, N).
+
+    With ``first_only`` the first token alone attends, (B, 1, dim): the first row of the same. Chapter 5.
+    """
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"dim {dim} cannot be cut into {heads} equal heads")
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+        self.attention = ScaledDotProduct()
+
+    def forward(self, tokens: Tensor, first_only: bool = False) -> Tensor:
+        if first_only:
+            dim = tokens.shape[-1]
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(tokens[:, :1], weight[:dim], bias[:dim])
+            parts = query, *F.linear(tokens, weight[dim:], bias[dim:]).chunk(2, dim=-1)
+        else:
+            parts = self.qkv(tokens).chunk(3, dim=-1)
+        query, key, value = (split_heads(t, self.heads) for t in parts)
+        return self.proj(merge_heads(self.attention(query, key, value)))
+
+
+class Mlp(nn.Module):
+    """Two linear maps with a GELU between, for every token alike: (B, N, dim) -> (B, N, dim)."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.act = nn.GELU()
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.fc2(self.act(self.fc1(tokens)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block, x + attention(norm(x)), then x + mlp(norm(x)): (B, N, dim) -> (B, N, dim).
+
+    With ``first_only`` it gives the first token of that alone, (B, 1, dim).
+    Source: Dosovitskiy et al. 2021, equations 2 and 3. Chapter 5.
+    """
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = SelfAttention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, tokens: Tensor, first_only: bool = False) -> Tensor:
+        mixed = self.attn(self.norm1(tokens), first_only)
+        tokens = (tokens[:, :1] if first_only else tokens) + mixed
+        return tokens + self.mlp(self.norm2(tokens))
+
+
+class SqueezeExcite(nn.Module):
+    """Multiply a vector by gates computed from itself, x * sigmoid(W2 relu(W1 x)): (B, dim) -> (B, dim).
+
+    Source: POSTER V2's code; Hu et al. 2018 without the bottleneck. Chapter 5.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(dim, dim)
+        self.linear2 = nn.Linear(dim, dim)
+
+    def forward(self, vector: Tensor) -> Tensor:
+        return vector * torch.sigmoid(self.linear2(torch.relu(self.linear1(vector))))
+
+
+class TokenTransformer(nn.Module):
+    """Class token, positions, transformer blocks, squeeze-and-excitation, logits.
+
+    Maps tokens (B, tokens, dim) to logits (B, num_classes). ``embed`` gives the class token (B, dim) after
+    the blocks.
+
+    Only the class token is read in the end. While ``lean``, the last block computes no other token (its keys
+    and values excepted), which saves 10 of its 12 dim^2 multiply-adds per token and changes nothing. ``lean``
+    is True, False, or None: True in training, while evaluation keeps all tokens for those who look inside.
+    While there are listeners at the last block's attention, all tokens are computed.
+
+    Args:
+        num_classes: How many expressions.
+        dim: Width of the tokens.
+        tokens: Number of tokens, without the class token.
+        depth: Number of blocks.
+        heads: Heads of each block.
+        mlp_ratio: Hidden width of the MLPs over ``dim``.
+        dropout: Share of the class token that training leaves out.
+
+    Raises:
+        ValueError: Tokens of another shape.
+
+    Source: POSTER V2 (arXiv 2301.12149), its ViT: dim 768, depth 2, heads 8, 147 tokens. Chapter 5.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        dim: int = DIM,
+        tokens: int = 147,
+        depth: int = 2,
+        heads: int = 8,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.lean: bool | None = None
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.pos_embed = nn.Parameter(0.02 * torch.randn(1, tokens + 1, dim))
+        self.blocks = nn.Sequential(*[Block(dim, heads, mlp_ratio) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.se_block = SqueezeExcite(dim)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(dim, num_classes)
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        expected = (self.pos_embed.shape[1] - 1, self.pos_embed.shape[2])
+        if tuple(tokens.shape[1:]) != expected:
+            raise ValueError(f"expected tokens (B, {expected[0]}, {expected[1]}), got {tuple(tokens.shape)}")
+        sequence = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        for block in self.blocks[:-1]:
+            sequence = block(sequence)
+        lean = self.training if self.lean is None else self.lean
+        last = self.blocks[-1]
+        return self.norm(last(sequence, first_only=lean and not last.attn.attention.listeners)[:, 0])
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.dropout(self.se_block(self.embed(tokens))))
+
+
+# The network
 
 
 class PosterV2Encoder(nn.Module):
     """Images to 147 tokens: two backbones, three levels of cross-attention, three embeddings.
 
-    Shape: (B, 3, H, W), RGB, ImageNet-normalised -> tokens (B, 147, 768): 49 of the fine, 49 of the middle,
-    49 of the coarse level. Any H, W: both backbones resize. ``levels`` gives the fused maps, channels last:
-    (B, 28, 28, 64), (B, 14, 14, 128), (B, 7, 7, 256). ``frozen`` gives the landmark maps, which may be given
-    back to ``forward`` and ``levels``: two passes over the same images (SAM's) then compute them once.
+    Maps (B, 3, H, W), RGB, ImageNet-normalized, of any size (both backbones resize), to tokens
+    (B, 147, 768): 49 of the fine, 49 of the middle, 49 of the coarse level. ``levels`` gives the fused maps,
+    channels last: (B, 28, 28, 64), (B, 14, 14, 128), (B, 7, 7, 256). ``frozen`` gives the landmark maps,
+    which may be given back to ``forward`` and ``levels``: two passes over the same images (SAM's) then
+    compute them once.
 
-    ``face_backbone``: "ir50" as in the paper; "mobilenet-faces", whose weights anybody can have
-    (:class:`ferlib.models.MobileNetFaces`); or any module that maps the images to (B, 64, 56, 56),
-    (B, 128, 28, 28) and (B, 256, 14, 14).
+    Where the released code is odd, the default is as released, except for ``landmark_statistics``.
 
-    Where the released code is odd, the default is as released, and the plainer choice has a name:
+    Args:
+        resize: "nearest", or "bilinear" with antialiasing.
+        face_backbone: "ir50" as in the paper; "mobilenet-faces", whose weights anybody can have
+            (:class:`ferlib.models.MobileNetFaces`); or any module that maps the images to (B, 64, 56, 56),
+            (B, 128, 28, 28) and (B, 256, 14, 14).
+        shortcut: "normalized", or "input" (:class:`LevelFusion`).
+        project_query: Whether the landmark queries are projected (:class:`WindowCrossAttention`).
+        windows: Sides of the three levels' windows, by default as large as the maps.
+        landmark_input: "normalized", the image as the face branch gets it; or "unit", in [0, 1], on which the
+            published landmark weights were trained.
+        landmark_statistics: "frozen", or "drifting" as released: the landmark branch has no gradient in
+            either, but in the released code its batch norms stay in training mode, use the batch's statistics
+            and move their stored ones. Evaluation is the same in both.
+        recompute: Save memory in training with IR50, for a little time (:class:`ferlib.models.IResNet50`).
 
-    * ``resize``: "nearest", or "bilinear" with antialiasing.
-    * ``shortcut``: "normalised", or "input" (:class:`ferlib.models.window_attention.LevelFusion`).
-    * ``project_query``: False, or True (:class:`ferlib.models.window_attention.WindowCrossAttention`).
-    * ``windows``: sides of the three levels' windows, (28, 14, 7) as large as the maps, or smaller ones.
-    * ``landmark_input``: "normalised", the image as the face branch gets it; or "unit", in [0, 1], which is
-      what the published landmark weights were trained on.
-    * ``landmark_statistics``: "frozen", or "drifting". Here alone the default is not as released: the
-      landmark branch has no gradient in either, but in the released code its batch norms stay in training
-      mode, use the batch's statistics and move their stored ones. Evaluation is the same in both.
+    Raises:
+        ValueError: An unknown choice, or a face backbone whose maps have other shapes.
 
-    ``recompute`` saves memory in training with IR50, for a little time (:class:`ferlib.models.IResNet50`).
-
-    Raises: ``ValueError`` for an unknown choice, and for a face backbone whose maps have other shapes.
     Source: arXiv 2301.12149, section 3. Chapter 5 measures each choice.
     """
 
     def __init__(
-        self, resize: str = "nearest", *, face_backbone: str | nn.Module = "ir50",
-        shortcut: str = "normalised", project_query: bool = False,
-        windows: Sequence[int] = SIZES, landmark_input: str = "normalised",
-        landmark_statistics: str = "frozen", recompute: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        resize: str = "nearest",
+        *,
+        face_backbone: str | nn.Module = "ir50",
+        shortcut: str = "normalized",
+        project_query: bool = False,
+        windows: Sequence[int] = SIZES,
+        landmark_input: str = "normalized",
+        landmark_statistics: str = "frozen",
+        recompute: bool = False,
+    ) -> None:
         super().__init__()
         for name, given, known in (
             ("resize", resize, ("nearest", "bilinear")),
-            ("landmark_input", landmark_input, ("normalised", "unit")),
+            ("landmark_input", landmark_input, ("normalized", "unit")),
             ("landmark_statistics", landmark_statistics, ("frozen", "drifting")),
         ):
             if given not in known:
@@ -74,16 +374,17 @@ class PosterV2Encoder(nn.Module):
         self.landmark_statistics = landmark_statistics
         self.landmarks = MobileFaceNet(head=False).requires_grad_(False)
         self.landmark_conv = nn.Conv2d(512, WIDTHS[2], 3, padding=1)
-        self.face = make_face_backbone(face_backbone, resize, recompute)
-        self.fusion = nn.ModuleList(
-            LevelFusion(
-                dim, heads, size, window=window, shortcut=shortcut, project_query=project_query,
-                drop_path=0.125 * level,
-            )
-            for level, (dim, heads, size, window) in enumerate(
-                zip(WIDTHS, HEADS, SIZES, windows, strict=True)
-            )
-        )  # fmt: skip
+        if face_backbone == "ir50":
+            face_backbone = IResNet50(resize, recompute)
+        elif face_backbone == "mobilenet-faces":
+            face_backbone = MobileNetFacesBranch()
+        elif not isinstance(face_backbone, nn.Module):
+            raise ValueError(f"face_backbone is 'ir50', 'mobilenet-faces' or a module, got {face_backbone!r}")
+        self.face = face_backbone
+        self.fusion = nn.ModuleList()
+        for level, (dim, heads, size, window) in enumerate(zip(WIDTHS, HEADS, SIZES, windows, strict=True)):
+            options = {"shortcut": shortcut, "project_query": project_query, "drop_path": 0.125 * level}
+            self.fusion.append(LevelFusion(dim, heads, size, window=window, **options))
         self.embed = nn.ModuleList(
             [
                 nn.Sequential(nn.Conv2d(WIDTHS[0], DIM, 3, 2, 1), nn.Conv2d(DIM, DIM, 3, 2, 1)),
@@ -100,9 +401,7 @@ class PosterV2Encoder(nn.Module):
 
     @torch.no_grad()
     def frozen(self, images: Tensor) -> Maps:
-        """What does not learn, without graph: the landmark maps (B, 64, 28, 28), (B, 128, 14, 14) and
-        (B, 512, 7, 7).
-        """
+        """The landmark maps, which do not learn: (B, 64, 28, 28), (B, 128, 14, 14) and (B, 512, 7, 7)."""
         if self.landmark_input == "unit":
             images = to_unit(images)
         return self.landmarks.features(resize_to(images, 112, self.resize))
@@ -110,7 +409,7 @@ class PosterV2Encoder(nn.Module):
     def levels(self, images: Tensor, frozen: Maps | None = None) -> list[Tensor]:
         """The three fused maps, channels last, from fine to coarse."""
         fine, middle, coarse = self.frozen(images) if frozen is None else frozen
-        asking = fine, middle, self.landmark_conv(coarse)
+        landmarks = fine, middle, self.landmark_conv(coarse)
         faces = self.face(images)
         shapes = [tuple(face.shape[1:]) for face in faces]
         if shapes != [(width, 2 * size, 2 * size) for width, size in zip(WIDTHS, SIZES, strict=True)]:
@@ -118,7 +417,7 @@ class PosterV2Encoder(nn.Module):
                 f"a face backbone gives maps (B, 64, 56, 56), (B, 128, 28, 28) and (B, 256, 14, 14), "
                 f"{type(self.face).__name__} gave {', '.join(map(str, shapes))} for each image"
             )
-        return [fuse(face, marks) for fuse, face, marks in zip(self.fusion, faces, asking, strict=True)]
+        return [fuse(face, marks) for fuse, face, marks in zip(self.fusion, faces, landmarks, strict=True)]
 
     def forward(self, images: Tensor, frozen: Maps | None = None) -> Tensor:
         maps = [level.permute(0, 3, 1, 2) for level in self.levels(images, frozen)]
@@ -126,32 +425,20 @@ class PosterV2Encoder(nn.Module):
         return torch.cat(tokens, dim=1)
 
 
-def make_face_backbone(
-    face_backbone: str | nn.Module, resize: str = "nearest", recompute: bool = False
-) -> nn.Module:
-    """The face branch by its name, "ir50" or "mobilenet-faces"; a module is returned as it is."""
-    if isinstance(face_backbone, nn.Module):
-        return face_backbone
-    if face_backbone == "ir50":
-        return IResNet50(resize, recompute)
-    if face_backbone == "mobilenet-faces":
-        return MobileNetFacesBranch()
-    raise ValueError(f"face_backbone is 'ir50', 'mobilenet-faces' or a module, got {face_backbone!r}")
-
-
 class PosterV2(nn.Module):
     """Expression logits from one face: encoder, then a transformer of two blocks.
 
-    Shape: (B, 3, H, W), RGB, ImageNet-normalised -> (B, num_classes). ``frozen(images)`` gives the part that
+    Maps (B, 3, H, W), RGB, ImageNet-normalized, to (B, num_classes). ``frozen(images)`` gives the part that
     does not learn, and ``forward(images, frozen)`` takes it. The other settings are those of
     :class:`PosterV2Encoder`.
+
     Source: POSTER V2 (arXiv 2301.12149): 92.21 % on RAF-DB with pretrained backbones. Chapter 5.
     """
 
     def __init__(self, num_classes: int = 7, resize: str = "nearest", **encoder_options: Any) -> None:
         super().__init__()
         self.encoder = PosterV2Encoder(resize, **encoder_options)
-        self.vit = TokenTransformer(num_classes, dim=DIM)
+        self.vit = TokenTransformer(num_classes)
 
     def frozen(self, images: Tensor) -> Maps:
         """The landmark maps, as :meth:`PosterV2Encoder.frozen` gives them."""
@@ -159,42 +446,3 @@ class PosterV2(nn.Module):
 
     def forward(self, images: Tensor, frozen: Maps | None = None) -> Tensor:
         return self.vit(self.encoder(images, frozen))
-
-
-def official_name(name: str) -> str:
-    """Our name of a tensor of POSTER V2 -> its name in the released checkpoints. Shape: string to string."""
-    part, _, rest = name.partition(".")
-    if part == "vit":
-        return "VIT." + rest.replace("head.", "head.linear.")
-    branch, _, rest = rest.partition(".")
-    if branch == "landmarks":
-        return f"face_landback.{rest}"
-    if branch == "face":
-        return f"ir_back.{iresnet.official_name(rest)}"
-    if branch == "landmark_conv":
-        return f"last_face_conv.{rest}"
-    level, _, rest = rest.partition(".")
-    if branch == "embed":
-        return ("embed_q.", "embed_k.0.", "embed_v.proj.")[int(level)] + rest
-    number = int(level) + 1
-    for ours, theirs in {
-        "conv": f"conv{number}", "norm2": f"ffn{number}.norm", "norm": f"window{number}.norm",
-        "attn.bias_table": f"attn{number}.relative_position_bias_table",
-        "attn.key_value": f"attn{number}.qkv", "attn.proj": f"attn{number}.proj",
-        "gain1": f"ffn{number}.gamma1", "gain2": f"ffn{number}.gamma2",
-        "mlp": f"ffn{number}.mlp",
-    }.items():  # fmt: skip
-        if rest == ours or rest.startswith(ours + "."):
-            return theirs + rest[len(ours) :]
-    raise KeyError(f"no original name is known for {name!r}")
-
-
-UNUSED = (
-    "ir_back.output_layer.", "face_landback.output_layer.", "VIT.patch_embed.", "VIT.CON1.", "VIT.IRLinear1.",
-    "VIT.IRLinear2.", "VIT.eca_block.", "VIT.blocks.0.conv.", "VIT.blocks.1.conv.",
-    *(f"attn{number}.relative_position_index" for number in (1, 2, 3)),
-)  # fmt: skip
-
-register(Architecture("poster-v2-7", lambda: PosterV2(7), official_name, unused=UNUSED))
-register(Architecture("poster-v2-8", lambda: PosterV2(8), official_name, unused=UNUSED))
-register(Architecture("mobilefacenet", MobileFaceNet, lambda name: name))

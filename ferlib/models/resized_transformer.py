@@ -1,26 +1,27 @@
-"""The whole system of the Neural Resizer paper: straighten, resize, look, decide; around any ``timm`` model.
+"""The whole system of the Neural Resizer paper: straighten, resize, classify; around any ``timm`` model.
+
+The paper's networks have names in ``timm``'s own registry as soon as this package is imported::
+
+    import ferlib.models, timm
+    timm.create_model("vt_nr_swin_base", num_classes=7, pretrained=True)
 
 Source: Hwang et al., "Vision Transformer Equipped with Neural Resizer on Facial Expression Recognition Task",
-ICASSP 2022, section 2 and its released code. Chapter 2 builds the front, chapter 6 trains the whole.
+ICASSP 2022, section 2 (table 1: which backbones) and its released code. Chapter 2 builds the front, chapter 6
+trains the whole.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
-import sys
-from pathlib import Path
+import inspect
 from typing import Any
 
 import timm
-import torch
-from torch import nn
+from timm.models import register_model
+from torch import Tensor, nn
 
-from ferlib.models.official import Architecture, CheckpointError, mismatch, register, rename
-from ferlib.models.official_files import read_official
-from ferlib.models.resizer import OFFICIAL_NAMES as RESIZER_NAMES
 from ferlib.models.resizer import FixedResizer, NeuralResizer
-from ferlib.models.spatial_transformer import OFFICIAL_NAMES as TRANSFORMER_NAMES
+from ferlib.models.small import ResidualUnit
 from ferlib.models.spatial_transformer import SpatialTransformer
 
 PAPER_BACKBONE = "swin_base_patch4_window7_224"
@@ -29,10 +30,9 @@ PAPER_BACKBONE = "swin_base_patch4_window7_224"
 def classification_head(
     width: int, num_classes: int, *, hidden: int = 512, dropout: float = 0.5
 ) -> nn.Sequential:
-    """The paper's classifier on top of a backbone: Linear, BatchNorm, ReLU, Dropout, Linear.
+    """The paper's classifier on top of a backbone: features (B, width) -> logits (B, num_classes).
 
-    Shape: features ``(B, width)`` in, logits ``(B, num_classes)`` out. In training the batch norm needs B >
-    1.
+    Linear, BatchNorm, ReLU, Dropout, Linear. In training the batch norm needs B > 1.
     Source: released code of the Neural Resizer (1024 - 512 - 8 on Swin-B). Chapter 2.
     """
     return nn.Sequential(
@@ -49,26 +49,27 @@ class ResizedTransformer(nn.Module):
 
     .. math:: \mathrm{logits} = \mathrm{head}(\mathrm{backbone}(\mathrm{resizer}(\mathrm{stn}(x))))
 
-    Parameters
-    ----------
-    backbone: the name of any ``timm`` classifier; the paper's best uses ``swin_base_patch4_window7_224``.
-    num_classes: how many expressions.
-    resizer: ``"neural"``, or a fixed rule to compare with: ``"nearest"``, ``"bilinear"``, ``"bicubic"``,
-        ``"antialiased"``.
-    spatial_transformer: whether faces are straightened first.
-    in_size, out_size: pixels per side of the images given and of the images the backbone sees. A backbone
-        with a fixed size is built for ``out_size``.
-    pretrained: take the backbone's weights from where ``timm`` publishes them (needs a network, once).
-    pretrained_file: or from a local file, ``.safetensors`` or a torch file; loaded strictly.
-    resizer_options: passed to ``NeuralResizer`` (``channels``, ``blocks``, ``sampling``, ...).
-    backbone_options: passed to ``timm.create_model`` (``drop_path_rate``, ...).
+    Maps (B, 3, in_size, in_size), normalized as the backbone expects (ImageNet mean and deviation), to logits
+    (B, num_classes). ``resize`` gives what the backbone sees, (B, 3, out_size, out_size). The paper's choice
+    has 89,997,139 parameters.
 
-    Shape: ``(B, 3, in_size, in_size)``, normalised as the backbone expects (ImageNet mean and deviation), in;
-    logits ``(B, num_classes)`` out. ``resize`` gives what the backbone sees, ``(B, 3, out_size, out_size)``.
-    The paper's choice has 89,997,139 parameters.
+    Args:
+        backbone: The name of any ``timm`` classifier; the paper's best uses ``swin_base_patch4_window7_224``.
+        num_classes: How many expressions.
+        resizer: ``"neural"``, or a fixed method to compare with: ``"nearest"``, ``"bilinear"``,
+            ``"bicubic"``, ``"antialiased"``.
+        spatial_transformer: Whether faces are straightened first.
+        in_size: Pixels per side of the images given.
+        out_size: Pixels per side of the images that the backbone sees. A backbone with a fixed size is built
+            for it.
+        hidden: Width of the head.
+        dropout: Share of the head's hidden units that training leaves out.
+        pretrained: Take the backbone's weights from where ``timm`` publishes them (needs a network, once).
+        resizer_options: Passed to ``NeuralResizer`` (``channels``, ``blocks``, ``sampling``, ...).
+        backbone_options: Passed to ``timm.create_model`` (``drop_path_rate``, ...).
 
-    Raises: ``ValueError`` for an unknown backbone (with the names most like it) or resizer;
-    ``CheckpointError`` for a file whose weights do not all fit, listing them.
+    Raises:
+        ValueError: An unknown backbone (with the names most like it) or resizer.
 
     Source: Hwang et al. 2022, figure 1; released code, models/SwinT.py. Chapters 2 and 6.
     """
@@ -85,13 +86,10 @@ class ResizedTransformer(nn.Module):
         hidden: int = 512,
         dropout: float = 0.5,
         pretrained: bool = False,
-        pretrained_file: str | Path | None = None,
         resizer_options: dict[str, Any] | None = None,
         backbone_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if pretrained and pretrained_file is not None:
-            raise ValueError("give either pretrained=True or pretrained_file=, not both")
         if resizer != "neural" and resizer not in FixedResizer.METHODS:
             known = ", ".join(("neural", *FixedResizer.METHODS))
             raise ValueError(f"resizer={resizer!r} is unknown; choose one of {known}")
@@ -101,11 +99,9 @@ class ResizedTransformer(nn.Module):
         else:
             self.resizer = FixedResizer(out_size, resizer)
         self.backbone = _backbone(backbone, out_size, pretrained, backbone_options or {})
-        if pretrained_file is not None:
-            load_backbone(self.backbone, pretrained_file)
         width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.num_classes, self.num_features = num_classes, width
-        published = self.backbone.pretrained_cfg  # how images are normalised; timm's data tools read it here
+        published = self.backbone.pretrained_cfg  # how images are normalized; timm's data tools read it here
         self.pretrained_cfg = {
             "architecture": backbone,
             "input_size": (3, in_size, in_size),
@@ -115,11 +111,11 @@ class ResizedTransformer(nn.Module):
         }
         self.head = classification_head(width, num_classes, hidden=hidden, dropout=dropout)
 
-    def resize(self, image: torch.Tensor) -> torch.Tensor:
-        """What the backbone sees: ``(B, 3, in_size, in_size)`` in, ``(B, 3, out_size, out_size)`` out."""
+    def resize(self, image: Tensor) -> Tensor:
+        """What the backbone sees: (B, 3, in_size, in_size) -> (B, 3, out_size, out_size)."""
         return self.resizer(self.spatial_transformer(image))
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         return self.head(self.backbone(self.resize(image)))
 
 
@@ -131,78 +127,136 @@ def _backbone(name: str, size: int, pretrained: bool, options: dict[str, Any]) -
     given = timm.get_pretrained_cfg(name)
     if given is not None and given.fixed_input_size and tuple(given.input_size[1:]) != (size, size):
         options = {"img_size": size, **options}
-    # timm loads strictly only while the classifier is the published one, so it is taken off afterwards.
-    try:
-        model = timm.create_model(name, pretrained=pretrained, **options)
-    except (OSError, RuntimeError) as error:
-        if not pretrained:
-            raise
-        reason = str(error).strip() or type(error).__name__
-        raise CheckpointError(
-            f"timm could not load its published weights of {name!r}: {reason}\n"
-            "Bring the file over from a computer that has a network and give it as pretrained_file=, or "
-            "start from random weights with pretrained=False"
-        ) from error
+    # timm loads strictly only while the classifier is the published one, so it is taken off afterwards
+    model = timm.create_model(name, pretrained=pretrained, **options)
     model.reset_classifier(0)
     return model
 
 
-def load_backbone(backbone: nn.Module, path: str | Path) -> None:
-    """Load a file of ImageNet weights into a headless ``timm`` backbone: every tensor of it, or an error.
+# The paper's networks by name
 
-    The file may be ``.safetensors`` or a torch file (read without unpickling objects), in timm's names of
-    today or those timm itself still translates. The published classifier in it is left out; nothing else
-    is.
+OWN_OPTIONS = frozenset(inspect.signature(ResizedTransformer).parameters) - {"backbone"}
+TIMM_NAMES = {"img_size": "in_size", "drop_rate": "dropout"}  # what timm calls options that we have, too
 
-    Shape: a ``timm`` module and a path in, nothing out; the module's tensors are replaced.
 
-    Raises: ``FileNotFoundError``; ``CheckpointError`` for a file that cannot be read, and listing every
-    missing, unexpected or mis-shaped name.
+def _build(backbone: str, options: dict[str, Any], **defaults: Any) -> ResizedTransformer:
+    """The network around a backbone, from options in our words or timm's; the rest is the backbone's."""
+    options = defaults | {TIMM_NAMES.get(key, key): value for key, value in options.items()}
+    inner = dict(options.pop("backbone_options", None) or {})
+    for key in [key for key in options if key not in OWN_OPTIONS]:
+        value = options.pop(key)
+        if key not in ("pretrained_cfg", "pretrained_cfg_overlay"):  # they describe another network's file
+            inner[key] = value
+    if inner.get("in_chans", 3) != 3:
+        raise ValueError(f"in_chans={inner['in_chans']}: the resizer takes RGB faces, make gray ones three")
+    if inner.get("cache_dir", "") is None:
+        inner.pop("cache_dir")
+    return ResizedTransformer(backbone, backbone_options=inner, **options)
+
+
+@register_model
+def vt_nr_swin_tiny(**options: Any) -> ResizedTransformer:
+    """The network around timm's Swin-T; options are those of :class:`ResizedTransformer`, the rest goes to
+    the backbone, here and in the six functions below. It takes (B, 3, 384, 384), or ``img_size``.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file: give the backbone's weights as timm publishes them")
-    given = read_official(path)
-    translate = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
-    if translate is not None:
-        given = translate(given, backbone)
-    classifier = backbone.pretrained_cfg.get("classifier") or ()
-    classifiers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    ours = backbone.state_dict()
-    heads = tuple(f"{name}." for name in classifiers)
-    given = {key: value for key, value in given.items() if key in ours or not key.startswith(heads)}
-    misshaped = [
-        f"{key} is {tuple(given[key].shape)}, expected {tuple(ours[key].shape)}"
-        for key in ours
-        if key in given and given[key].shape != ours[key].shape
-    ]
-    missing, unexpected = sorted(ours.keys() - given.keys()), sorted(given.keys() - ours.keys())
-    if missing or unexpected or misshaped:
-        what = f"{path} does not fit the backbone {backbone.pretrained_cfg.get('architecture', '')}"
-        raise CheckpointError(mismatch(what, missing, unexpected, misshaped))
-    backbone.load_state_dict(given, strict=True)
+    return _build("swin_tiny_patch4_window7_224", options)
 
 
-def _official_name(ours: str) -> str:
-    part, rest = ours.split(".", 1)
-    if part == "resizer":
-        return "res." + rename(rest, RESIZER_NAMES)
-    if part == "spatial_transformer":
-        return "stn." + rename(rest, TRANSFORMER_NAMES)
-    return f"model.{rest}" if part == "backbone" else f"model.head.{rest}"
+@register_model
+def vt_nr_swin_small(**options: Any) -> ResizedTransformer:
+    """The network around timm's Swin-S."""
+    return _build("swin_small_patch4_window7_224", options)
 
 
-def _translate_old_timm(given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Swin as older timm named it: downsampling at the end of stage n instead of the start of n + 1."""
-    buffers = ("relative_position_index", "attn_mask")  # computed from the sizes, once saved with the weights
-    given = {key: value for key, value in given.items() if not key.endswith(buffers)}
-    if "model.layers.0.downsample.reduction.weight" not in given:
-        return given
-    pattern = re.compile(r"^model\.layers\.(\d+)\.downsample")
-    return {
-        pattern.sub(lambda found: f"model.layers.{int(found[1]) + 1}.downsample", key): value
-        for key, value in given.items()
-    }
+@register_model
+def vt_nr_swin_base(**options: Any) -> ResizedTransformer:
+    """The network around timm's Swin-B, the paper's best."""
+    return _build(PAPER_BACKBONE, options)
 
 
-register(Architecture("vt-nr-swin-base", ResizedTransformer, _official_name, translate=_translate_old_timm))
+@register_model
+def vt_nr_deit_small(**options: Any) -> ResizedTransformer:
+    """The network around timm's DeiT-S."""
+    return _build("deit_small_patch16_224", options)
+
+
+@register_model
+def vt_nr_deit_base(**options: Any) -> ResizedTransformer:
+    """The network around timm's DeiT-B."""
+    return _build("deit_base_patch16_224", options)
+
+
+@register_model
+def vt_nr_vit_small(**options: Any) -> ResizedTransformer:
+    """The network around timm's ViT-S."""
+    return _build("vit_small_patch16_224", options)
+
+
+@register_model
+def vt_nr_vit_base(**options: Any) -> ResizedTransformer:
+    """The network around timm's ViT-B."""
+    return _build("vit_base_patch16_224", options)
+
+
+class ResidualEmbedding(nn.Module):
+    """Patches of 8 pixels by a residual pyramid instead of one large stride.
+
+    Trained from scratch, a transformer on plain patches needs far more faces than FER+ has before it learns
+    what an edge is; convolutions are built for neighboring pixels.
+
+    Maps (B, 3, S, S) to (B, S/8 * S/8, embed_dim), in the place of the patch embedding in ``timm``'s vision
+    transformer.
+
+    Raises:
+        ValueError: Another ``patch_size`` than 8.
+
+    Source: Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021. Chapter 6.
+    """
+
+    def __init__(
+        self,
+        img_size: int = 56,
+        patch_size: int = 8,
+        in_chans: int = 3,
+        embed_dim: int = 128,
+        **_: Any,  # what else timm tells its own: formats and checks that do not apply here
+    ) -> None:
+        super().__init__()
+        if patch_size != 8:
+            raise ValueError(f"three halvings make patches of 8 pixels, not {patch_size}")
+        side = img_size // patch_size
+        self.img_size, self.patch_size = (img_size, img_size), (patch_size, patch_size)
+        self.grid_size, self.num_patches = (side, side), side * side
+        fine, middle = 3 * embed_dim // 16, 3 * embed_dim // 8
+        self.proj = nn.Sequential(
+            nn.Conv2d(in_chans, fine, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(fine),
+            nn.ReLU(inplace=True),
+            ResidualUnit(fine, fine),
+            ResidualUnit(fine, middle, stride=2),
+            ResidualUnit(middle, embed_dim, stride=2),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.proj(image).flatten(2).transpose(1, 2)
+
+
+@register_model
+def vt_nr_small(**options: Any) -> ResizedTransformer:
+    """The family's smallest member, for a laptop's CPU: 96 pixels, resized to 56, four transformer blocks.
+
+    Same parts in the same order as the paper's: spatial transformer, resizer (8 maps, beginning as plain
+    bilinear interpolation), ``timm``'s vision transformer (7 x 7 tokens of width 128, mean token) on a
+    residual embedding, the paper's head. FER+ faces of 48 pixels are enlarged to 96 first. Options are those
+    of ``ResizedTransformer``; the rest goes to the transformer. Trained from scratch, its spatial transformer
+    needs a much lower learning rate than the rest (``lr_scale`` of the recipes): thousands of inputs to one
+    regression carry the face out of the picture within a few steps of Adam.
+
+    Maps (B, 3, 96, 96), ImageNet-normalized, to logits (B, num_classes). 0.9 M parameters, 87 M
+    multiply-adds. The sizes are ours. Chapters 2 and 6.
+    """
+    tokens = {"embed_layer": ResidualEmbedding, "patch_size": 8, "class_token": False, "global_pool": "avg"}
+    blocks = {"embed_dim": 128, "depth": 4, "num_heads": 4, "mlp_ratio": 2.0, "drop_path_rate": 0.05}
+    front = {"in_size": 96, "out_size": 56, "resizer_options": {"channels": 8, "start_bilinear": True}}
+    head = {"hidden": 128, "dropout": 0.2}
+    return _build("vit_tiny_patch16_224", options, **tokens, **blocks, **front, **head)

@@ -9,11 +9,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 
-import torch
 import torch.nn.functional as F
-from torch import nn
-
-from ferlib.models.official import Architecture, register, rename
+from torch import Tensor, nn
 
 SAMPLINGS = ("scale-factor", "exact-size")
 
@@ -25,9 +22,10 @@ def published_scale_factor(in_size: int, out_size: int) -> float:
     three decimals (the true ratio would do, but rounded down it would give 223 pixels). The same rule, with
     as many decimals as needed and at least three, gives the factor for any other pair of sizes.
 
-    Shape: two sizes in pixels in, one number out.
+    Raises:
+        ValueError: Sizes below one pixel.
 
-    Raises: ``ValueError`` for sizes below one pixel. Chapter 2.
+    Chapter 2.
     """
     if in_size < 1 or out_size < 1:
         raise ValueError(f"sizes must be at least one pixel, got {in_size} -> {out_size}")
@@ -40,7 +38,7 @@ def published_scale_factor(in_size: int, out_size: int) -> float:
     raise ValueError(f"no factor of at most nine decimals takes {in_size} pixels to {out_size}")
 
 
-def bilinear(image: torch.Tensor, in_size: int, out_size: int, sampling: str) -> torch.Tensor:
+def bilinear(image: Tensor, in_size: int, out_size: int, sampling: str) -> Tensor:
     r"""Bilinear interpolation the way the published resizer does it, or with exact sizes.
 
     Output pixel :math:`i` reads the input at :math:`(i + \frac12)\,r - \frac12`, without any smoothing before
@@ -48,7 +46,7 @@ def bilinear(image: torch.Tensor, in_size: int, out_size: int, sampling: str) ->
     1 / 0.584 = 1.7123), ``"exact-size"`` takes :math:`r` = in / out (1.7143). At the far edge of a 384 pixel
     image the two are about 0.4 pixels apart.
 
-    Shape: image ``(B, C, in_size, in_size)`` in, ``(B, C, out_size, out_size)`` out. Chapter 2.
+    Maps (B, C, in_size, in_size) to (B, C, out_size, out_size). Chapter 2.
     """
     if sampling == "exact-size":
         return F.interpolate(image, size=(out_size, out_size), mode="bilinear", align_corners=False)
@@ -63,7 +61,7 @@ class ResidualBlock(nn.Module):
 
     .. math:: y = x + \mathrm{BN}(W_2 * \mathrm{LeakyReLU}(\mathrm{BN}(W_1 * x)))
 
-    Shape: ``(B, channels, H, W)`` in and out. Source: released code of the Neural Resizer. Chapter 2.
+    Source: released code of the Neural Resizer. Chapter 2.
     """
 
     def __init__(self, channels: int, slope: float = 0.2) -> None:
@@ -74,7 +72,7 @@ class ResidualBlock(nn.Module):
         self.norm2 = nn.BatchNorm2d(channels)
         self.slope = slope
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(self.norm1(self.conv1(x)), self.slope, inplace=True)
         return x + self.norm2(self.conv2(y))
 
@@ -89,24 +87,25 @@ class NeuralResizer(nn.Module):
 
     where :math:`D` is bilinear interpolation to the output size. ``residual`` gives the second term alone.
 
-    Parameters
-    ----------
-    in_size, out_size: height and width in pixels of the square images before and after; the paper uses 384
-        and 224.
-    channels: feature maps between the first and the last convolution (paper: 16).
-    blocks: residual blocks at the output size (paper: 1).
-    in_channels: channels of the image, 3 for RGB.
-    sampling: where the interpolation reads. ``"scale-factor"`` (the default) is the published behaviour, a
-        factor rounded to three decimals; ``"exact-size"`` uses the true ratio of the sizes. Weights trained
-        with one should be used with the same. Chapter 2 measures the difference.
-    start_bilinear: begin with the last convolution at zero, so that the untrained network is plain bilinear
-        interpolation. Ours, not the paper's; off by default.
+    Maps (B, in_channels, in_size, in_size) to (B, in_channels, out_size, out_size), in the unit of the input
+    (the paper normalizes images with the ImageNet mean and deviation first). With the defaults at 384 to 224
+    it has 12,083 parameters.
 
-    Shape: ``(B, in_channels, in_size, in_size)`` in, ``(B, in_channels, out_size, out_size)`` out. Values
-    keep the unit of the input (the paper normalises images with the ImageNet mean and deviation first).
-    With the defaults at 384 to 224 it has 12,083 parameters.
+    Args:
+        in_size: Height and width in pixels of the square images before; the paper uses 384.
+        out_size: The same after; the paper uses 224.
+        channels: Feature maps between the first and the last convolution (paper: 16).
+        blocks: Residual blocks at the output size (paper: 1).
+        in_channels: Channels of the image, 3 for RGB.
+        sampling: Where the interpolation reads. ``"scale-factor"`` is the published behavior, a factor
+            rounded to three decimals; ``"exact-size"`` uses the true ratio of the sizes. Weights trained with
+            one should be used with the same. Chapter 2 measures the difference.
+        slope: Of the LeakyReLUs below zero.
+        start_bilinear: Begin with the last convolution at zero, so that the untrained network is plain
+            bilinear interpolation. Ours, not the paper's.
 
-    Raises: ``ValueError`` for an unknown ``sampling`` and for images of another shape than announced.
+    Raises:
+        ValueError: An unknown ``sampling``, or images of another shape than announced.
 
     Source: Hwang et al. 2022, section 2.1; order of layers as in the released code (LeakyReLU before
     BatchNorm). Built and checked in chapter 2.
@@ -151,16 +150,16 @@ class NeuralResizer(nn.Module):
             nn.init.zeros_(self.to_image.weight)
             nn.init.zeros_(self.to_image.bias)
 
-    def downsample(self, x: torch.Tensor) -> torch.Tensor:
-        """The interpolation inside the network: ``(B, C, in_size, in_size)`` to ``(B, C, out, out)``."""
+    def downsample(self, x: Tensor) -> Tensor:
+        """The interpolation inside the network: (B, C, in_size, in_size) -> (B, C, out_size, out_size)."""
         return bilinear(x, self.in_size, self.out_size, self.sampling)
 
-    def residual(self, image: torch.Tensor) -> torch.Tensor:
-        """What the network adds to the bilinear picture: ``(B, C, out, out)``, in the image's unit."""
+    def residual(self, image: Tensor) -> Tensor:
+        """What the network adds to the bilinear picture: (B, C, out_size, out_size), in the image's unit."""
         f = self.downsample(self.features(image))
         return self.to_image(f + self.fuse(self.blocks(f)))
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         expected = (self.in_channels, self.in_size, self.in_size)
         if tuple(image.shape[1:]) != expected:
             raise ValueError(
@@ -174,15 +173,16 @@ class NeuralResizer(nn.Module):
 
 
 class FixedResizer(nn.Module):
-    """Resize with a fixed rule, no parameters: what the Neural Resizer is compared with.
-
-    Shape: ``(B, C, H, W)`` in, ``(B, C, out_size, out_size)`` out, same unit.
+    """Resize by a fixed interpolation, (B, C, H, W) -> (B, C, out_size, out_size), to compare with.
 
     ``method``: ``"nearest"``, ``"bilinear"`` and ``"bicubic"`` read single points of the input (four or
-    sixteen neighbours), whatever the size; ``"antialiased"`` is bilinear with the input smoothed first when
-    it shrinks.
+    sixteen pixels around them), whatever the size; ``"antialiased"`` is bilinear with the input smoothed
+    first when it shrinks.
 
-    Raises: ``ValueError`` for an unknown method. Chapter 2 compares their spectra.
+    Raises:
+        ValueError: An unknown method.
+
+    Chapter 2 compares their spectra.
     """
 
     METHODS = ("nearest", "bilinear", "bicubic", "antialiased")
@@ -193,7 +193,7 @@ class FixedResizer(nn.Module):
             raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(self.METHODS)}")
         self.out_size, self.method = out_size, method
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         size = (self.out_size, self.out_size)
         if self.method == "nearest":
             return F.interpolate(image, size=size, mode="nearest-exact")
@@ -204,18 +204,3 @@ class FixedResizer(nn.Module):
 
     def extra_repr(self) -> str:
         return f"out_size={self.out_size}, method={self.method!r}"
-
-
-OFFICIAL_NAMES = {
-    "features.lift": "conv1",
-    "features.mix": "conv2",
-    "features.norm": "bn1",
-    "blocks.0": "resblock.0",
-    "blocks.0.norm1": "resblock.0.bn1",
-    "blocks.0.norm2": "resblock.0.bn2",
-    "fuse.conv": "conv3",
-    "fuse.norm": "bn2",
-    "to_image": "conv4",
-}
-
-register(Architecture("neural-resizer", NeuralResizer, lambda name: rename(name, OFFICIAL_NAMES)))

@@ -21,7 +21,7 @@ GRID = 7
 class ResidualUnit(nn.Module):
     """Two 3x3 convolutions with batch norm and a shortcut; stride 2 halves the map.
 
-    Shape: (B, in, H, W) -> (B, out, H / stride, W / stride). Source: He et al. 2016, figure 2. Chapter 5.
+    Source: He et al. 2016, figure 2. Chapter 5.
     """
 
     def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
@@ -32,10 +32,8 @@ class ResidualUnit(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels_out)
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels_out:
-            self.shortcut = nn.Sequential(
-                nn.AvgPool2d(stride), nn.Conv2d(channels_in, channels_out, 1, bias=False),
-                nn.BatchNorm2d(channels_out),
-            )  # fmt: skip
+            projection = nn.Conv2d(channels_in, channels_out, 1, bias=False)
+            self.shortcut = nn.Sequential(nn.AvgPool2d(stride), projection, nn.BatchNorm2d(channels_out))
 
     def forward(self, maps: Tensor) -> Tensor:
         out = F.relu(self.bn1(self.conv1(maps)), inplace=True)
@@ -45,13 +43,20 @@ class ResidualUnit(nn.Module):
 class ResidualPyramid(nn.Module):
     """Images to 3 x 49 tokens: a convolutional pyramid whose levels are pooled to 7 x 7 and projected.
 
-    Shape: (B, 3, H, W) -> tokens (B, 147, dim), levels one after the other from fine to coarse. ``maps``
-    gives the levels before pooling: (B, widths[0], S/2, S/2), (B, widths[1], S/4, S/4) and
-    (B, widths[2], S/8, S/8). Images of any size are first resized to S x S, as the large network resizes
-    everything to 112.
+    Maps (B, 3, H, W) to tokens (B, 147, dim), levels one after the other from fine to coarse. ``maps`` gives
+    the levels before pooling: (B, widths[0], S/2, S/2), (B, widths[1], S/4, S/4) and (B, widths[2], S/8,
+    S/8). Images of any size are first resized to S x S, as the large network resizes everything to 112.
 
-    Parameters: ``widths`` and ``blocks`` per level; ``size`` is S, a multiple of 56 (which gives 28, 14, 7).
-    Raises: ``ValueError`` for another S. Chapter 5.
+    Args:
+        dim: Width of the tokens.
+        widths: Channels of each level.
+        blocks: Residual units of each level.
+        size: S, a multiple of 56 (which gives 28, 14, 7).
+
+    Raises:
+        ValueError: Another S, or images without three channels.
+
+    Chapter 5.
     """
 
     def __init__(
@@ -98,19 +103,35 @@ class ResidualPyramid(nn.Module):
 
 
 def btn_small(
-    num_classes: int = 8, in_size: int = 48, inference: str = "bt", *, dim: int = 64, depth: int = 2,
-    heads: int = 2, mlp_ratio: float = 2.0, dropout: float = 0.1, widths: Sequence[int] = (32, 64, 128),
-    blocks: Sequence[int] = (1, 1, 2), encoding: str = "sinusoidal",
-) -> BatchTransformerNetwork:  # fmt: skip
+    num_classes: int = 8,
+    in_size: int = 48,
+    inference: str = "bt",
+    *,
+    dim: int = 64,
+    depth: int = 2,
+    heads: int = 2,
+    mlp_ratio: float = 2.0,
+    dropout: float = 0.1,
+    widths: Sequence[int] = (32, 64, 128),
+    blocks: Sequence[int] = (1, 1, 2),
+    encoding: str = "sinusoidal",
+) -> BatchTransformerNetwork:
     """The Batch Transformer Network in a size that a laptop trains: 0.7 M parameters, 72 M multiply-adds.
 
-    Shape: images (B, 3, H, W), RGB, ImageNet-normalised, any size -> as
-    :class:`ferlib.models.btn.BatchTransformerNetwork`. ``in_size`` is the size of face it is meant for; the
+    Takes images (B, 3, H, W), RGB, ImageNet-normalized, of any size, and returns what
+    :class:`ferlib.models.BatchTransformerNetwork` does. ``in_size`` is the size of face it is meant for; the
     pyramid works at the next multiple of 56 (48-pixel faces at 56, where its maps have POSTER V2's 28, 14 and
     7 cells). The other settings are widths; the defaults are ours. Chapter 5.
     """
     size = 8 * GRID * max(1, -(-in_size // (8 * GRID)))
     return BatchTransformerNetwork(
-        num_classes, inference, encoder=ResidualPyramid(dim, widths, blocks, size), dim=dim, depth=depth,
-        heads=heads, mlp_ratio=mlp_ratio, dropout=dropout, encoding=encoding,
-    )  # fmt: skip
+        num_classes,
+        inference,
+        encoder=ResidualPyramid(dim, widths, blocks, size),
+        dim=dim,
+        depth=depth,
+        heads=heads,
+        mlp_ratio=mlp_ratio,
+        dropout=dropout,
+        encoding=encoding,
+    )

@@ -1,4 +1,4 @@
-"""A spatial transformer: the network looks at a face and straightens it before anything else reads it.
+"""A spatial transformer: the network straightens a face before anything else reads it.
 
 Source: Jaderberg et al., "Spatial Transformer Networks", NeurIPS 2015; the layers are those of the Neural
 Resizer's released code (Hwang et al. 2022, section 2). Chapter 2 shows it on a rotated face.
@@ -10,23 +10,19 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
-from torch import nn
-
-from ferlib.models.official import Architecture, register, rename
+from torch import Tensor, nn
 
 SMALLEST = 18  # below this, two convolutions and two poolings leave no pixel
 
 
-def warp(image: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+def warp(image: Tensor, theta: Tensor) -> Tensor:
     r"""Read an image through an affine map.
 
     Output position :math:`(x, y)` shows what the input has at :math:`\theta\, (x, y, 1)^\top`.
 
-    Positions run from -1 to 1, from the centre of the first pixel to that of the last
+    Positions run from -1 to 1, from the center of the first pixel to that of the last
     (``align_corners=True``, as in the released code); outside of the image is zero; values between pixels
-    are bilinear.
-
-    Shape: image ``(B, C, H, W)`` and theta ``(B, 2, 3)`` in, ``(B, C, H, W)`` out. Chapter 2.
+    are bilinear. Takes image (B, C, H, W) and theta (B, 2, 3); returns (B, C, H, W). Chapter 2.
     """
     with _full_precision(image):
         wide = image if image.dtype == torch.float64 else image.float()
@@ -35,7 +31,7 @@ def warp(image: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     return read.to(image.dtype)
 
 
-def _full_precision(image: torch.Tensor) -> AbstractContextManager:
+def _full_precision(image: Tensor) -> AbstractContextManager:
     """Leave autocast: in half precision a position is off by up to 1/256, most of a pixel at 384."""
     if torch.amp.is_autocast_available(image.device.type):
         return torch.autocast(image.device.type, enabled=False)
@@ -52,16 +48,16 @@ class SpatialTransformer(nn.Module):
 
     A new network begins with the identity map: it changes nothing until training makes it.
 
-    Parameters
-    ----------
-    in_size: height and width of the images in pixels, 18 or more; the paper uses 384. The first linear
-        layer depends on it, so weights belong to one size (the original's fit 382 to 385).
-    in_channels: channels of the image.
+    Maps (B, in_channels, in_size, in_size) to the same; ``theta`` gives (B, 2, 3) in units of half an image.
+    At 384 it has 2,711,904 parameters, nearly all in one linear layer of 84,640 inputs.
 
-    Shape: ``(B, in_channels, in_size, in_size)`` in and out; ``theta`` gives ``(B, 2, 3)`` in units of half
-    an image. At 384 it has 2,711,904 parameters, nearly all in one linear layer of 84,640 inputs.
+    Args:
+        in_size: Height and width of the images in pixels, 18 or more; the paper uses 384. The first linear
+            layer depends on it, so weights belong to one size (the original's fit 382 to 385).
+        in_channels: Channels of the image.
 
-    Raises: ``ValueError`` for a size below 18 and for images of another shape than announced.
+    Raises:
+        ValueError: A size below 18, or images of another shape than announced.
 
     Source: released code of the Neural Resizer; Jaderberg et al. 2015, equation 1. Chapter 2.
     """
@@ -85,8 +81,8 @@ class SpatialTransformer(nn.Module):
         with torch.no_grad():
             self.regressor[2].bias.copy_(torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0]))
 
-    def theta(self, image: torch.Tensor) -> torch.Tensor:
-        """The affine map of each image: ``(B, in_channels, in_size, in_size)`` in, ``(B, 2, 3)`` out."""
+    def theta(self, image: Tensor) -> Tensor:
+        """The affine map of each image: (B, in_channels, in_size, in_size) -> (B, 2, 3)."""
         expected = (self.in_channels, self.in_size, self.in_size)
         if tuple(image.shape[1:]) != expected:
             raise ValueError(
@@ -97,13 +93,8 @@ class SpatialTransformer(nn.Module):
         with _full_precision(image):
             return self.regressor(features.to(self.regressor[0].weight.dtype)).view(-1, 2, 3)
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         return warp(image, self.theta(image))
 
     def extra_repr(self) -> str:
         return f"in_size={self.in_size}"
-
-
-OFFICIAL_NAMES = {"localiser": "localization", "regressor": "fc_loc"}
-
-register(Architecture("spatial-transformer", SpatialTransformer, lambda name: rename(name, OFFICIAL_NAMES)))

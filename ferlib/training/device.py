@@ -5,9 +5,10 @@ Lightning Fabric finds the device, starts the group of processes and averages th
 its own GPU (or its share of the CPU) and its share of every batch; after each backward pass all have the
 average of the gradients, so their weights stay equal. The first process writes the files and the messages.
 
-Batch attention sees the whole batch (``ferlib.models.across_devices``). Batch norm does not: it normalizes by
-the share of its own process, as everywhere under ``DistributedDataParallel``, so a network with batch norm is
-not quite the one that a single process trains; the first process's running statistics are evaluated and kept.
+Batch attention sees the whole batch (``ferlib.models.batch_transformer``). Batch norm does not: it normalizes
+by the share of its own process, as everywhere under ``DistributedDataParallel``, so a network with batch norm
+is not quite the one that a single process trains; the first process's running statistics are evaluated and
+kept.
 Chapter 6.
 """
 

@@ -8,7 +8,6 @@ Source: ``config.json``, ``test.py`` and ``utils/tools.py`` of the released code
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ferlib.models
+from ferlib.models import NETWORKS
 from ferlib.training.recipes import Recipe, RecipeError, load_recipe
 
 CRITERIA = {
@@ -51,13 +50,8 @@ def _one_of(known: Iterable[str]) -> Check:
 
 def _network(name: Any) -> bool:
     """The program's only network, or ``ferlib.models.<name>`` of one of ours."""
-    if name == "models.SwinT.VanillaSwinT":
-        return True
-    own = name.removeprefix("ferlib.models.") if isinstance(name, str) else ""
-    if own == name or own not in ferlib.models.__all__:
-        return False
-    takes = inspect.signature(getattr(ferlib.models, own)).parameters.values()
-    return any(p.name == "num_classes" or p.kind is p.VAR_KEYWORD for p in takes)
+    own = {f"ferlib.models.{network}" for network in NETWORKS}
+    return isinstance(name, str) and name in {"models.SwinT.VanillaSwinT", *own}
 
 
 def _folder_name(value: Any) -> bool:

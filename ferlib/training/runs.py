@@ -36,13 +36,12 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from ferlib.training import checkpoints
+from ferlib.files import place, replacing, write_text
 from ferlib.training.build import build_average, build_optimizer
-from ferlib.training.checkpoints import CheckpointError
 from ferlib.training.environment import now, start_facts, versions
-from ferlib.training.files import replacing, write_text
 from ferlib.training.progress import curves_svg
 from ferlib.training.recipes import Recipe, RecipeError, recipe_from
+from ferlib.weights import CheckpointError, checkpoints, load_network
 
 STATE, LAST, BEST = "last.state.safetensors", "last.safetensors", "best.safetensors"
 _FILES = (
@@ -53,6 +52,14 @@ FORMAT = 2  # of last.state; raised when what stands in it changes
 _PLAIN = ("labels", "history", "step", "sums", "seconds", "left_out", "faults")  # attributes of RunState
 _RECORD = ("lr", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "seconds")
 _FREE = ("name", "on_fault", "save_minutes")  # keys of a recipe that change no number
+
+
+def runs_folder() -> Path:
+    """Where runs are kept: ``$FERLIB_RUNS``, or the folder ``runs`` of the repository the chapters stand in.
+
+    Chapter 6.
+    """
+    return place("FERLIB_RUNS") or Path.cwd().parent / "runs"
 
 
 class RunState:
@@ -135,12 +142,11 @@ class RunState:
         return packed
 
     def restore(self, stored: dict[str, Any], where: str) -> None:
-        """Take up what ``checkpoints.load`` found; the network's weights change last, when all else fits.
+        """Take up what ``checkpoints.load`` found, except the network's weights, which have to fit.
 
         Raises ``CheckpointError`` that begins with ``where``.
         """
-        weights: dict[str, Tensor] = stored["model"]
-        checkpoints.check(where, weights, self.model)
+        checkpoints.check(where, stored["model"], self.model)
         try:
             for key in _PLAIN:
                 if not isinstance(stored[key], type(getattr(self, key))):
@@ -168,7 +174,6 @@ class RunState:
             raise CheckpointError(f"{where}: the state of the run is damaged ({error!r})") from error
         for key in _PLAIN:
             setattr(self, key, stored[key])
-        self.model.load_state_dict(weights)
 
     def _base_optimizer(self) -> torch.optim.Optimizer:
         return getattr(self.optimizer, "base", self.optimizer)  # SAM remembers nothing of its own
@@ -262,6 +267,7 @@ class RunFolder:
                     "resumed with the recipe it began with (recipe.yaml in its folder)"
                 )
         state.restore(stored, file.name)
+        load_network(file, state.model)
         if not self.writes:
             return
         facts = {**versions(), "starts": []}

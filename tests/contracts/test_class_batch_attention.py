@@ -20,9 +20,9 @@ def inputs(batch: int, classes: int, dtype: torch.dtype):
 
 @pytest.mark.parametrize("fused", [False, True], ids=["explicit", "fused"])
 @pytest.mark.parametrize(("batch", "classes"), SIZES)
-def test_values(shared, monkeypatch, batch, classes, fused):
+def test_values(monkeypatch, batch, classes, fused):
     monkeypatch.setattr(module, "EXPLICIT_BATCH", 0 if fused else 10**9)
-    expected = reference(shared, "btn_class_batch_attention")
+    expected = reference("btn_class_batch_attention")
     for dtype, suffix in ((torch.float32, ""), (torch.float64, "_float64")):
         stored = torch.from_numpy(expected[f"B{batch}_C{classes}_out{suffix}"])
         out = class_batch_attention(*inputs(batch, classes, dtype))
@@ -30,9 +30,9 @@ def test_values(shared, monkeypatch, batch, classes, fused):
 
 
 @pytest.mark.parametrize("fused", [False, True], ids=["explicit", "fused"])
-def test_gradients_of_the_sum(shared, monkeypatch, fused):
+def test_gradients_of_the_sum(monkeypatch, fused):
     monkeypatch.setattr(module, "EXPLICIT_BATCH", 0 if fused else 10**9)
-    expected = reference(shared, "btn_class_batch_attention")
+    expected = reference("btn_class_batch_attention")
     tensors = inputs(8, 7, torch.float32)
     gradients = torch.autograd.grad(class_batch_attention(*tensors).sum(), tensors)
     for name, gradient in zip("qkv", gradients, strict=True):

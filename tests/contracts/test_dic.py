@@ -5,14 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ferlib.models import DIC, from_official
+from ferlib.models import DIC
 from ferlib.models.dic import MEAN, DICUpscaler
+from ferlib.weights import from_official
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
 
 @pytest.fixture(scope="module")
-def network(shared) -> DIC:
-    rows = read_rows(shared, "dic_helen")
+def network() -> DIC:
+    rows = read_rows("dic_helen")
     assert len(rows) == 296
     module = DIC()
     module.load_state_dict(from_official(fill_state_dict(rows), "dic"), strict=True)
@@ -26,8 +27,8 @@ def face() -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_every_step(shared, network, face):
-    expected = reference(shared, "dic_helen")
+def test_every_step(network, face):
+    expected = reference("dic_helen")
     for step, (large, maps) in enumerate(network.steps(face), 1):
         assert_summary(large, expected, f"lr16_sr_step{step}", rtol=0, atol=1e-5)
         assert_summary(maps, expected, f"lr16_heatmap_step{step}", rtol=1e-5)
@@ -35,16 +36,16 @@ def test_every_step(shared, network, face):
 
 
 @torch.no_grad()
-def test_in_double_precision(shared, network, face):
-    expected = reference(shared, "dic_helen")
+def test_in_double_precision(network, face):
+    expected = reference("dic_helen")
     last = network.double()(face.double())
     network.float()
     assert_summary(last, expected, "lr16_sr_step4", rtol=1e-9)
 
 
 @torch.no_grad()
-def test_mean_shift_and_rounding(shared, network, face):
-    expected = reference(shared, "dic_helen")
+def test_mean_shift_and_rounding(network, face):
+    expected = reference("dic_helen")
     mean = torch.tensor(MEAN).view(1, 3, 1, 1)
     large = network(face - mean) + mean
     assert_summary(large, expected, "lr16_meanshift_sr_step4", rtol=0, atol=1e-5)
@@ -55,8 +56,8 @@ def test_mean_shift_and_rounding(shared, network, face):
 
 
 @torch.no_grad()
-def test_the_size_of_ferplus(shared, network):
-    expected = reference(shared, "dic_helen")
+def test_the_size_of_ferplus(network):
+    expected = reference("dic_helen")
     large, maps = next(network.steps(fill_input("lr48", (1, 3, 48, 48), "uniform01")))
     assert_summary(large, expected, "lr48_sr_step1", rtol=0, atol=1e-5)
     assert_summary(maps, expected, "lr48_heatmap_step1", rtol=1e-5)

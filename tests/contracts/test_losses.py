@@ -24,8 +24,8 @@ SETTINGS = ("default", "a0.3_g1", "a0.65_g3.5")
 
 
 @pytest.fixture(scope="module")
-def expected(shared):
-    return reference(shared, "nr_losses")
+def expected():
+    return reference("nr_losses")
 
 
 def test_the_published_constants(expected):

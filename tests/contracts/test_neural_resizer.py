@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from ferlib.models import (
-    CheckpointError,
     NeuralResizer,
     SpatialTransformer,
     classification_head,
-    from_official,
 )
+from ferlib.weights import CheckpointError, from_official
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
 
@@ -20,17 +19,15 @@ def image() -> torch.Tensor:
     return fill_input("image384", (2, 3, 384, 384))
 
 
-def load(
-    module: torch.nn.Module, shared, rows: str, architecture: str, dtype=torch.float64
-) -> torch.nn.Module:
-    module.load_state_dict(from_official(fill_state_dict(read_rows(shared, rows)), architecture))
+def load(module: torch.nn.Module, rows: str, architecture: str, dtype=torch.float64) -> torch.nn.Module:
+    module.load_state_dict(from_official(fill_state_dict(read_rows(rows)), architecture))
     return module.to(dtype)
 
 
 @torch.no_grad()
-def test_resizer_evaluation(shared, image):
-    resizer = load(NeuralResizer(384, 224), shared, "nr_resizer", "neural-resizer").eval()
-    expected = reference(shared, "nr_resizer")
+def test_resizer_evaluation(image):
+    resizer = load(NeuralResizer(384, 224), "nr_resizer", "neural-resizer").eval()
+    expected = reference("nr_resizer")
     assert_summary(resizer(image.double()), expected, "eval_out", rtol=1e-6)
     assert_summary(
         resizer.float()(image), expected, "eval_out", rtol=1e-4
@@ -38,9 +35,9 @@ def test_resizer_evaluation(shared, image):
 
 
 @torch.no_grad()
-def test_resizer_training_and_running_statistics(shared, image):
-    resizer = load(NeuralResizer(384, 224), shared, "nr_resizer", "neural-resizer").train()
-    expected = reference(shared, "nr_resizer")
+def test_resizer_training_and_running_statistics(image):
+    resizer = load(NeuralResizer(384, 224), "nr_resizer", "neural-resizer").train()
+    expected = reference("nr_resizer")
     assert_summary(resizer(image.double()), expected, "train_out", rtol=1e-6)
     norms = {
         "bn1": resizer.features.norm,
@@ -56,10 +53,10 @@ def test_resizer_training_and_running_statistics(shared, image):
 
 
 @torch.no_grad()
-def test_exact_size_is_another_function(shared, image):
-    expected = reference(shared, "nr_resizer")
+def test_exact_size_is_another_function(image):
+    expected = reference("nr_resizer")
     resizer = NeuralResizer(384, 224, sampling="exact-size")
-    resizer = load(resizer, shared, "nr_resizer", "neural-resizer").eval()
+    resizer = load(resizer, "nr_resizer", "neural-resizer").eval()
     first = torch.from_numpy(expected["eval_out_strided256_float64"])
     flat = resizer(image.double()).flatten()
     # the reference notes up to 3.39 and 0.36 on average over the whole picture
@@ -68,9 +65,9 @@ def test_exact_size_is_another_function(shared, image):
 
 @pytest.mark.parametrize("case", ["fill", "mild", "identity"])
 @torch.no_grad()
-def test_spatial_transformer(shared, image, case):
-    expected = reference(shared, "nr_stn")
-    module = load(SpatialTransformer(384), shared, "nr_stn", "spatial-transformer", torch.float32)
+def test_spatial_transformer(image, case):
+    expected = reference("nr_stn")
+    module = load(SpatialTransformer(384), "nr_stn", "spatial-transformer", torch.float32)
     last = module.regressor[2]
     identity = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 0.0])
     if case == "mild":
@@ -92,21 +89,21 @@ def test_spatial_transformer(shared, image, case):
 
 
 @torch.no_grad()
-def test_head(shared):
-    rows = read_rows(shared, "nr_swin_head")
+def test_head():
+    rows = read_rows("nr_swin_head")
     head = classification_head(1024, 8)
     head.load_state_dict(fill_state_dict(rows, drop_prefix="model.head."), strict=True)
     features = fill_input("head_features", (4, 1024))
-    expected = reference(shared, "nr_head")
+    expected = reference("nr_head")
     head.eval()
     torch.testing.assert_close(head(features), torch.from_numpy(expected["eval_out"]), rtol=1e-5, atol=1e-5)
     double = head.double()(features.double())
     torch.testing.assert_close(double, torch.from_numpy(expected["eval_out_float64"]), rtol=1e-9, atol=1e-9)
 
 
-def test_a_checkpoint_in_every_wrapping(shared):
+def test_a_checkpoint_in_every_wrapping():
     """Old Swin names, buffers that were saved once, a data-parallel prefix, a training program's record."""
-    rows = read_rows(shared, "nr_vanilla_swint_timm1.0.31")
+    rows = read_rows("nr_vanilla_swint_timm1.0.31")
     new = {row.key: torch.empty(row.shape, device="meta") for row in rows}
     old = {}
     for key, value in new.items():

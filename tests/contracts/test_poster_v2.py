@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ferlib.models import IResNet50, MobileFaceNet, PosterV2, from_official
+from ferlib.models import IResNet50, MobileFaceNet, PosterV2
+from ferlib.weights import from_official
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
 
@@ -15,15 +16,15 @@ def classes(request) -> int:
 
 
 @pytest.fixture(scope="module")
-def filled(shared, classes):
-    official = fill_state_dict(read_rows(shared, f"posterv2_{classes}cls"))
+def filled(classes):
+    official = fill_state_dict(read_rows(f"posterv2_{classes}cls"))
     model = PosterV2(classes).eval()
     model.load_state_dict(from_official(official, f"poster-v2-{classes}"), strict=True)
     return model
 
 
-def test_every_stage_and_the_logits(shared, classes, filled):
-    expected = reference(shared, f"posterv2_{classes}cls")
+def test_every_stage_and_the_logits(classes, filled):
+    expected = reference(f"posterv2_{classes}cls")
     images = fill_input("image224", (2, 3, 224, 224))
     encoder = filled.encoder
     with torch.inference_mode():
@@ -49,8 +50,8 @@ def test_parameters_are_those_that_matter(classes, filled):
     assert sum(p.numel() for p in filled.parameters()) == {7: 43_753_941, 8: 43_754_710}[classes]
 
 
-def test_the_branches_load_alone(shared):
-    rows = read_rows(shared, "posterv2_7cls", "ir_back.")
+def test_the_branches_load_alone():
+    rows = read_rows("posterv2_7cls", "ir_back.")
     three = fill_state_dict(rows, drop_prefix="ir_back.")
     model = IResNet50().eval()
     model.load_state_dict(from_official(three, "ir50"), strict=True)
@@ -64,7 +65,5 @@ def test_the_branches_load_alone(shared):
     again = from_official(single, "ir50")
     for name, tensor in model.state_dict().items():
         assert torch.equal(again[name], tensor), name
-    marks = fill_state_dict(
-        read_rows(shared, "posterv2_7cls", "face_landback."), drop_prefix="face_landback."
-    )
+    marks = fill_state_dict(read_rows("posterv2_7cls", "face_landback."), drop_prefix="face_landback.")
     MobileFaceNet().load_state_dict(from_official(marks, "mobilefacenet"), strict=True)

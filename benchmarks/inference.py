@@ -1,8 +1,8 @@
-"""A copy of a network that answers faster and answers the same: what training needs is folded away.
+"""A copy of a network that computes the same faster: what only training needs is folded away.
 
 Three things, each exact up to rounding. A batch norm behind a convolution is, in evaluation, one more scale
 and shift per channel: it goes into the convolution. Two convolutions without anything between them are one
-larger convolution. And of the last transformer block only the class token is read. Chapter 5.
+larger convolution. And of the last transformer block only the class token is read.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ferlib.models.poster_v2 import SIZES, PosterV2Encoder
-from ferlib.models.token_transformer import TokenTransformer
+from ferlib.models.poster_v2 import SIZES, PosterV2Encoder, TokenTransformer
 
 PAIRS = ("conv", "bn"), ("conv1", "bn1"), ("conv2", "bn2")  # names that follow each other in a module
 
@@ -28,8 +27,7 @@ def for_inference(model: nn.Module) -> nn.Module:
     convolution, the last transformer block computes the class token alone, and maps lie channels last. The
     copy cannot be trained, and its state dict is its own.
 
-    Shape: a module -> a module in evaluation mode with the same inputs and outputs, equal up to rounding
-    (float32: about 1e-6 of the largest value per layer). Chapter 5.
+    Outputs are equal up to rounding (float32: about 1e-6 of the largest value per layer).
     """
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(fast.modules()):
@@ -49,7 +47,7 @@ def for_inference(model: nn.Module) -> nn.Module:
 
 
 def fold_pairs(module: nn.Module, pairs: list[tuple[str, str]] | tuple[tuple[str, str], ...]) -> None:
-    """Fold batch norms into the convolutions they follow, by the names of both. Shape: modules, in place."""
+    """Fold batch norms into the convolutions they follow, by the names of both."""
     for first, second in pairs:
         conv, norm = getattr(module, first, None), getattr(module, second, None)
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
@@ -60,11 +58,10 @@ def fold_pairs(module: nn.Module, pairs: list[tuple[str, str]] | tuple[tuple[str
 class JoinedConvolution(nn.Module):
     r"""Two 3x3 convolutions of stride 2 and padding 1 as one 7x7 of stride 4 and padding 3.
 
-    Equation: W[t] = sum over 2 v + u = t of W2[v] W1[u], t = 0..6 in each direction. Outside the map, the
-    first convolution gives zero without its bias, and so does the joined one; the first one's bias reaches
-    the output through fewer places at the upper and left edge, so the joined bias is a map.
-
-    Shape: (B, in, s, s) -> (B, out, s / 4, s / 4), for the one size s it is made for. Chapter 5.
+    W[t] is the sum over 2 v + u = t of W2[v] W1[u], t = 0..6 in each direction. Outside the map, the first
+    convolution gives zero without its bias, and so does the joined one; the first one's bias reaches the
+    output through fewer places at the upper and left edge, so the joined bias is a map. Maps (B, in, s, s) to
+    (B, out, s / 4, s / 4), for the one size s that it is made for.
     """
 
     def __init__(self, first: nn.Conv2d, second: nn.Conv2d, size: int) -> None:

@@ -5,22 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ferlib.models import (
-    Architecture,
-    CheckpointError,
-    NeuralResizer,
-    architectures,
-    from_official,
-    place_official,
-    register,
-)
-from ferlib.models.official import rename
+from ferlib.models import NeuralResizer
+from ferlib.weights import ARCHITECTURES, CheckpointError, from_official, place_official
 from tests.contract_fill import fill_state_dict, read_rows
 
 
 @pytest.fixture
-def weights(shared) -> dict[str, torch.Tensor]:
-    return fill_state_dict(read_rows(shared, "nr_resizer"))
+def weights() -> dict[str, torch.Tensor]:
+    return fill_state_dict(read_rows("nr_resizer"))
 
 
 def test_the_original_names_arrive_at_ours(weights):
@@ -59,9 +51,7 @@ def test_an_unknown_architecture_names_the_known():
         CheckpointError, match=r"'resnet' is unknown; known are: .*neural-resizer, .*spatial-transformer"
     ):
         from_official({}, "resnet")
-    assert {"neural-resizer", "spatial-transformer", "vt-nr-swin-base"} <= set(architectures())
-    with pytest.raises(ValueError, match="registered already"):
-        register(Architecture("neural-resizer", NeuralResizer, str))
+    assert {"neural-resizer", "spatial-transformer", "vt-nr-swin-base"} <= set(ARCHITECTURES)
 
 
 def test_what_is_no_state_dict_is_refused():
@@ -71,20 +61,13 @@ def test_what_is_no_state_dict_is_refused():
         from_official({"epoch": 3}, "neural-resizer")
 
 
-def test_renaming_takes_the_longest_prefix():
-    table = {"a": "x", "a.b": "y.z"}
-    assert [rename(name, table) for name in ("a", "a.c.d", "a.b", "a.b.c")] == ["x", "x.c.d", "y.z", "y.z.c"]
-    with pytest.raises(KeyError, match="'ab'"):
-        rename("ab", table)
-
-
-def meta_state_dict(shared, name: str) -> dict[str, torch.Tensor]:
+def meta_state_dict(name: str) -> dict[str, torch.Tensor]:
     """Shapes of 90 million weights without the weights."""
-    return {row.key: torch.empty(row.shape, device="meta") for row in read_rows(shared, name)}
+    return {row.key: torch.empty(row.shape, device="meta") for row in read_rows(name)}
 
 
-def test_a_whole_checkpoint_of_the_original(shared):
-    official = meta_state_dict(shared, "nr_vanilla_swint_timm1.0.31")
+def test_a_whole_checkpoint_of_the_original():
+    official = meta_state_dict("nr_vanilla_swint_timm1.0.31")
     ours = from_official(official, "vt-nr-swin-base")
     assert ours["resizer.to_image.weight"] is official["res.conv4.weight"]
     assert ours["spatial_transformer.regressor.0.weight"] is official["stn.fc_loc.0.weight"]
@@ -94,8 +77,8 @@ def test_a_whole_checkpoint_of_the_original(shared):
     assert sum(ours[name].numel() for name in trained) == 89_997_139
 
 
-def test_a_whole_checkpoint_with_the_swin_names_of_older_timm(shared):
-    official = meta_state_dict(shared, "nr_vanilla_swint_timm1.0.31")
+def test_a_whole_checkpoint_with_the_swin_names_of_older_timm():
+    official = meta_state_dict("nr_vanilla_swint_timm1.0.31")
     old = {}
     for key, value in official.items():
         for stage in (1, 2, 3):
@@ -108,18 +91,18 @@ def test_a_whole_checkpoint_with_the_swin_names_of_older_timm(shared):
     assert ours["backbone.layers.2.downsample.reduction.weight"] is reduction
 
 
-def btn_file(shared, prefix: str = "module.") -> dict[str, torch.Tensor]:
+def btn_file(prefix: str = "module.") -> dict[str, torch.Tensor]:
     """What a released BTN checkpoint may hold: POSTER V2's names, and others that nobody here knows."""
-    official = meta_state_dict(shared, "posterv2_7cls")
+    official = meta_state_dict("posterv2_7cls")
     extra = {"mla.q.weight": (768, 768), "mla.q.bias": (768,), "mla.scale": (1,), "bt.table": (7, 49)}
     official |= {name: torch.empty(shape, device="meta") for name, shape in extra.items()}
     return {prefix + name: tensor for name, tensor in official.items()}
 
 
-def test_the_poster_v2_part_of_a_btn_checkpoint(shared):
+def test_the_poster_v2_part_of_a_btn_checkpoint():
     with pytest.raises(CheckpointError, match=r"mla\.q\.weight +768 x 768"):
-        from_official(btn_file(shared), "btn-7")
-    ours, report = place_official(btn_file(shared), "btn-7", part="poster-v2")
+        from_official(btn_file(), "btn-7")
+    ours, report = place_official(btn_file(), "btn-7", part="poster-v2")
     assert report.complete and all(name.startswith(("encoder.", "vit.")) for name in ours)
     assert report.unexpected == {
         "mla.q.weight": (768, 768), "mla.q.bias": (768,), "mla.scale": (1,), "bt.table": (7, 49)
@@ -132,9 +115,9 @@ def test_the_poster_v2_part_of_a_btn_checkpoint(shared):
         place_official({}, "btn-7", part="face")
 
 
-def test_a_mapping_places_what_the_architecture_does_not_know(shared):
+def test_a_mapping_places_what_the_architecture_does_not_know():
     mapping = {"mla.q": "levels.query", "mla.scale": None}
-    ours, report = place_official(btn_file(shared), "btn-7", part="poster-v2", mapping=mapping)
+    ours, report = place_official(btn_file(), "btn-7", part="poster-v2", mapping=mapping)
     assert tuple(ours["levels.query.weight"].shape) == (768, 768) and "mla.scale" in report.set_aside
     assert list(report.unexpected) == ["bt.table"] and "levels.query.weight" not in report.at_start
     for wrong, words in (
@@ -143,16 +126,14 @@ def test_a_mapping_places_what_the_architecture_does_not_know(shared):
         ({"mla.q.bias": "levels.gain", "mla.scale": "levels.gain"}, "are both to become 'levels.gain'"),
     ):
         with pytest.raises(CheckpointError, match=words):
-            place_official(btn_file(shared), "btn-7", part="poster-v2", mapping=wrong)
-    _, report = place_official(
-        btn_file(shared), "btn-7", part="poster-v2", mapping={"bt.table": "levels.gain"}
-    )
+            place_official(btn_file(), "btn-7", part="poster-v2", mapping=wrong)
+    _, report = place_official(btn_file(), "btn-7", part="poster-v2", mapping={"bt.table": "levels.gain"})
     assert not report.complete and report.misshaped == {"bt.table": ((7, 49), (768,))}
 
 
 @pytest.mark.parametrize("classes", [7, 8])
-def test_every_name_of_poster_v2_is_known(shared, classes):
-    official = meta_state_dict(shared, f"posterv2_{classes}cls")
+def test_every_name_of_poster_v2_is_known(classes):
+    official = meta_state_dict(f"posterv2_{classes}cls")
     parallel = {"state_dict": {f"module.{name}": tensor for name, tensor in official.items()}, "epoch": 1}
     ours, report = place_official(parallel, f"poster-v2-{classes}")
     assert report.complete and not report.at_start and len(report.set_aside) + len(ours) == len(official)

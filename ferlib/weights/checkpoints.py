@@ -20,10 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ferlib.models.official import CheckpointError, from_official
-from ferlib.training.files import replacing
+from ferlib.files import replacing
 
-__all__ = ["CheckpointError", "check", "from_official", "load", "peek", "save"]
+
+class CheckpointError(ValueError):
+    """Weights that cannot be read or do not fit; the message says what was found and what was expected."""
 
 
 def save(
@@ -34,15 +35,20 @@ def save(
     The file is written beside its place and moved there at the end: a full disk or a kill in between leaves
     the previous checkpoint as it was.
 
-    Parameters
-    ----------
-    path: file to write, by convention ``*.safetensors``; missing folders are made.
-    model: its ``state_dict`` is stored under the model's own names; or such a dictionary itself.
-    state: nested dictionaries, lists, tuples, tensors, numbers, strings, None, such as an optimizer's
-        ``state_dict()``.
+    Args:
+        path: The file to write, by convention ``*.safetensors``; missing folders are made.
+        model: Its ``state_dict`` is stored under the model's own names; or such a dictionary itself.
+        state: Nested dictionaries, lists, tuples, tensors, numbers, strings, None, such as an optimizer's
+            ``state_dict()``.
 
-    Shape: tensors of any shape; returns the path. Raises ``CheckpointError`` where the file cannot be
-    written or the state holds something that is neither tensor nor JSON. Chapter 6.
+    Returns:
+        The path.
+
+    Raises:
+        CheckpointError: The file cannot be written, or the state holds something that is neither tensor nor
+            JSON.
+
+    Chapter 6.
     """
     path = Path(path)
     named = model.state_dict() if isinstance(model, nn.Module) else model
@@ -64,92 +70,89 @@ def save(
     return path
 
 
-def load(
-    path: str | Path, model: nn.Module | None = None, *, device: str | torch.device = "cpu"
-) -> dict[str, Any]:
+def load(path: str | Path, model: nn.Module | None = None) -> dict[str, Any]:
     """Read a checkpoint; with a model, put the weights into it, strictly.
 
-    Returns the state given to ``save`` (an empty dictionary where there was none), plus, without a model, the
-    weights under the key ``"model"``.
+    Returns:
+        The state given to ``save`` (an empty dictionary where there was none), plus, without a model, the
+        weights under the key ``"model"``.
 
-    Shape: tensors of any shape. Raises ``CheckpointError`` for a file that is missing, truncated, pickled, or
-    whose names or shapes are not those of the model; the model is then unchanged. Chapter 6.
+    Raises:
+        CheckpointError: A file that is missing, truncated, pickled, or whose names or shapes are not those of
+            the model; the model is then unchanged.
+
+    Chapter 6.
     """
-    path = Path(path)
-    weights, stored, metadata = _read(path, device)
+    weights, state = read(path)
     if model is None:
-        return {"model": weights, **_state(path, stored, metadata)}
-    check(path.name, weights, model)
-    state = _state(path, stored, metadata)
+        return {"model": weights, **state}
+    check(Path(path).name, weights, model)
     model.load_state_dict(weights)
     return state
 
 
-def check(where: str, weights: dict[str, Tensor], model: nn.Module) -> None:
+def check(where: str, weights: Mapping[str, Tensor], model: nn.Module) -> None:
     """Stop unless ``weights`` are those of ``model``: the same names, shapes and kinds of number.
 
-    Shape: tensors of any shape; nothing is changed. Raises ``CheckpointError`` that begins with ``where``.
+    Raises ``CheckpointError`` that begins with ``where`` and lists every name that does not fit.
     """
-    own = model.state_dict()
-    expected = {name: tuple(tensor.shape) for name, tensor in own.items()}
-    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    if missing := sorted(expected.keys() - found.keys()):
+    own, kind = model.state_dict(), type(model).__name__
+    missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
+    if missing or extra:
         raise CheckpointError(
-            f"{where} lacks {len(missing)} tensors of {type(model).__name__}, first '{missing[0]}': "
-            "it belongs to another architecture"
+            f"{where} belongs to another network than {kind}: it lacks {len(missing)} tensors "
+            f"({', '.join(missing)}) and has {len(extra)} others ({', '.join(extra)})"
         )
-    if extra := sorted(found.keys() - expected.keys()):
+    misshaped = [
+        f"'{name}' has shape {tuple(weights[name].shape)}, {kind} expects {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if weights[name].shape != tensor.shape
+    ]
+    if misshaped:
         raise CheckpointError(
-            f"{where} has {len(extra)} tensors that {type(model).__name__} lacks, first '{extra[0]}': "
-            "it belongs to another architecture"
+            f"{where}: {'; '.join(misshaped)}; is it for another number of classes or another image size?"
         )
-    for name, shape in expected.items():
-        if found[name] != shape:
-            raise CheckpointError(
-                f"{where}: '{name}' has shape {found[name]}, {type(model).__name__} expects {shape}; "
-                "is it for another number of classes or another image size?"
-            )
-    for name, tensor in weights.items():
-        both = tensor.is_floating_point() and own[name].is_floating_point()
-        if tensor.dtype != own[name].dtype and not both:
-            raise CheckpointError(f"{where}: '{name}' holds {tensor.dtype}, expected {own[name].dtype}")
+    for name, tensor in own.items():
+        both = tensor.is_floating_point() and weights[name].is_floating_point()
+        if tensor.dtype != weights[name].dtype and not both:
+            raise CheckpointError(f"{where}: '{name}' holds {weights[name].dtype}, expected {tensor.dtype}")
 
 
 def peek(path: str | Path) -> dict[str, Any]:
-    """The state of a checkpoint without its tensors (None stands for each): fast for a large file.
+    """The state of a checkpoint with tensors of the meta device: fast for a large file.
 
-    Shape: a path in, a dictionary out. Raises ``CheckpointError`` as ``load`` does.
+    Raises ``CheckpointError`` as :func:`load` does.
+    """
+    return read(path, numbers=False)[1]
+
+
+def read(path: str | Path, *, numbers: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A checkpoint's weights and its state; without ``numbers``, tensors of the meta device stand for them.
+
+    Raises ``CheckpointError`` as :func:`load` does.
     """
     path = Path(path)
-    with _opened(path, "cpu") as file:
+    with _opened(path) as file:
         metadata = file.metadata() or {}
-    return _state(path, _Nothing(), metadata)
-
-
-class _Nothing(dict):
-    def __missing__(self, name: str) -> None:
-        return None
-
-
-def _read(
-    path: Path, device: str | torch.device
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
-    with _opened(path, device) as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dictionary)
-        metadata = file.metadata() or {}
-    weights = {name: tensor for name, tensor in tensors.items() if not name.startswith("state/")}
-    return weights, {name: tensor for name, tensor in tensors.items() if name.startswith("state/")}, metadata
+        tensors = {
+            name: file.get_tensor(name)
+            if numbers
+            else torch.empty(file.get_slice(name).get_shape(), device="meta")
+            for name in file.keys()  # noqa: SIM118 (not a dictionary)
+        }
+    stored = {name: tensors.pop(name) for name in list(tensors) if name.startswith("state/")}
+    return tensors, _state(path, stored, metadata)
 
 
 @contextmanager
-def _opened(path: Path, device: str | torch.device) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[Any]:
     """An open safetensors file; whatever is wrong with it becomes one error that says so."""
     if not path.is_file():
         raise CheckpointError(
             f"no checkpoint {path}: give the path of a .safetensors file that a run has written"
         )
     try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
+        with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError, struct.error, RuntimeError, ValueError, OverflowError) as error:
         if isinstance(error, CheckpointError):

@@ -9,21 +9,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ferlib.models import (
-    PRETRAINED,
     BatchTransformerNetwork,
-    CheckpointError,
     IResNet50,
     MobileFaceNet,
     PosterV2,
-    architectures,
-    find_pretrained,
-    load_pretrained,
 )
 from ferlib.models.mobilenet_faces import IMAGENET_MEAN, IMAGENET_STD
-from ferlib.models.official import our_shapes
-from ferlib.models.official_files import StateDict
-from ferlib.models.poster_v2 import official_name
-from ferlib.models.pretrained import place
+from ferlib.weights import (
+    ARCHITECTURES,
+    PRETRAINED,
+    CheckpointError,
+    find_pretrained,
+    load_pretrained,
+    place_official,
+)
+from ferlib.weights.names import our_shapes
+from ferlib.weights.reading import StateDict
 
 
 @pytest.fixture(autouse=True)
@@ -39,13 +40,14 @@ def official(module: torch.nn.Module, prefix: str = "") -> dict[str, torch.Tenso
         if tensor.is_floating_point():
             tensor.copy_(torch.rand_like(tensor) + 0.5)
     cut = len({"encoder.landmarks.": "face_landback.", "encoder.face.": "ir_back."}.get(prefix, ""))
-    return {official_name(prefix + name)[cut:]: tensor for name, tensor in module.state_dict().items()}
+    named = ARCHITECTURES["poster-v2-7"].official_name
+    return {named(prefix + name)[cut:]: tensor for name, tensor in module.state_dict().items()}
 
 
 def test_the_table_is_sound():
     for kind, entry in PRETRAINED.items():
         assert kind == entry.kind and entry.files and entry.source and entry.gives
-        assert not entry.architecture or entry.architecture in architectures()
+        assert not entry.architecture or entry.architecture in ARCHITECTURES
 
 
 def test_files_are_found_in_the_documented_places(tmp_path, monkeypatch):
@@ -107,7 +109,7 @@ def test_poster_v2_into_the_batch_transformer_network(tmp_path):
         load_pretrained(PosterV2(8), {"whole": "p.pth"})
     other = BatchTransformerNetwork(7, face_backbone="mobilenet-faces")
     before = {n: t.clone() for n, t in other.state_dict().items()}
-    with pytest.raises(CheckpointError, match=r"a place for encoder.face.stem"):
+    with pytest.raises(CheckpointError, match=r"ir_back.input_layer"):
         load_pretrained(other, {"whole": "p.pth"})
     assert all(torch.equal(t, before[n]) for n, t in other.state_dict().items())
 
@@ -149,13 +151,13 @@ def test_a_converted_part_counts_as_that_part():
     part = {name: tensor for name, tensor in whole.items() if not name.startswith("levels.")}
     for extra in ([], ["levels.query.weight"]):  # the latter placed by a mapping
         found = StateDict(part | {name: whole[name] for name in extra})
-        report = place(found, "btn-7")[1]
+        report = place_official(found, "btn-7")[1]
         assert report.complete and report.part == "poster-v2"
         assert set(report.at_start) == set(whole) - set(found)
-    report = place(StateDict(whole), "btn-7")[1]
+    report = place_official(StateDict(whole), "btn-7")[1]
     assert report.complete and report.part is None and not report.at_start
     del part["vit.head.bias"]
-    report = place(StateDict(part), "btn-7")[1]
+    report = place_official(StateDict(part), "btn-7")[1]
     assert not report.complete and "vit.head.bias" in report.missing
 
 
