@@ -16,7 +16,8 @@ FLOORS = (
     (("training",), "the loop, recipes, runs"),
     (("weights",), "any file -> a network"),
     (("models", "losses", "data", "synthetic"), "these know nothing of each other"),
-    (("style", "files", "errors"), "shared by all"),
+    (("style", "images"), "the colors; a picture from its file"),
+    (("files", "errors"), "shared by all"),
 )
 WITHIN_A_FLOOR = {("data", "synthetic")}  # who may import whom all the same
 LEVEL = {name: level for level, (names, _) in enumerate(reversed(FLOORS)) for name in names}

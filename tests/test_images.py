@@ -1,4 +1,4 @@
-"""Every kind of image file is read, converted or refused as the table in ferlib.data.images says."""
+"""Every kind of image file is read, converted or refused as the table in ferlib.images says."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 
 from ferlib.data.base import DataError
 from ferlib.data.ferplus import read_pixels
-from ferlib.data.images import read_image
+from ferlib.images import read_image
 from tests.data_files import picture
 
 
