@@ -1,6 +1,6 @@
 """Read the expressions in pictures of your own with the model that comes with ferlib.
 
-  ferlib predict holiday.jpg                        a picture, several, a folder of them, or - (standard input)
+  ferlib predict holiday.jpg                        pictures, folders of them, or - (standard input)
   ferlib predict *.jpg --json                       or --csv: written as each picture is done
   ferlib predict holiday.jpg --out drawn            also writes drawn/holiday-read.png: boxes and bars
   ferlib predict portrait.png --box 40,60,120,120   this face: left, top, width, height in pixels
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         model = {"file": reader.path.name, **{k: reader.facts.get(k) for k in ("classes", "temperature")}}
         print(f'{{"model": {json.dumps(model)}, "pictures": [')
     elif options.csv:
-        print(*COLUMNS, *map(_cell, reader.classes), sep=",")
+        csv.writer(sys.stdout, lineterminator="\n").writerow((*COLUMNS, *map(_cell, reader.classes)))
     try:
         for number, name in enumerate(names):
             try:
@@ -153,14 +153,8 @@ def _rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
     if note:
         yield [name, _cell(note)]
     for face in entry.get("faces", ()):
-        yield [
-            name,
-            "",
-            *face["box"][:3],
-            face["windows"],
-            face["expression"],
-            *face["probabilities"].values(),
-        ]
+        shares = face["probabilities"].values()
+        yield [name, "", *face["box"][:3], face["windows"], _cell(face["expression"]), *shares]
 
 
 def _cell(text: str) -> str:
@@ -171,7 +165,8 @@ def _cell(text: str) -> str:
 def _table(entry: dict[str, Any]) -> str:
     if note := entry.get("error") or entry.get("note"):
         return printable(note if "error" in entry else f"{entry['picture']}: {note}")
-    lines = [f"{printable(entry['picture'])}: {len(entry['faces'])} found"]
+    count = len(entry["faces"])
+    lines = [f"{printable(entry['picture'])}: {count} {'face' if count == 1 else 'faces'}"]
     for number, face in enumerate(entry["faces"], 1):
         best = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         shares = "   ".join(f"{printable(name)} {100 * share:.0f} %" for name, share in best)
