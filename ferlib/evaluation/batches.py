@@ -23,7 +23,7 @@ from ferlib.evaluation.intervals import Interval, mean_interval
 from ferlib.evaluation.metrics import confusion_matrix
 from ferlib.evaluation.records import ResultRecord, about
 from ferlib.models import BatchTransformerNetwork
-from ferlib.models.modes import evaluating
+from ferlib.models.common import evaluating
 from ferlib.training import versions
 from ferlib.training.loop import logits_of
 

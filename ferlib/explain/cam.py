@@ -24,7 +24,7 @@ from ferlib.explain.rollout import (
     pull,
     rollout_rows,
 )
-from ferlib.models.modes import evaluating
+from ferlib.models.common import evaluating
 from ferlib.models.poster_v2 import TokenTransformer
 from ferlib.models.resized_transformer import ResizedTransformer
 from ferlib.models.spatial_transformer import SpatialTransformer, warp
