@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 
 from ferlib import predict
-from ferlib.data.images import read_image
 from ferlib.errors import DataError
 from ferlib.files import replacing
+from ferlib.images import read_image
 from ferlib.predict import Box, FaceReader, Prediction
 
 NO_FACE = "no frontal face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
