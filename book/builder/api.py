@@ -1,9 +1,8 @@
 """The pages on the library: every public name of a module, by Sphinx's autodoc, from its docstring.
 
 ``{api} ferlib.losses`` stands for a table of the module's public names and, below it, each of them in full.
-What is public is said by ``__all__``, else everything
-defined there whose name has no underscore. Docstrings are in Google style, which sphinx.ext.napoleon reads; the
-chapters that they name become links.
+What is public is said by ``__all__``, else it is everything defined there whose name has no underscore.
+Docstrings are in Google style, which sphinx.ext.napoleon reads; the chapters that they name become links.
 """
 
 from __future__ import annotations
