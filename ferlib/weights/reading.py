@@ -140,6 +140,9 @@ class Inert:
     def __call__(self, *_: Any, **__: Any) -> Inert:
         return self
 
+    def __repr__(self) -> str:
+        return "something inert"
+
     extend = append = __call__  # a list of a class that is not known
 
 
