@@ -14,7 +14,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from book.experiments import batch_attention, coverage, downsizing, faces, harness, losses, maps, measures
+from book.experiments import (
+    batch_attention,
+    coverage,
+    downsizing,
+    faces,
+    harness,
+    losses,
+    maps,
+    measures,
+    summarize,
+)
 from book.experiments.contrasts import cluster_difference, difference, holm
 from ferlib.losses import FERPLUS_PRIOR
 
@@ -50,6 +60,31 @@ def test_equivalence_asks_for_the_narrow_interval_inside_the_margin() -> None:
     found = difference(0.1, 0.2, 14)
     assert found.equivalent(0.5) and not found.equivalent(0.4)
     assert difference(0.0, 0.0, 14).p == 1.0
+
+
+def test_pretrainings_are_clusters_of_a_second_interval() -> None:
+    rng = np.random.default_rng(1)
+    better = {0: 0.9, 1: 0.5, 2: 0.7}  # the effect differs between pretrainings, not between their seeds
+    rows = [
+        {
+            "experiment": downsizing.NAME,
+            "arm": arm,
+            "condition": "ferplus",
+            "fold": seed,
+            "repeat": pretraining,
+            "metrics": {"accuracy": 0.5},
+            "right": harness.pack(rng.random(400) < (better[pretraining] if arm == "learned" else 0.5)),
+        }
+        for pretraining in range(3)
+        for seed in range(3)
+        for arm in ("learned", "antialiased")
+    ]
+    contrast = summarize.Contrast("learned", "antialiased", "ferplus")
+    found = summarize.compare(rows, contrast, lambda row, output: np.arange(400), np.arange(400))
+    runs, pretrainings = found["accuracy", "joint"], found["accuracy", "pretrainings"]
+    assert runs.value == pretrainings.value == pytest.approx(0.2, abs=0.03)
+    assert (runs.df, pretrainings.df) == (8, 2)
+    assert pretrainings.se > runs.se
 
 
 def test_holm_steps_down() -> None:
