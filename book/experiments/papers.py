@@ -3,7 +3,7 @@
     python -m book.experiments.papers
 
 Nothing is trained or measured here: the figures are the papers', the rest is arithmetic. A gain of d on n
-faces is d n faces. Two networks that disagree on a share q of the faces (one is right, the other wrong) differ
+faces is d n faces. Two networks that disagree on a share q of the faces (one right, the other wrong) differ
 by chance with a standard error of sqrt((q - d^2) / n), so that one run of each gives z = d / that. The papers
 do not say q; 5 % is two seeds of one good network, 12 % two rather different ones. Writes
 ``book/results/papers_in_faces.json``.
@@ -40,7 +40,7 @@ FERPLUS = {
     "POSTER": (0.9162, "arXiv 2204.04083", "face and landmark networks trained before"),
     "PAtt-Lite": (0.9555, "arXiv 2306.09626", "not at hand"),
 }
-#: Accuracy of one network of this book (``best_alone_ferplus``) on FER+'s test images by the rule that makes a
+#: Accuracy of one network of this book (``best_alone_ferplus``) on FER+ test images by the rule that makes a
 #: label of the votes, measured by a holder of those images.
 RULES = {
     "outliers dropped, then more than half": 0.8872,
