@@ -262,3 +262,24 @@ def test_a_learned_front_that_starts_bilinear_adds_nothing_and_a_random_one_does
     sizes = {name: downsizing.residual_size([downsizing.front(name)], images) for name in downsizing.FRONTS}
     assert sizes["learned, starts bilinear"] == 0 and sizes["antialiased"] is None
     assert sizes["learned"] > 0.1 and sizes["layers after antialiased"] > 0.1
+
+
+def test_a_pilot_of_downsizing_is_judged_on_pilot_faces_alone(tmp_path: Path) -> None:
+    count = 400
+    found = faces.Faces(
+        names=np.array([f"fer{number:07d}.png" for number in range(count)]),
+        pilot=np.arange(count) < 100,
+        images=np.zeros((count, 48, 48), np.uint8),
+        votes=np.eye(10, dtype=np.float32)[np.arange(count) % 8],
+        ferplus=np.arange(count) % 8,
+        fer2013=np.arange(count) % 7,
+    )
+    groups = np.arange(count)
+    groups[5] = groups[300]  # a pilot face with a twin in the training folder
+    pilot = downsizing.Trainer(found, groups, tmp_path, pilot=True)
+    counted = downsizing.Trainer(found, groups, tmp_path)
+    assert set(pilot.rows[pilot.judge.numpy()]) == set(range(100)) - {5}
+    assert not set(counted.rows) & set(range(100))
+    for part in ("pretrain", "finetune"):
+        sides = [trainer.rows[getattr(trainer, part).numpy()] for trainer in (pilot, counted)]
+        assert np.array_equal(*sides)  # so the faces that are judged later stay unseen in pilots
