@@ -2,14 +2,13 @@
 
 Eight expressions have eight colours (Okabe-Ito, safe for colour-blind readers), the same in every figure.
 Faces are drawn at integer multiples of their pixels and never smoothed. Figures are transparent with dark
-ink, so that they read in light and in dark pages.
+ink; the book's build also draws each for dark pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -18,41 +17,70 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE, use_style
+from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE, as_array, as_image
 
 __all__ = [
-    "EMOTION_COLOURS", "KEY", "QUERY", "VALUE",
-    "bars", "confusion", "curves", "faces", "matrix", "overlay", "reliability",
-    "show_face", "use_style", "votes",
-]  # fmt: skip
+    "EMOTION_COLOURS",
+    "KEY",
+    "QUERY",
+    "VALUE",
+    "bars",
+    "confusion",
+    "curves",
+    "faces",
+    "matrix",
+    "overlay",
+    "show_face",
+    "use_style",
+    "votes",
+]
+
+
+def use_style() -> None:
+    """Use the book's figure style, and show a returned Figure once, at twice the resolution.
+
+    In a notebook an open figure would be shown a second time at the end of its cell, so open figures are
+    closed after each cell. The set-up cell of every chapter calls this.
+    """
+    style = Path(__file__).with_name("book.mplstyle")
+    plt.style.use(style)
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is None:
+        return
+    shell.run_line_magic("matplotlib", "inline")
+    shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")
+    shell.run_line_magic("config", "InlineBackend.close_figures = False")
+    plt.style.use(style)  # the inline backend brings settings of its own: ours come last
+    for hook in list(shell.events.callbacks["post_execute"]):
+        if getattr(hook, "__name__", "") in ("_close_all", "flush_figures"):
+            shell.events.unregister("post_execute", hook)
+    shell.events.register("post_execute", _close_all)
+
+
+def _close_all() -> None:
+    plt.close("all")
 
 
 def _array(values: ArrayLike) -> np.ndarray:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-    return np.asarray(values)
-
-
-def _picture(image: ArrayLike) -> np.ndarray:
-    """(C, H, W) or (H, W), uint8 or float in [0, 1] -> (H, W) or (H, W, 3) uint8."""
-    array = _array(image)
-    if array.ndim == 3 and array.shape[0] in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3):
-        raise ValueError(f"an image has shape (C, H, W) or (H, W) with C 1 or 3, not {array.shape}")
-    if array.dtype != np.uint8:
-        array = (np.clip(array.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
-    return array
+    """As floats; NaNs, which are gaps in a curve, stay."""
+    values = values.detach().cpu() if hasattr(values, "detach") else values
+    return np.asarray(values).astype(float)
 
 
 def show_face(ax: Axes, image: ArrayLike, title: str = "", edge: str | None = None) -> Axes:
     """Draw one face on an axis, pixel for pixel, with an optional coloured edge.
 
-    Shape: ``image`` (C, H, W) or (H, W), uint8 or float in [0, 1].
+    Args:
+        ax: Where it is drawn.
+        image: (C, H, W) or (H, W), uint8 or float in [0, 1].
+        title: Above the face.
+        edge: The edge's colour.
     """
-    array = _picture(image)
+    array = as_image(image)
     ax.imshow(array, cmap="gray" if array.ndim == 2 else None, vmin=0, vmax=255, interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([])
@@ -77,21 +105,24 @@ def faces(
 ) -> Figure:
     """A sheet of faces at an integer multiple of their pixels.
 
-    Shape: ``images`` (N, C, H, W), or N images of (C, H, W); uint8 or float in [0, 1].
-    ``titles`` stand above the faces, ``rows`` left of each row, ``edges`` are N colours or None.
+    Args:
+        images: (N, C, H, W), or N images of (C, H, W); uint8 or float in [0, 1].
+        titles: Above the N faces.
+        columns: Faces in a row.
+        scale: Pixels of the sheet for one of a face.
+        edges: N colours or None.
+        rows: Left of each row.
     """
-    pictures = [_picture(image) for image in images]
+    pictures = [as_image(image) for image in images]
     if not pictures:
         raise ValueError("no faces to draw: images is empty")
     columns = min(columns, len(pictures))
     count = -(-len(pictures) // columns)
     side = max(p.shape[0] for p in pictures) * scale / 100
     pad = 0.28 if titles else 0.06
-    fig, axes = plt.subplots(
-        count, columns, squeeze=False, figsize=(columns * (side + 0.06), count * (side + pad)),
-        gridspec_kw={"wspace": 0.06 / side, "hspace": pad / side,
-                     "left": 0, "right": 1, "top": 1, "bottom": 0},
-    )  # fmt: skip
+    size = columns * (side + 0.06), count * (side + pad)
+    fig, axes = plt.subplots(count, columns, squeeze=False, figsize=size)
+    fig.subplots_adjust(0, 0, 1, 1, wspace=0.06 / side, hspace=pad / side)
     for i, ax in enumerate(axes.flat):
         if i >= len(pictures):
             ax.axis("off")
@@ -110,34 +141,36 @@ def matrix(
     xlabel: str = "",
     ylabel: str = "",
     title: str = "",
-    fmt: str | None = ".2f",
+    fmt: str = ".2f",
     vmin: float | None = None,
     vmax: float | None = None,
     cmap: str = "viridis",
     ax: Axes | None = None,
 ) -> Figure:
-    """A matrix as coloured cells with its numbers written in them (``fmt=None`` leaves them out).
+    """A matrix as coloured cells with its numbers written in them.
 
-    Shape: ``values`` (R, K); ``rows`` R names, ``columns`` K names.
+    Args:
+        values: (R, K).
+        rows: R names.
+        columns: K names.
+        xlabel, ylabel, title: Words around it.
+        fmt: Of the numbers.
+        vmin, vmax, cmap: The colours, as matplotlib takes them.
+        ax: Where it is drawn; None makes a figure.
     """
-    array = _array(values).astype(float)
-    if array.ndim != 2:
-        raise ValueError(f"a matrix has two axes, not {array.ndim} (shape {array.shape})")
-    if ax is None:
-        width = max(3.0, 0.62 * array.shape[1] + 1.6) if fmt else 4.2
-        height = max(2.4, 0.45 * array.shape[0] + 1.2) if fmt else 3.6
-        _, ax = plt.subplots(figsize=(width, height))
+    array = as_array(values, "a matrix", 2).astype(float)
+    rows, columns = list(rows), list(columns)
+    size = max(3.0, 0.62 * array.shape[1] + 1.6), max(2.4, 0.45 * array.shape[0] + 1.2)
+    ax = ax or plt.subplots(figsize=size)[1]
     from seaborn import heatmap  # here, for it brings pandas, and most figures have no matrix
 
-    heatmap(
-        array, ax=ax, cmap=cmap, vmin=vmin, vmax=vmax, square=not fmt, cbar=False, annot=bool(fmt),
-        fmt=fmt or "", annot_kws={"fontsize": 8.5}, xticklabels=list(columns) or "auto",
-        yticklabels=list(rows) or "auto",
-    )  # fmt: skip
+    names = {"xticklabels": columns or "auto", "yticklabels": rows or "auto"}
+    colors = {"cmap": cmap, "vmin": vmin, "vmax": vmax, "cbar": False}
+    heatmap(array, ax=ax, annot=True, fmt=fmt, annot_kws={"fontsize": 8.5}, **names, **colors)
     ax.set(xlabel=xlabel, ylabel=ylabel, title=title)
-    if len(columns):
+    if columns:
         ax.set_xticks(ax.get_xticks(), columns, rotation=40, ha="right", rotation_mode="anchor")
-    ax.tick_params(length=0, axis="both")
+    ax.tick_params(length=0)
     ax.tick_params(axis="y", labelrotation=0)
     return ax.figure
 
@@ -147,33 +180,24 @@ def confusion(
 ) -> Figure:
     """A confusion matrix in per cent of each true class, rows true, columns predicted.
 
-    Shape: ``counts`` (K, K) non-negative counts, ``classes`` K names. Empty rows stay zero.
+    Args:
+        counts: (K, K), not negative; empty rows stay zero.
+        classes: K names.
+        title, ax: As in :func:`matrix`.
     """
-    array = _array(counts).astype(float)
+    array = _array(counts)
     share = 100 * array / np.maximum(array.sum(1, keepdims=True), 1)
     names = [f"{name} ({int(n)})" for name, n in zip(classes, array.sum(1), strict=True)]
-    return matrix(
-        share, rows=names, columns=classes, xlabel="predicted", ylabel="true (faces)", title=title,
-        fmt=".0f", vmin=0, vmax=100, ax=ax,
-    )  # fmt: skip
+    words = {"rows": names, "columns": classes, "xlabel": "predicted", "ylabel": "true (faces)"}
+    return matrix(share, **words, title=title, fmt=".0f", vmin=0, vmax=100, ax=ax)
 
 
-def votes(counts: ArrayLike, classes: Sequence[str], *, title: str = "", ax: Axes | None = None) -> Figure:
-    """Votes or probabilities of one face as horizontal bars in the expressions' colours.
-
-    Shape: ``counts`` (K,), ``classes`` K names.
-    """
-    array = _array(counts).astype(float)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.6, 0.26 * len(classes) + 0.5))
+def votes(counts: ArrayLike, classes: Sequence[str], *, ax: Axes | None = None) -> Figure:
+    """Votes or probabilities (K,) of one face as horizontal bars in the expressions' colours."""
+    ax = ax or plt.subplots(figsize=(3.6, 0.26 * len(classes) + 0.5))[1]
     colours = [EMOTION_COLOURS.get(name, "#7F7F7F") for name in classes]
-    ax.barh(range(len(classes)), array, color=colours, edgecolor="#555555", linewidth=0.5)
-    ax.set_yticks(range(len(classes)), classes)
-    ax.invert_yaxis()
-    ax.tick_params(axis="y", length=0)
-    if title:
-        ax.set_title(title)
-    return ax.figure
+    ax.barh(range(len(classes)), _array(counts), color=colours, edgecolor="#555555", linewidth=0.5)
+    return _named_rows(ax, classes)
 
 
 def bars(
@@ -183,29 +207,40 @@ def bars(
     errors: ArrayLike | None = None,
     colours: Sequence[str] | None = None,
     xlabel: str = "",
-    title: str = "",
     fmt: str = ".1f",
     ax: Axes | None = None,
 ) -> Figure:
     """Named values as horizontal bars with the number at the end of each, and optional error bars.
 
-    Shape: ``values`` (N,), ``names`` N, ``errors`` (N,) half-widths or (2, N) below and above.
+    Args:
+        values: (N,).
+        names: N names.
+        errors: (N,) half-widths, or (2, N) below and above.
+        colours: N colours.
+        xlabel: Below the axis.
+        fmt: Of the numbers.
+        ax: Where they are drawn; None makes a figure.
     """
-    array = _array(values).astype(float)
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5.2, 0.34 * len(array) + 0.9))
-    ax.barh(
-        range(len(array)), array, color=colours or "#6f8fb5", height=0.66,
-        xerr=None if errors is None else _array(errors), error_kw={"ecolor": INK, "capsize": 3, "lw": 1},
-    )  # fmt: skip
-    ends = array if errors is None else array + np.atleast_2d(_array(errors))[-1]
+    array = _array(values)
+    reach = np.zeros(1) if errors is None else _array(errors)
+    ax = ax or plt.subplots(figsize=(5.2, 0.34 * len(array) + 0.9))[1]
+    look = {"color": colours or "#6f8fb5", "height": 0.66}
+    if errors is not None:
+        look |= {"xerr": reach, "error_kw": {"ecolor": INK, "capsize": 3, "lw": 1}}
+    ax.barh(range(len(array)), array, **look)
+    ends = array + np.atleast_2d(reach)[-1]
     span = np.nanmax(np.abs(ends)) or 1.0
     for i, (value, end) in enumerate(zip(array, ends, strict=True)):
         ax.text(max(end, 0) + 0.015 * span, i, format(value, fmt), va="center", fontsize=9)
+    ax.set_xlabel(xlabel)
+    return _named_rows(ax, names)
+
+
+def _named_rows(ax: Axes, names: Sequence[str]) -> Figure:
+    """Names left of horizontal bars, the first one on top."""
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
     ax.tick_params(axis="y", length=0)
-    ax.set(xlabel=xlabel, title=title)
     return ax.figure
 
 
@@ -221,15 +256,19 @@ def curves(
 ) -> Figure:
     """Lines with their names written at their right ends instead of a legend.
 
-    Shape: ``x`` (T,), each line (T,). NaNs are gaps.
+    Args:
+        x: (T,).
+        lines: Name -> (T,); NaNs are gaps.
+        xlabel, ylabel, title: Words around them.
+        colours: Name -> colour.
+        ax: Where they are drawn; None makes a figure.
     """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(5.6, 3.2))
-    x = _array(x).astype(float)
+    ax = ax or plt.subplots(figsize=(5.6, 3.2))[1]
+    x = _array(x)
     cycle = [QUERY, KEY, VALUE, "#CC79A7", "#D55E00", "#56B4E9", "#7F7F7F"]
     ends = []
     for (name, y), default in zip(lines.items(), cycle * 9, strict=False):
-        y = _array(y).astype(float)
+        y = _array(y)
         colour = (colours or {}).get(name, EMOTION_COLOURS.get(name, default))
         ax.plot(x, y, color=colour)
         good = np.flatnonzero(np.isfinite(y))
@@ -243,53 +282,27 @@ def curves(
     for y, at, name, colour in ends:  # nudge names apart so that none lies on another
         level = max(y, level + room)
         dark = tuple(0.75 * c for c in to_rgb(colour))
-        ax.annotate(name, (at, level), xytext=(6, 0), textcoords="offset points", va="center", color=dark,
-                    fontsize=9.5, annotation_clip=False)  # fmt: skip
+        beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 9.5}
+        ax.annotate(name, (at, level), color=dark, annotation_clip=False, **beside)
     return ax.figure
 
 
-def reliability(bins: Sequence[Any], *, title: str = "", ax: Axes | None = None) -> Figure:
-    """A reliability diagram: how often the network is right (points, 95 % intervals) when it is so sure, and
-    what share of the faces that is (bars). On the dashed diagonal it is exactly as sure as it is right.
-
-    Shape: the bins of :func:`ferlib.evaluation.reliability`, or of a record's ``extra["reliability"]``.
-    """
-    if ax is None:
-        _, ax = plt.subplots(figsize=(3.6, 3.6))
-    table = [b if isinstance(b, Mapping) else asdict(b) for b in bins]
-    total = max(sum(b["faces"] for b in table), 1)
-    ax.bar([b["low"] for b in table], [b["faces"] / total for b in table], align="edge", color="#d3d3d3",
-           width=[b["high"] - b["low"] for b in table], edgecolor="white")  # fmt: skip
-    ax.plot([0, 1], [0, 1], linestyle="--", color=INK, linewidth=1)
-    full = [b for b in table if b["faces"]]
-    right = (
-        np.array([[b["accuracy"][key] for key in ("value", "low", "high")] for b in full]).reshape(-1, 3).T
-    )
-    ends = np.abs(right[1:] - right[0])
-    ax.errorbar(
-        [b["confidence"] for b in full], right[0], ends, fmt="o", color=QUERY, capsize=2, markersize=4
-    )
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="share right (bars: share of faces)",
-           title=title, aspect="equal")  # fmt: skip
-    return ax.figure
-
-
-def overlay(
-    image: ArrayLike, heat: ArrayLike, *, title: str = "", alpha: float = 0.55, ax: Axes | None = None
-) -> Figure:
+def overlay(image: ArrayLike, heat: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figure:
     """A heat map laid over a face: the map is stretched to the face, from its own minimum to its maximum.
 
-    Shape: ``image`` (C, H, W) or (H, W); ``heat`` (h, w) of any size, any range.
+    Args:
+        image: (C, H, W) or (H, W).
+        heat: (h, w) of any size, any range.
+        title: Above the face.
+        ax: Where it is drawn; None makes a figure.
     """
-    picture = _picture(image)
+    picture = as_image(image)
+    height, width = picture.shape[:2]
     if ax is None:
-        side = max(1.4, picture.shape[0] * 2 / 100)
+        side = max(1.4, height * 2 / 100)
         _, ax = plt.subplots(figsize=(side, side + (0.25 if title else 0)))
     show_face(ax, picture, title)
-    height, width = picture.shape[:2]
-    ax.imshow(
-        _array(heat).astype(float), cmap="viridis", alpha=alpha, interpolation="bilinear",
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-    )  # fmt: skip
-    ax.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    ax.imshow(_array(heat), cmap="viridis", alpha=0.55, interpolation="bilinear", extent=extent)
+    ax.set(xlim=extent[:2], ylim=extent[2:])
     return ax.figure

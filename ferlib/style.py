@@ -1,16 +1,11 @@
-"""The look of the book: one palette, one matplotlib style, each figure shown once."""
+"""What plots and explorers share: one palette, and any picture as an array. No matplotlib, no torch."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import numpy as np
+from numpy.typing import ArrayLike
 
-import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
-
-from ferlib.dark import dark_twin
-
-__all__ = ["EMOTION_COLOURS", "KEY", "QUERY", "VALUE", "use_style"]
+__all__ = ["EMOTION_COLOURS", "INK", "KEY", "QUERY", "VALUE", "as_array", "as_image"]
 
 #: Okabe-Ito: eight colours that colour-blind readers can tell apart, one for each expression.
 EMOTION_COLOURS = {
@@ -23,41 +18,47 @@ EMOTION_COLOURS = {
     "fear": "#CC79A7",
     "contempt": "#F0E442",
 }
-#: Who asks, who answers, what is passed on: the colours of attention.
+#: The colors of attention: query, key and value.
 QUERY, KEY, VALUE = "#0072B2", "#E69F00", "#009E73"
 INK = "#1f1f1f"
-_STYLE = Path(__file__).with_name("book.mplstyle")
 
 
-def use_style() -> None:
-    """Use the book's figure style, and show a returned Figure once, at twice the resolution.
+def as_array(values: ArrayLike, name: str, ndim: int | None = None) -> np.ndarray:
+    """Anything ``np.asarray`` takes, also a tensor that requires gradients, as a finite array of any shape.
 
-    Shape: nothing in, nothing out. In a notebook an open figure would be shown a second time at the end of
-    its cell, so open figures are closed after each cell. While the book is built (``FERLIB_STATIC=1``) each
-    figure is also drawn for dark pages. Used by the set-up cell of every chapter.
+    Raises:
+        ValueError: Naming the argument, where it has another number of dimensions than ``ndim``, or a value
+            that is not finite.
     """
-    plt.style.use(_STYLE)
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return
-    shell = get_ipython()
-    if shell is None:
-        return
-    shell.run_line_magic("matplotlib", "inline")
-    shell.run_line_magic("config", "InlineBackend.figure_formats = ['retina']")
-    shell.run_line_magic("config", "InlineBackend.close_figures = False")
-    plt.style.use(_STYLE)  # the inline backend brings settings of its own: ours come last
-    hooks = [h for h in shell.events.callbacks["post_execute"] if getattr(h, "__name__", "") == "_close_all"]
-    for hook in hooks:
-        shell.events.unregister("post_execute", hook)
-    for hook in list(shell.events.callbacks["post_execute"]):
-        if getattr(hook, "__name__", "") == "flush_figures":
-            shell.events.unregister("post_execute", hook)
-    shell.events.register("post_execute", _close_all)
-    if os.environ.get("FERLIB_STATIC") == "1":
-        shell.display_formatter.mimebundle_formatter.for_type(Figure, dark_twin)
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if str(values.dtype) == "torch.bfloat16":  # numpy has no such type
+            values = values.float()
+    array = np.asarray(values)
+    if ndim is not None and array.ndim != ndim:
+        raise ValueError(f"{name} has {ndim} dimensions, got shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds values that are not finite")
+    return array
 
 
-def _close_all() -> None:
-    plt.close("all")
+def as_image(values: ArrayLike, name: str = "image") -> np.ndarray:
+    """A picture as uint8: (H, W) where it is gray, (H, W, 3) where it has color.
+
+    Args:
+        values: (H, W), (H, W, 1 or 3) or (1 or 3, H, W); uint8, or floats in [0, 1], which are clipped.
+        name: What errors call it.
+
+    Raises:
+        ValueError: For other shapes.
+    """
+    array = as_array(values, name)
+    if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise ValueError(f"{name} is a picture (H, W), (H, W, 3) or (3, H, W), got shape {array.shape}")
+    if array.dtype != np.uint8:
+        array = (np.clip(array.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
+    return array[..., 0] if (array == array[..., :1]).all() else array

@@ -11,13 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the top: the modules and packages of a floor, which know nothing of each other, and what it is for.
 FLOORS = (
     (("cli", "commands"), "what is typed"),
-    (("predict", "export", "doctor", "widgets", "plots", "drawing", "forest"), "pictures in, figures out"),
+    (("predict", "export", "doctor", "widgets", "plots"), "pictures in, figures out"),
     (("evaluation", "explain"), "measuring and looking"),
     (("training",), "the loop, recipes, runs"),
     (("weights",), "any file -> a network"),
     (("models", "losses", "data", "synthetic"), "these know nothing of each other"),
-    (("style",), "the colors"),
-    (("dark", "files", "errors"), "shared by all"),
+    (("style", "images", "runtime"), "the colors; a picture from its file; onnxruntime"),
+    (("files", "errors"), "shared by all"),
 )
 WITHIN_A_FLOOR = {("data", "synthetic")}  # who may import whom all the same
 LEVEL = {name: level for level, (names, _) in enumerate(reversed(FLOORS)) for name in names}

@@ -15,7 +15,7 @@ from PIL import Image
 
 from book.builder import __main__ as builder
 from book.builder import api, dark, handouts, mathjax, notebooks, paper
-from ferlib.dark import GROUND
+from book.figures.dark import GROUND
 from tests.links import broken
 from tests.page_visit import visit
 from tests.reader import Reader

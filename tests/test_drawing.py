@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from ferlib.drawing import Box, diagram, route
+from book.figures.drawing import Box, diagram, route
 
 
 @pytest.fixture

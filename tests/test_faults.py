@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.images import read_image
+from ferlib.images import read_image
 from ferlib.models import btn_small
 from ferlib.training import Recipe, TrainingError, build_criterion, build_optimizer, fit
 from ferlib.training.batches import Batches, FaultyDataError

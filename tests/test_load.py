@@ -20,7 +20,7 @@ from PIL import Image
 from ferlib.cli import main
 from ferlib.data.base import DataError
 from ferlib.data.folders import RAFDB
-from ferlib.data.images import read_image
+from ferlib.images import read_image
 from tests.data_files import picture
 
 SIDE, PER_KIND, GOOD = 100, 8, 40
@@ -196,7 +196,7 @@ def test_the_doctor_names_each_when_it_opens_every_image(folder: Path, capsys: p
 def test_faults_cost_no_memory(folder: Path) -> None:
     """What a file claims to hold is never allocated: neither billions of pixels nor a text of 100 MB."""
     script = (
-        "import resource, sys, pathlib; from ferlib.data.images import read_image\n"
+        "import resource, sys, pathlib; from ferlib.images import read_image\n"
         "unit = 2**20 if sys.platform == 'darwin' else 2**10\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit\n"
         "files = sorted(pathlib.Path(sys.argv[1]).glob('train/*/*'))\n"

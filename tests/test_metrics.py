@@ -12,8 +12,8 @@ from scipy import stats
 from sklearn import metrics as sk
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from book.figures.reliability import reliability as diagram
 from ferlib import evaluation as ev
-from ferlib import plots
 from ferlib.evaluation.metrics import ECE
 
 NAMES = ("a", "b", "c", "d")
@@ -144,7 +144,7 @@ def test_calibration_by_hand():
     assert ev.reliability(torch.tensor([0, 1]), sure, 15, resamples=5)[-1].faces == 2
     with pytest.raises(ValueError, match=r"expected \(N,\) and"):
         ev.calibration_error(labels[:3], p)
-    figure = plots.reliability(bins)
+    figure = diagram(bins)
     assert figure.axes[0].get_xlabel() == "confidence" and len(figure.axes[0].patches) == 10
 
 

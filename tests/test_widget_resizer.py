@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ferlib.style import as_image
 from ferlib.widgets import ResizerExplorer
-from ferlib.widgets.codec import as_image
 from ferlib.widgets.resizer import radial_spectrum
 from tests.explorers import canvas, clean, opened, page_with, pictures, resizer_explorer, settle, values
 

@@ -1,10 +1,10 @@
 """Figures of the chapters in the colours of the reader's theme, without storing a face twice.
 
-While the chapters run, each figure is drawn for light pages and for dark ones (``ferlib.dark``). On the page
-the dark twin lies upon the light figure as the ground of an empty element that only the dark theme shows: one
-picture for a screen reader, one number, one caption, and nothing more to load for who reads in the light. The
-twin has holes where both are equal, in faces above all, and the light figure shows through. A figure without
-a twin stands in a light panel.
+While the chapters run, each figure is drawn for light pages and for dark ones (``book.figures.dark``). On the
+page the dark twin lies upon the light figure as the ground of an empty element that only the dark theme
+shows: one picture for a screen reader, one number, one caption, and nothing more to load for who reads in the
+light. The twin has holes where both are equal, in faces above all, and the light figure shows through. A
+figure without a twin stands in a light panel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from PIL import Image
 
 from book.builder import notebooks
 from book.builder.pictures import kept, webp
-from ferlib.dark import TWIN
+from book.figures.dark import TWIN
 
 ENDING = "_dark.webp"
 FIGURE = re.compile(r"(.*_images/)([0-9a-f]{64})\.webp")

@@ -49,7 +49,7 @@ def open_cache() -> JupyterCacheAbstract:
 def _common_key() -> str:
     """A digest of what every chapter depends on besides its own cells and the results they name."""
     digest = hashlib.sha256()
-    folders = (ROOT / "ferlib", ROOT / "book" / "figures")  # chapter 9 draws with the latter
+    folders = (ROOT / "ferlib", ROOT / "book" / "figures")  # chapters 5, 7 and 9 draw with the latter
     sources = [
         p for folder in folders for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts
     ]
@@ -164,7 +164,10 @@ def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: st
         notebook, timeout=CELL_SECONDS, kernel_name="python3", on_cell_executed=progress,
         record_timing=False,  # times in the cells would make the run look like another notebook
         resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings about transport are not the reader's
+        extra_arguments=[
+            "--IPKernelApp.log_level=40",  # its warnings about transport are not the reader's
+            "--IPKernelApp.exec_lines=from book.figures import dark; dark.draw_twins(); del dark",
+        ],
     )  # fmt: skip
     try:
         client.execute(env={**os.environ, **STATIC})

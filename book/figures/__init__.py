@@ -1,1 +1,1 @@
-"""What only the build or one chapter draws or words: forest plots, verdicts on claims."""
+"""What only the build or a chapter or two draw: dark twins, diagrams, forest plots, reliability, verdicts."""

@@ -14,9 +14,10 @@ import torch
 
 from ferlib.data.base import DataError, Skip
 from ferlib.data.folders import AGAIN, Listing, read_table
-from ferlib.data.images import SUFFIXES, Source, SourceDataset
+from ferlib.data.images import Source, SourceDataset
 from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, VOTE_COLUMNS, majority_label
 from ferlib.data.prepare import DATASETS, Kind
+from ferlib.images import SUFFIXES
 
 SPLITS = ("train", "valid", "test")
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}

@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from ferlib.data.base import DataError, Skip
-from ferlib.data.images import SUFFIXES, Source, SourceDataset, image_side, read_image
+from ferlib.data.images import Source, SourceDataset
 from ferlib.data.labels import EMOTIONS_AFFECTNET, EMOTIONS_RAFDB
 from ferlib.data.prepare import DATASETS, Kind
+from ferlib.images import SUFFIXES, image_side, read_image
 
 AGAIN = "take the file anew"
 

@@ -39,8 +39,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from ferlib.data.base import DataError, FaceDataset, Skip
-from ferlib.data.images import Source, SourceDataset, to_pillow, to_planes
+from ferlib.data.images import Source, SourceDataset
 from ferlib.data.twins import find_twins, told
+from ferlib.images import to_pillow, to_planes
 
 FORMAT = 1
 MANIFEST, WORK = "cache.json", ".prepare"

@@ -224,7 +224,7 @@ def reliability(
 ) -> list[Bin]:
     """What a reliability diagram shows: the accuracy in each bin of confidence, with bootstrap intervals.
 
-    :func:`ferlib.plots.reliability` draws it. Source: Niculescu-Mizil and Caruana 2005. Chapter 7.
+    ``book.figures.reliability`` draws it. Source: Niculescu-Mizil and Caruana 2005. Chapter 7.
 
     Args:
         labels: (N,).

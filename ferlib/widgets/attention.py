@@ -12,8 +12,9 @@ import traitlets
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from ferlib.style import as_array, as_image
 from ferlib.widgets.base import Explorer, data_address, module, picture
-from ferlib.widgets.codec import as_array, as_image, pack, pack_maps, pack_rows, unpack
+from ferlib.widgets.codec import pack, pack_maps, pack_rows, unpack
 
 __all__ = ["AttentionExplorer", "TokenAttention"]
 

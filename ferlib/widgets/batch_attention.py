@@ -10,8 +10,9 @@ import traitlets
 from numpy.typing import ArrayLike
 from PIL import Image
 
+from ferlib.style import as_array, as_image
 from ferlib.widgets.base import Explorer, class_colors, module, picture
-from ferlib.widgets.codec import as_array, as_image, pack
+from ferlib.widgets.codec import pack
 
 __all__ = ["BatchAttentionExplorer"]
 

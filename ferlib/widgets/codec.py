@@ -19,52 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["as_array", "as_image", "pack", "pack_maps", "pack_rows", "unpack"]
+from ferlib.style import as_array
+
+__all__ = ["pack", "pack_maps", "pack_rows", "unpack"]
 
 ROOT = 254.49  # a little less than 254.5: next to the maximum, too, the error stays below 1/255
-
-
-def as_array(values: ArrayLike, name: str, ndim: int | None = None) -> np.ndarray:
-    """Anything ``np.asarray`` takes, also a tensor that requires gradients, as a finite array of any shape.
-
-    Raises:
-        ValueError: Naming the argument, where it has another number of dimensions than ``ndim``, or a value
-            that is not finite.
-    """
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if str(values.dtype) == "torch.bfloat16":  # numpy has no such type
-            values = values.float()
-    array = np.asarray(values)
-    if ndim is not None and array.ndim != ndim:
-        raise ValueError(f"{name} has {ndim} dimensions, got shape {array.shape}")
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds values that are not finite")
-    return array
-
-
-def as_image(values: ArrayLike, name: str) -> np.ndarray:
-    """A picture as uint8: (H, W) where it is gray, (H, W, 3) where it has color.
-
-    Args:
-        values: (H, W), (H, W, 1 or 3) or (1 or 3, H, W); uint8, or floats in [0, 1], which are clipped.
-        name: What errors call it.
-
-    Raises:
-        ValueError: For other shapes.
-    """
-    array = as_array(values, name)
-    if array.ndim == 3 and array.shape[2] not in (1, 3) and array.shape[0] in (1, 3):
-        array = array.transpose(1, 2, 0)
-    if array.ndim == 3 and array.shape[2] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3):
-        raise ValueError(f"{name} is a picture (H, W), (H, W, 3) or (3, H, W), got shape {array.shape}")
-    if array.dtype != np.uint8:
-        array = (np.clip(array.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
-    if array.ndim == 3 and (array == array[..., :1]).all():
-        array = array[..., 0]
-    return array
 
 
 def pack(array: ArrayLike, dtype: str = "uint8") -> dict[str, Any]:

@@ -8,8 +8,8 @@ import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
 
+from ferlib.style import as_array
 from ferlib.widgets.base import Explorer, class_colors, module, table
-from ferlib.widgets.codec import as_array
 
 __all__ = ["LOSSES", "LossExplorer"]
 

@@ -64,7 +64,7 @@ class OwnPicture:
 
     def read(self, name: str, content: bytes) -> Any:
         """What is shown for one file: what ``explain`` returns, or the sentence that says why not."""
-        from ferlib.data.images import read_image  # brings torch: only when a picture is really chosen
+        from ferlib.images import read_image
 
         try:
             with tempfile.TemporaryDirectory() as folder:

@@ -9,8 +9,9 @@ import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
 
+from ferlib.style import as_image
 from ferlib.widgets.base import Explorer, module, picture
-from ferlib.widgets.codec import as_image, pack
+from ferlib.widgets.codec import pack
 
 __all__ = ["ResizerExplorer", "radial_spectrum"]
 

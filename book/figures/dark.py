@@ -27,7 +27,7 @@ from matplotlib.spines import Spine
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-__all__ = ["GROUND", "TWIN", "contrast", "dark_colour", "dark_twin", "in_the_dark"]
+__all__ = ["GROUND", "TWIN", "contrast", "dark_colour", "dark_twin", "draw_twins", "in_the_dark"]
 
 #: The ground of the book's dark pages.
 GROUND = "#121212"
@@ -49,10 +49,11 @@ def _luminance(rgb: RGB) -> float:
 
 
 def contrast(one: str | RGB, other: str | RGB) -> float:
-    """How far two colours stand apart, from 1 (not at all) to 21 (black and white).
+    r"""How far two colours stand apart, from 1 (not at all) to 21 (black and white).
 
-    (L1 + 0.05) / (L2 + 0.05), with the relative luminances L1 >= L2 of WCAG 2.1.
-    Shape: two colours in, a number out.
+    .. math:: (L_1 + 0.05) / (L_2 + 0.05)
+
+    with the relative luminances :math:`L_1 \ge L_2` of WCAG 2.1.
     """
     light, dark = sorted((_luminance(to_rgb(one)), _luminance(to_rgb(other))), reverse=True)
     return (light + 0.05) / (dark + 0.05)
@@ -80,8 +81,17 @@ def dark_colour(colour: str | tuple, *, text: bool = False) -> tuple[float, floa
     """The counterpart of a colour on a dark ground; its opacity stays.
 
     A grey stands out from ``GROUND`` as much as it did from white, at most by 12; a colour is mixed with
-    white until it stands out by 3. ``text`` asks both for 4.5. Shape: any matplotlib colour in, RGBA in
-    [0, 1] out. Raises ``ValueError`` for what is no colour.
+    white until it stands out by 3.
+
+    Args:
+        colour: Any colour of matplotlib.
+        text: Both stand out by 4.5.
+
+    Returns:
+        RGBA in [0, 1].
+
+    Raises:
+        ValueError: It is no colour.
     """
     *rgb, opacity = to_rgba(colour)
     if _is_grey(rgb):
@@ -119,7 +129,7 @@ def in_the_dark(fig: Figure) -> Iterator[Figure]:
     ``with in_the_dark(fig): fig.savefig("slide.png", facecolor=GROUND, transparent=False)``
 
     Left alone are pictures and heat maps, what is drawn upon them, and labels upon coloured shapes: they were
-    chosen for what lies beneath. Shape: a Figure in, the same out.
+    chosen for what lies beneath.
     """
     fig.draw_without_rendering()  # puts every tick and label in its place
     artists = [artist for artist in fig.findobj(_has_colours) if artist is not fig.patch]
@@ -260,11 +270,20 @@ def _give(colours: str | tuple | np.ndarray, setter: Callable[[Any], object]) ->
         setter(dark[0] if len(dark) == 1 else dark)
 
 
+def draw_twins() -> None:
+    """From now on the IPython shell that calls this draws each figure for dark pages, too."""
+    from IPython import get_ipython
+
+    get_ipython().display_formatter.mimebundle_formatter.for_type(Figure, dark_twin)
+
+
 def dark_twin(fig: Figure) -> tuple[dict, dict[str, str]]:
     """A figure for dark pages, as IPython draws things: at twice the resolution, as large as the light one.
 
     It is metadata of the output and no output of its own, which Jupyter and MyST-NB would try to show.
-    Shape: a Figure in, ``({}, {TWIN: PNG in base64})`` out, ``({}, {})`` for a figure without axes.
+
+    Returns:
+        ``({}, {TWIN: PNG in base64})``; ``({}, {})`` for a figure without axes.
     """
     from IPython.core.pylabtools import print_figure
 

@@ -26,11 +26,14 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True)
 class Box:
-    """One box of a diagram: its centre and its text.
+    """One box of a diagram.
 
-    Shape: ``x`` to the right and ``y`` downwards, ``width`` and ``height``, all in inches. The first line of
-    ``text`` is the name, the following ones (shapes, costs) are smaller. ``dashed`` marks what is a
-    reconstruction. Chapter 5.
+    Attributes:
+        x, y: Its center, to the right and downwards, in inches.
+        text: The first line is the name, the following ones (shapes, costs) are smaller.
+        colour: Of its outline and of the arrows that leave it.
+        width, height: In inches.
+        dashed: Marks what is a reconstruction.
     """
 
     x: float
@@ -71,15 +74,14 @@ def diagram(
     by side, around the right of what stands in its way, and slanted otherwise. It has the colour of the box
     that it leaves.
 
-    Parameters
-    ----------
-    boxes: name -> :class:`Box`, in inches, y downwards.
-    arrows: pairs of names, from and to; a third word "left" sends a line around the left instead.
-    notes: (x, y, text), written from x to the right, in the middle of y.
-    fontsize: of names and notes, in points.
+    Args:
+        boxes: Name -> :class:`Box`, in inches, y downwards.
+        arrows: Pairs of names, from and to; a third word "left" sends a line around the left instead.
+        notes: (x, y, text), written from x to the right, in the middle of y.
+        fontsize: Of names and notes, in points.
 
-    Shape: names and numbers in, a Figure out. Raises ``ValueError`` for no boxes, and for an arrow to a box
-    that is not there. Chapter 5.
+    Raises:
+        ValueError: There are no boxes, or an arrow goes to a box that is not there.
     """
     if not boxes:
         raise ValueError("a diagram needs at least one box")
@@ -104,10 +106,15 @@ def diagram(
 
 
 def route(boxes: Mapping[str, Box], start: str, end: str, side: str = "right") -> list[Point]:
-    """The corners of the line from one box to another, two or four of them; ``side``, right or left, is where
-    it goes around what stands in its way.
+    """The corners of the line from one box to another, two or four points (x, y) in inches.
 
-    Shape: boxes and two names in, points (x, y) in inches out. Raises ``ValueError`` for another side.
+    Args:
+        boxes: All boxes.
+        start, end: Names of two of them.
+        side: "right" or "left", where the line goes around what stands in its way.
+
+    Raises:
+        ValueError: There is no such side.
     """
     if side not in ("right", "left"):
         raise ValueError(f"a line goes around the 'right' or the 'left', got {side!r}")
@@ -121,10 +128,8 @@ def route(boxes: Mapping[str, Box], start: str, end: str, side: str = "right") -
     if low >= high:
         return [(a.x, edges[0]), (b.x, edges[1])]
     x = (low + high) / 2
-    between = [
-        c for name, c in boxes.items()
-        if name not in (start, end) and c.left < x < c.right and min(edges) <= c.y <= max(edges)
-    ]  # fmt: skip
+    others = (box for name, box in boxes.items() if name not in (start, end))
+    between = [c for c in others if c.left < x < c.right and min(edges) <= c.y <= max(edges)]
     if not between:
         return [(x, edges[0]), (x, edges[1])]
     if side == "left":
@@ -144,16 +149,14 @@ def _box(ax: Axes, box: Box, fontsize: float) -> None:
     # the outline is grown by its rounding, so it starts from a smaller one
     corner = box.left + ROUNDING, box.top + ROUNDING
     size = box.width - 2 * ROUNDING, box.height - 2 * ROUNDING
-    outline = FancyBboxPatch(
-        corner, *size, boxstyle=f"round,pad={ROUNDING}", facecolor="white", edgecolor=box.colour,
-        linewidth=2, linestyle="--" if box.dashed else "-", zorder=2,
-    )  # fmt: skip
+    look = {"facecolor": "white", "edgecolor": box.colour, "linestyle": "--" if box.dashed else "-"}
+    style = f"round,pad={ROUNDING}"
+    outline = FancyBboxPatch(corner, *size, boxstyle=style, linewidth=2, zorder=2, **look)
     ax.add_patch(outline)
     name, *rest = box.text.split("\n")
     step = 1.25 * fontsize / 72  # inches from line to line
     y = box.y - step * len(rest) / 2
-    for number, line in enumerate((name, *rest)):
-        ax.text(
-            box.x, y + number * step, line, ha="center", va="center", zorder=3, color=INK,
-            fontsize=fontsize if number == 0 else fontsize - 1,
-        )  # fmt: skip
+    middle = {"ha": "center", "va": "center", "zorder": 3, "color": INK}
+    ax.text(box.x, y, name, fontsize=fontsize, **middle)
+    for number, line in enumerate(rest, 1):
+        ax.text(box.x, y + number * step, line, fontsize=fontsize - 1, **middle)
