@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from timm.layers import Mlp
-from timm.models.swin_transformer import get_relative_position_index, window_partition, window_reverse
+from timm.models.swin_transformer import get_relative_position_index
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
@@ -159,13 +159,16 @@ class LevelFusion(nn.Module):
 
 def cut_windows(maps: Tensor, window: int) -> Tensor:
     """Cut maps into square windows: (B, s, s, d) -> (B * (s / w)^2, w^2, d), row by row. Chapter 5."""
-    return window_partition(maps, (window, window)).flatten(1, 2)
+    count, dim = maps.shape[1] // window, maps.shape[3]
+    cut = maps.unflatten(2, (count, window)).unflatten(1, (count, window))  # (B, n, w, n, w, d)
+    return cut.transpose(2, 3).reshape(-1, window**2, dim)
 
 
 def join_windows(tokens: Tensor, window: int, size: int) -> Tensor:
     """Undo ``cut_windows``: (B * (s / w)^2, w^2, d) -> (B, s, s, d). Chapter 5."""
-    windows = tokens.unflatten(1, (window, window))
-    return window_reverse(windows, (window, window), (size, size))
+    count, dim = size // window, tokens.shape[-1]
+    cut = tokens.view(-1, count, count, window, window, dim)
+    return cut.transpose(2, 3).reshape(-1, size, size, dim)
 
 
 # The transformer over the tokens of all levels
