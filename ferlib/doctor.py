@@ -17,9 +17,8 @@ from pathlib import Path
 import torch
 
 from ferlib import files
-from ferlib.data.base import DataError
+from ferlib.data.base import DataError, Source, SourceDataset
 from ferlib.data.faces import cache_root
-from ferlib.data.images import Source, SourceDataset
 from ferlib.data.labels import majority_label
 from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest, summarize, verify
 from ferlib.data.twins import find_twins, told

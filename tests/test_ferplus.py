@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ferlib.data.base import DataError, identity
+from ferlib.data.base import DataError
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.labels import EMOTIONS_FERPLUS, VOTE_COLUMNS
 from ferlib.data.prepare import DATASETS
@@ -291,7 +291,7 @@ def test_a_clone_of_microsofts_repository_is_read_with_kaggles_pixels(tmp_path: 
 @pytest.mark.parametrize("layout", ["microsoft", "kaggle"])
 def test_batches_in_loader_processes(tmp_path: Path, layout: str) -> None:
     faces = FERPlus(LAYOUTS[layout](tmp_path, COUNTS), "train")
-    loader = DataLoader(faces, batch_size=4, num_workers=1, collate_fn=identity)
+    loader = DataLoader(faces, batch_size=4, num_workers=1)
     batches = list(loader)
     assert [len(b["label"]) for b in batches] == [4, 4, 1]
     assert batches[0]["image"].shape == (4, 1, 48, 48) and batches[0]["votes"].shape == (4, 8)

@@ -85,7 +85,7 @@ def test_faults_of_the_official_list(tmp_path: Path) -> None:
 
 
 def test_faults_of_class_folders(tmp_path: Path) -> None:
-    root = data_files.class_folders(tmp_path, {"train": 1}, [*LABELS, "8", "happy"])
+    root = data_files.class_folders(tmp_path, {"train": 1}, [*LABELS, "extra", "happy"])
     (root / "train" / "1" / "notes.txt").write_text("x")
     (root / "train" / "loose.jpg").write_bytes(b"")
     (root / "train" / "3" / "train_2_0.jpg").write_bytes(b"")
@@ -93,7 +93,7 @@ def test_faults_of_class_folders(tmp_path: Path) -> None:
     assert len(faces) == 7
     assert {s.name: s.reason for s in faces.skipped} == {
         "1/notes.txt": "not an image by its ending",
-        "8/train_7_0.jpg": "its folder is no class (1 to 7)",
+        "extra/train_7_0.jpg": "its folder is no class (1 to 7)",
         "happy/train_8_0.jpg": "its folder is no class (1 to 7)",
         "loose.jpg": "lies beside the class folders, so it has no label",
     }
