@@ -138,6 +138,22 @@ def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> No
     assert len(faces.skipped) == 12
 
 
+def test_paths_of_label_csv_may_be_written_otherwise(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path, {"train": 4})
+    table = root / "data" / "FER2013Train" / "label.csv"
+    rows = table.read_text().splitlines()
+    rows[0] = "./" + rows[0]
+    rows[1] = "FER2013Train\\" + rows[1]
+    rows[2] = rows[2].replace(".png", ".PNG")
+    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e39", 1)]))
+    faces = FERPlus(root, "train")
+    assert faces.labels.tolist() == [0, 1, 2, 3]
+    assert [skip.reason for skip in faces.skipped] == [
+        "votes are negative or not finite",
+        "named again (the first row counts)",
+    ]
+
+
 def test_a_damaged_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
     root = data_files.microsoft(tmp_path, {"train": 3})
     path = root / "data" / "FER2013Train" / name_of("train", 1)

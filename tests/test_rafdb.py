@@ -103,6 +103,52 @@ def test_faults_of_class_folders(tmp_path: Path) -> None:
         RAFDB(root, "test")
 
 
+def test_labels_that_count_from_0_are_refused(tmp_path: Path) -> None:
+    root = data_files.rafdb_official(tmp_path, {"train": 7, "test": 7})
+    table = root / "basic" / "EmoLabel" / "list_patition_label.txt"
+    rows = [line.split() for line in table.read_text().splitlines()]
+    table.write_text("\n".join(f"{name} {label}.0" for name, label in rows))
+    assert RAFDB(root, "test").labels.tolist() == [*range(7)]
+    table.write_text("\n".join(f"{name} {int(label) - 1}" for name, label in rows))
+    with pytest.raises(DataError, match="count from 0"):
+        RAFDB(root, "test")
+
+
+def test_names_with_aligned_and_other_endings_are_found(tmp_path: Path) -> None:
+    root = data_files.rafdb_official(tmp_path, {"train": 2})
+    images = root / "basic" / "Image" / "aligned"
+    (images / "train_00001_aligned.jpg").rename(images / "train_00001_aligned.JPG")
+    table = root / "basic" / "EmoLabel" / "list_patition_label.txt"
+    table.write_text(table.read_text().replace(".jpg", "_aligned.jpg"))
+    assert RAFDB(root, "train").labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("names", [[name.upper() for name in EMOTIONS_RAFDB], LABELS])
+def test_numbers_and_names_of_class_folders(tmp_path: Path, names: list[str]) -> None:
+    root = data_files.class_folders(tmp_path, {"Train": 1, "Test": 1}, names)
+    assert RAFDB(root, "train").labels.tolist() == [*range(7)]
+    (root / "Train" / names[6]).rename(root / "Train" / "0")
+    (root / "Test" / names[6]).rename(root / "Test" / "0")
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=r"'0'.*RAF-DB"):
+            RAFDB(root, split)
+
+
+def test_a_split_that_is_not_read_is_noted(tmp_path: Path) -> None:
+    root = data_files.class_folders(tmp_path, {"train": 1, "test": 1}, LABELS)
+    assert not RAFDB(root, "test").source.notes
+    data_files.class_folders(tmp_path, {"valid": 1}, LABELS)
+    assert "valid" in RAFDB(root, "test").source.notes[0]
+
+
+def test_a_folder_in_a_folder_is_found(tmp_path: Path) -> None:
+    data_files.rafdb_official(tmp_path / "RAF-DB" / "RAF-DB", {"train": 2})
+    assert len(RAFDB(tmp_path, "train")) == 2
+    (tmp_path / "RAF-DB" / "other").mkdir()
+    with pytest.raises(DataError, match="no RAF-DB found"):
+        RAFDB(tmp_path, "train")
+
+
 def test_nothing_there_is_one_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no RAF-DB found\. Expected one of"):
         RAFDB(tmp_path)

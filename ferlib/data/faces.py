@@ -15,6 +15,7 @@ from ferlib import files
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.ferplus import SPLITS, FERPlus
 from ferlib.data.prepare import DATASETS, check_root, check_split, is_cache, prepare
+from ferlib.data.transforms import resize
 
 #: How many faces each split has when the book renders them.
 SYNTHETIC_LENGTHS = {"train": 4096, "valid": 1024, "test": 1024}
@@ -148,3 +149,15 @@ class SomeFaces(FaceDataset):
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         return self.faces.batch(self.rows[torch.as_tensor(indices)])
+
+
+class ResizedFaces(FaceDataset):
+    """A data set at another size: images uint8 (C, size, size), bicubic, antialiased when shrinking."""
+
+    def __init__(self, faces: FaceDataset, size: int):
+        self.faces, self.size = faces, size
+        self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
+        batch = self.faces.batch(indices)
+        return {**batch, "image": resize(batch["image"], self.size)}

@@ -84,7 +84,6 @@ class Listing:
     def skip(self, name: str, reason: str) -> None:
         """A row or file that is no face."""
         self.skipped.append(Skip(name, reason))
-        self.seen.add(name)
 
     def add(self, name: str, label: int | list[float], files: Sequence[str] = ()) -> None:
         """A face with its label or votes.
@@ -113,7 +112,7 @@ class Listing:
 
     def unlisted(self, reason: str, start: str = "") -> None:
         """Leave out what lies in the folder and was not named."""
-        for name in sorted({*self.there} - self.seen):
+        for name in sorted({*self.there} - self.seen - {skip.name for skip in self.skipped}):
             if name.startswith(start) and name.lower().endswith(SUFFIXES):
                 self.skip(name, reason)
 

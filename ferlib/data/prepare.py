@@ -148,6 +148,16 @@ class Kind:
             )
         return source.resized(size)
 
+    def doubts(self, source: Source) -> list[str]:
+        """What may be wrong with a split that can be read."""
+        counts = torch.bincount(source.labels.clamp_min(-1) + 1, minlength=len(self.classes) + 1)[1:]
+        found = [f"no face of {name!r}" for name, n in zip(self.classes, counts, strict=True) if not n]
+        if source.votes is not None:  # a rule will give the labels
+            found = []
+        if 20 * len(source.skipped) > len(source):
+            found.append(f"{len(source.skipped):,} faces are left out, {len(source):,} are there")
+        return found
+
 
 #: The data sets by name; ``ferlib.data.ferplus`` and ``ferlib.data.folders`` enter theirs.
 DATASETS: dict[str, Kind] = {}

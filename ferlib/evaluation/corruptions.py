@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlib.data.base import DataError, FaceDataset, SourceDataset
-from ferlib.data.faces import KeptFaces, SomeFaces
+from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
 from ferlib.data.synthetic import SyntheticFaces
 from ferlib.data.transforms import resize
 from ferlib.evaluation.evaluate import PREDICT, about_model, device_name, predict
@@ -171,21 +171,24 @@ class _TurnedFaces(FaceDataset):
         self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
 
     def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Any]:
-        faces, rows = self.faces, torch.as_tensor(indices)
+        faces, rows, size = self.faces, torch.as_tensor(indices), None
         while not isinstance(faces, SyntheticFaces):
             if isinstance(faces, SomeFaces):
                 rows = faces.rows[rows]
+            elif isinstance(faces, ResizedFaces):
+                size = size or faces.size
             faces = faces.faces
         p = faces.parameters(rows)
         yaw = torch.where(p.pose[:, 0] < 0, -self.degrees, self.degrees)
         pose = torch.cat([yaw[:, None], p.pose[:, 1:]], 1)
         new = render_faces(p.replace(pose=pose), faces.size, faces.channels, faces.masks)
-        return {"image": new.image, "landmarks": new.landmarks, "masks": new.masks}
+        image = new.image if size is None else resize(new.image, size)
+        return {"image": image, "landmarks": new.landmarks, "masks": new.masks}
 
 
 def _is_synthetic(faces: FaceDataset) -> bool:
     """Whether a data set is synthetic, inside of wrappers that :class:`_TurnedFaces` can follow."""
-    while isinstance(faces, KeptFaces | SomeFaces):
+    while isinstance(faces, KeptFaces | SomeFaces | ResizedFaces):
         faces = faces.faces
     return isinstance(faces, SyntheticFaces)
 
