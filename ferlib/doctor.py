@@ -224,15 +224,14 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
             finding.lines += [f"{split}: left out", *summarize(source.skipped, shown=3).splitlines()]
         if len(source) < (published := kind.published.get(split, 0)):
             finding.lines.append(f"{split}: {len(source):,} faces, {published:,} were published")
-        if doubts := kind.doubts(source):
-            finding.status = "odd"
-            finding.lines += [f"{split}: {doubt}" for doubt in doubts]
-            finding.advice = "take what is missing anew; is it another data set, or only a part of it?"
+    if sources and (doubts := kind.doubts(sources)):
+        finding.status = "odd"
+        finding.lines += doubts
     absent = [split for split in kind.splits if split not in there]
     if absent and list(kind.instead) != absent:
         finding.status = "odd"
         finding.lines.append(f"not there: {', '.join(absent)}")
-        finding.advice = f"add what belongs to {' and '.join(absent)}; what is here can be used as it is"
+        finding.advice = f"add what belongs to {' and '.join(absent)}"
     if layout != "prepared" and sources and not finding.advice:
         command = f"ferlib prepare {kind.name} --source {shlex.quote(str(root))} --out FOLDER"
         finding.advice = f"{command} makes it read faster"

@@ -1,4 +1,4 @@
-"""How many modules of the library are passed: by a face from file to loss, by weights, by an attention map."""
+"""How many modules of the library a face, weights and an attention map pass."""
 
 from __future__ import annotations
 

@@ -148,14 +148,18 @@ class Kind:
             )
         return source.resized(size)
 
-    def doubts(self, source: Source) -> list[str]:
-        """What may be wrong with a split that can be read."""
-        counts = torch.bincount(source.labels.clamp_min(-1) + 1, minlength=len(self.classes) + 1)[1:]
-        found = [f"no face of {name!r}" for name, n in zip(self.classes, counts, strict=True) if not n]
-        if source.votes is not None:  # a rule will give the labels
-            found = []
-        if 20 * len(source.skipped) > len(source):
-            found.append(f"{len(source.skipped):,} faces are left out, {len(source):,} are there")
+    def doubts(self, sources: Mapping[str, Source]) -> list[str]:
+        """What may be wrong with splits that can be read, one line for each."""
+        found = []
+        for split, source in sources.items():
+            there, gone, published = len(source), len(source.skipped), self.published.get(split, 0)
+            if 5 * gone > there:
+                found.append(
+                    f"{split}: {gone:,} faces are left out of {there + gone:,} ({published:,} published)"
+                )
+        labels = {label for source in sources.values() for label in source.labels.tolist()}
+        if all(source.votes is None for source in sources.values()):  # votes give labels by a rule
+            found += [f"no face of {name!r}" for k, name in enumerate(self.classes) if k not in labels]
         return found
 
 
