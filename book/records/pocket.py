@@ -35,9 +35,9 @@ from ferlib.data.transforms import to_float
 from ferlib.evaluation import (
     Interval,
     ResultRecord,
+    evaluate,
     fit_temperature,
     predict,
-    record_predictions,
     reliability,
     robustness,
     scores,
@@ -155,7 +155,8 @@ def main() -> None:
     size, accuracy = done.path.stat().st_size, float((logits.argmax(1) == labels).float().mean())
     print("exported", size, "bytes; accuracy", accuracy)
 
-    record = record_predictions(logits, labels, valid, split="valid", resamples=RESAMPLES)
+    measured = {"predictions": (logits, labels), "split": "valid", "resamples": RESAMPLES}
+    record = evaluate(done.module.network, valid, **measured)
     errors, calibrated = calibration(labels, logits * done.facts["temperature"])
     times = milliseconds(done.path, torch.rand(1, 1, 48, 48))
     windows, extra_windows = framing(chosen(valid, FRAMED))
@@ -166,7 +167,7 @@ def main() -> None:
     record.add("milliseconds a face, one core", times, over="runs")
     suite = robustness(
         done.module.network, some, severities=SEVERITIES, split="valid", resamples=RESAMPLES,
-        report=lambda key, found: print(" ", key, found.percent(), flush=True), **network.inputs(),
+        progress=True, **network.inputs(),
     )  # fmt: skip
     record.numbers += suite.numbers
     moved = (logits.softmax(1) - (plain / done.facts["temperature"]).softmax(1)).abs().max()
