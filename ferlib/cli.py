@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import sys
@@ -10,6 +11,9 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from ferlib import __version__
+from ferlib.errors import FerlibError, printable
+
+ISSUES = "https://github.com/fer-transformers/fer-book/issues"
 
 #: Subcommands in the order `ferlib --help` lists them, and what each does. ``ferlib.commands.<name>`` holds
 #: its ``add_arguments(parser)`` and ``run(options)``, and is imported only when it is called.
@@ -42,31 +46,63 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code.
+#: What a command line, a file, a disk, a permission or too little memory can cause: one line, exit status 1.
+#: The kinds of the library's own errors are all of the first; anything else is a defect of the library.
+CAUGHT = (FerlibError, OSError, MemoryError)
 
-    An error of the library's own kinds is one line on standard error and exit code 1; a wrong command line
-    gives 2; Ctrl-C 130. Where the reader of a pipe closes it early (``ferlib doctor | head``) the command
-    ends quietly.
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        The exit status: what the command gives; 1 after an error of ``CAUGHT``, which is one line on standard
+        error; 130 after Ctrl-C. A wrong command line ends with 2. Where the reader of a pipe closes it early
+        (``ferlib doctor | head``) the command ends quietly.
+
+    Raises:
+        Exception: Anything else, with a note that it is a defect.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text
     options = build_parser(words[0] if words else None).parse_args(words)
     options.typed = shlex.join(["ferlib", *words])  # result records say what was typed
     try:
         code = options.run(options)
-        sys.stdout.flush()  # a closed pipe shows here, not when Python ends
+        sys.stdout.flush()  # a closed pipe or a full disk shows here, not when Python ends
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python prints it once more
+        _drop_output()
         return 0
-    except (ValueError, RuntimeError) as error:
-        if not type(error).__module__.startswith("ferlib."):
-            raise  # not one of ours: a defect, whose traceback is needed
-        print(f"ferlib {options.command}: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f"\nferlib {options.command}: stopped", file=sys.stderr)
         return 130
+    except CAUGHT as error:
+        print(f"ferlib {options.command}: {one_line(error)}", file=sys.stderr)
+        if isinstance(error, OSError):
+            _drop_output()
+        return 1
+    except Exception as error:
+        error.add_note(
+            f"This is a defect of ferlib {__version__}, not of your files. Please report it: {ISSUES}"
+        )
+        raise
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, as one line without control characters."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
+    return printable(str(error) or type(error).__name__)
+
+
+def _drop_output() -> None:
+    """What is left of the output goes nowhere, or Python prints the error once more when it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -1,10 +1,18 @@
-"""Errors that every floor may raise."""
+"""Errors that every floor may raise, and how text of a stranger's file is printed."""
 
 from __future__ import annotations
 
 
-class DataError(ValueError):
-    """A file or value that cannot be used; the message names it, says what was expected and what to do.
+class FerlibError(ValueError):
+    """Something of the reader's that cannot be used: a file, a value, an option, a computer.
+
+    The message names it, says what was expected and what to do. The command line prints it as one line and
+    ends with exit status 1; any other exception is a defect of the library, and its traceback is shown.
+    """
+
+
+class DataError(FerlibError):
+    """A file or value that cannot be used.
 
     Attributes:
         reason: The message without the name of the file.
@@ -13,3 +21,8 @@ class DataError(ValueError):
     def __init__(self, message: str, where: object = ""):
         super().__init__(f"{where}: {message}" if where else message)
         self.reason = message
+
+
+def printable(text: str) -> str:
+    """Text as a terminal may get it: control characters and invalid bytes escaped, line ends as spaces."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))

@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+__all__ = ["PLACES", "place", "replacing", "write_text"]
+
 #: Each variable, and the folders of the home it may stand for: the first that is there, or the first.
 PLACES = {
     "FERLIB_DATA": ("data/FERPlus", "data/ferplus"),

@@ -12,14 +12,16 @@ alpha channel or transparent color     laid over white, as a picture viewer show
 CMYK JPEG                              converted to RGB (Pillow's plain conversion, no color profile)
 color file where gray is asked for     converted: luminance 0.299 R + 0.587 G + 0.114 B
 camera rotation note (EXIF)            obeyed
+a phone's JPEG with a second picture   its first picture is read; so is one with other bytes behind its end
 several frames                         refused: which face is meant is not known
 floats, 32-bit integers                refused: their range is not known
 other formats, text, broken header     refused
 empty, truncated or damaged            refused; never filled up with gray or black
-end overwritten with zeros             refused, although a decoder makes a picture of it (not seen in a BMP)
+cut, and closed with an end marker     refused, although a decoder makes a picture of it
+partly overwritten with zeros          refused where that shows: not in a BMP, not where the picture is flat
 more than 40 million pixels            refused before it is decoded
 another size than expected             refused, unless a size to resize to was asked for
-folder, missing, unreadable            refused
+folder, pipe, missing, unreadable      refused
 =====================================  ==============================================================
 
 "Refused" is a :class:`DataError` whose message starts with the file's path. Chapter 1 shows it.
@@ -28,7 +30,10 @@ folder, missing, unreadable            refused
 from __future__ import annotations
 
 import os
+import re
 import warnings
+import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +72,8 @@ def read_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns about what is refused or mended here
+            if path.is_fifo():  # opening one waits for a writer
+                raise DataError("a pipe stands where an image is expected")
             return _decode(path, mode, expect, size)
     except DataError as error:
         reason = error.reason
@@ -94,11 +101,11 @@ def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.n
     with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise DataError(TOO_LARGE)
-        if getattr(image, "n_frames", 1) > 1:
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
             raise DataError(f"{image.n_frames} frames; expected one picture: save the frame that is meant")
         image.load()
-        if not _finished(path.read_bytes(), image.format):
-            raise DataError("damaged image (its end is missing)")
+        if _incomplete(path.read_bytes(), image):
+            raise DataError("damaged image (a part of it is missing)")
         flat = _flatten(image, mode)
         if image.getexif().get(_ORIENTATION, 1) != 1:
             flat = _flatten(ImageOps.exif_transpose(image), mode)
@@ -109,17 +116,58 @@ def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.n
     return to_planes(np.array(flat))
 
 
-def _finished(data: bytes, kind: str | None) -> bool:
-    """Whether a picture's end is there. Decoders overlook where it was filled with zeros, as broken downloads
-    and disks leave it.
+def _incomplete(data: bytes, image: Image.Image) -> bool:
+    """Whether pixels are missing that the decoder filled in: files cut short, or partly zeros, as broken
+    downloads and disks leave them.
     """
-    if kind == "JPEG":  # an end of image behind the last start of a scan; no such bytes can lie within a scan
-        return data.rfind(b"\xff\xd9") > data.rfind(b"\xff\xda")
-    if (
-        kind == "WEBP"
-    ):  # no mark at the end, but its length is in front, and pixels do not end with many zeros
-        return any(data[: 8 + int.from_bytes(data[4:8], "little")][-32:])
-    return kind != "PNG" or b"IEND" in data
+    if image.format == "PNG":
+        return not _inflates(data)
+    if image.format == "BMP":
+        return False
+    end = 8 + int.from_bytes(data[4:8], "little")  # of a WebP
+    if image.format != "WEBP":
+        if not (end := _jpeg_end(data)):
+            return True
+        # bits behind the last block are not read: others change the picture only where blocks are missing
+        with Image.open(BytesIO(data[:end] + b"\x55" * 64 + b"\xff\xd9"), formats=("JPEG",)) as padded:
+            if padded.tobytes() != image.tobytes():
+                return True
+    # a byte of zeros holds less than one block of 8 x 8 pixels, unless the blocks are flat
+    zeros = max(map(len, re.findall(rb"\0{16,}", data[:end])), default=0)
+    gray = np.asarray(image.convert("L"))
+    rows, columns = (side // 8 for side in gray.shape)
+    blocks = gray[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8)
+    return zeros > (np.ptp(blocks, (1, 3)) < 2).sum()
+
+
+def _inflates(data: bytes) -> bool:
+    """Whether the pixels of a PNG are all there."""
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
+    depth, color, interlaced = data[24], data[25], data[28]
+    needed = width * height * depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color] // 8 + height * (not interlaced)
+    stream, at = zlib.decompressobj(), 8
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        if data[at + 4 : at + 8] == b"IDAT":
+            needed -= len(stream.decompress(data[at + 8 : at + 8 + length]))
+        at += 12 + length
+    return stream.eof and needed <= 0
+
+
+def _jpeg_end(data: bytes) -> int:
+    """Where the end marker of a JPEG's first picture is, behind its segments and scans; 0 where none is."""
+    at = 2
+    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
+        marker = data[at + 1]
+        if marker == 0xD9:
+            return at
+        if marker == 0xFF:
+            at += 1
+        elif marker <= 1 or 0xD0 <= marker <= 0xD7:  # bytes of a scan, restarts
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return 0
 
 
 def _flatten(image: Image.Image, mode: str) -> Image.Image:
@@ -162,6 +210,8 @@ def image_side(path: str | os.PathLike[str]) -> int | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if Path(path).is_fifo():
+                return None
             with Image.open(path, formats=FORMATS) as image:
                 return image.width if image.width == image.height else None
     except Exception:  # any damage at all only means that this file cannot tell the size

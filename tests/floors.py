@@ -16,7 +16,7 @@ FLOORS = (
     (("training",), "the loop, recipes, runs"),
     (("weights",), "any file -> a network"),
     (("models", "losses", "data", "synthetic"), "these know nothing of each other"),
-    (("style", "images"), "the colors; a picture from its file"),
+    (("style", "images", "runtime"), "the colors; a picture from its file; onnxruntime"),
     (("files", "errors"), "shared by all"),
 )
 WITHIN_A_FLOOR = {("data", "synthetic")}  # who may import whom all the same

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from ferlib import cli
 from ferlib.cli import COMMANDS, main
+from ferlib.errors import DataError
 
 
 @pytest.mark.parametrize("command", list(COMMANDS))
@@ -46,3 +50,50 @@ def test_a_reader_that_closes_the_pipe_ends_it_quietly() -> None:
     )
     command.stdout.close()
     assert command.stderr.read() == b"" and command.wait() == 0
+
+
+WORDS = {
+    "prepare": ["ferplus", "--source", "a", "--out", "b"],
+    "train": ["--recipe", "a"],
+    "evaluate": ["--checkpoint", "a", "--data", "b"],
+    "export": ["--checkpoint", "a", "--out", "b.onnx"],
+    "predict": ["a.png"],
+    "convert": ["a", "b", "--architecture", "c"],
+    "doctor": [],
+}
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_a_defect_shows_its_traceback_and_says_that_it_is_ours(command, monkeypatch, capsys) -> None:
+    module = import_module(f"ferlib.commands.{command}")
+    monkeypatch.setattr(module, "run", lambda options: 1 // 0)
+    with pytest.raises(ZeroDivisionError) as error:
+        main([command, *WORDS[command]])
+    assert "defect of ferlib" in error.value.__notes__[0]
+
+
+def test_a_defect_ends_the_process_with_its_traceback_and_the_note() -> None:
+    script = (
+        "import ferlib.commands.doctor as d, ferlib.cli as c\nd.run = lambda o: 1 // 0\nc.main(['doctor'])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("Traceback")
+    assert "ZeroDivisionError" in done.stderr and "defect of ferlib" in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "error, said",
+    [
+        (DataError("two\nlines, \x1b[31mred", "a\udc80.png"), "a\\udc80.png: two lines, \\x1b[31mred"),
+        (OSError(errno.ENOSPC, "No space left on device", "out.json"), "out.json: No space left on device"),
+        (PermissionError(errno.EACCES, "Permission denied", b"in.json"), "in.json: Permission denied"),
+        (MemoryError(), "MemoryError"),
+    ],
+)
+def test_what_a_reader_can_cause_is_one_printable_line(error, said, monkeypatch, capsys) -> None:
+    def run(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr("ferlib.commands.doctor.run", run)
+    assert main(["doctor"]) == 1
+    assert capsys.readouterr().err == f"ferlib doctor: {said}\n" and isinstance(error, cli.CAUGHT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from pathlib import Path
@@ -107,6 +108,7 @@ def cut(path: Path, share: float) -> Path:
         ("wrong size", "40 x 48 pixels; expected 48 x 48"),
         ("frames", "2 frames"),
         ("folder", "a folder stands"),
+        ("pipe", "a pipe stands"),
         ("missing", "not there"),
         ("scrambled", "damaged|not an image"),
     ],
@@ -130,6 +132,8 @@ def test_what_cannot_be_used_is_refused_with_file_and_reason(tmp_path: Path, kin
         frames[0].save(path, save_all=True, append_images=frames[1:])
     elif kind == "folder":
         path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
     elif kind == "scrambled":
         data = bytearray(save(path, Image.fromarray(picture(0))).read_bytes())
         data[40:400] = bytes(360)
@@ -138,6 +142,68 @@ def test_what_cannot_be_used_is_refused_with_file_and_reason(tmp_path: Path, kin
         read_image(path, expect=48)
     assert str(error.value).startswith(str(path))
     assert str(path) not in error.value.reason
+
+
+def smooth(kind: str, **options: object) -> bytes:
+    """A picture of slow changes, as a file in memory."""
+    buffer, values = io.BytesIO(), np.add.outer(np.arange(96) ** 2 // 90, np.arange(96) * 3 // 2)
+    image = Image.fromarray((values + picture(3, 96) // 16).astype(np.uint8))
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def zeroed(data: bytes) -> bytes:
+    return data[: len(data) // 2] + bytes(120) + data[len(data) // 2 + 120 :]
+
+
+def half_the_rows(png: bytes) -> bytes:
+    """A PNG without an error in it, whose rows end in the middle."""
+    length = int.from_bytes(png[33:37], "big")
+    rows = zlib.decompress(png[41 : 41 + length])
+    body = zlib.compress(rows[: len(rows) // 2])
+    code = zlib.crc32(b"IDAT" + body).to_bytes(4, "big")
+    return png[:33] + len(body).to_bytes(4, "big") + b"IDAT" + body + code + png[45 + length :]
+
+
+def cut_with_an_end(jpeg: bytes) -> bytes:
+    return jpeg[: 2 * len(jpeg) // 3] + b"\xff\xd9"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "damage"),
+    [
+        ("JPEG", {}, cut_with_an_end),
+        ("JPEG", {"progressive": True}, cut_with_an_end),
+        ("JPEG", {}, zeroed),
+        ("JPEG", {"progressive": True, "optimize": True}, zeroed),
+        ("WEBP", {}, zeroed),
+        ("PNG", {}, half_the_rows),
+    ],
+)
+def test_pixels_that_a_decoder_would_fill_in_are_missed(tmp_path, kind, options, damage) -> None:
+    """The same picture undamaged, and with other bytes behind its end, is read."""
+    path, whole = tmp_path / "face", smooth(kind, **options)
+    with Image.open(io.BytesIO(damage(whole))) as image:
+        image.load()  # Pillow sees nothing
+    path.write_bytes(damage(whole))
+    with pytest.raises(DataError, match="face: damaged image"):
+        read_image(path)
+    for behind in (b"", bytes(64), b"\xff\xda more", whole):
+        path.write_bytes(whole + behind)
+        assert read_image(path).shape == (1, 96, 96)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+@pytest.mark.parametrize("shade", [0, 255])
+def test_flat_pictures_are_no_damage(tmp_path: Path, kind: str, shade: int) -> None:
+    path = save(tmp_path / "flat", Image.new("RGB", (600, 600), (shade,) * 3), format=kind, optimize=True)
+    assert (read_image(path) == shade).all()
+
+
+def test_the_first_picture_of_a_phones_jpeg_is_read(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (48, 48), color) for color in ("black", "white")]
+    path = save(tmp_path / "a.jpg", pictures[0], format="MPO", save_all=True, append_images=pictures[1:])
+    assert read_image(path).max() == 0
 
 
 @pytest.mark.parametrize("side", [7_000, 60_000])

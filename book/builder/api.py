@@ -1,8 +1,8 @@
 """The pages on the library: every public name of a module, by Sphinx's autodoc, from its docstring.
 
 ``{api} ferlib.losses`` stands for a table of the module's public names and, below it, each of them in full.
-What is public is said by ``__all__``. Docstrings are in Google style, which sphinx.ext.napoleon reads; the
-chapters that they name become links.
+What is public is said by ``__all__``, else it is everything defined there whose name has no underscore.
+Docstrings are in Google style, which sphinx.ext.napoleon reads; the chapters that they name become links.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ def documented() -> frozenset[str]:
 
 def public(module: ModuleType) -> list[str]:
     """The public names of a module that are no modules themselves, constants first."""
-    names = [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    own = [n for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__]
+    names = getattr(module, "__all__", [name for name in own if not name.startswith("_")])
+    names = [name for name in names if not inspect.ismodule(getattr(module, name))]
     return sorted(names, key=lambda name: (callable(getattr(module, name)), name.lower()))
 
 
@@ -107,7 +109,7 @@ def home_of(module: ModuleType, name: str) -> str:
     origin = (getattr(getattr(module, name), "__module__", None) or module.__name__).split(".")
     for length in range(2, len(origin) + 1):
         home = ".".join(origin[:length])
-        if home in documented() and name in import_module(home).__all__:
+        if home in documented() and name in public(import_module(home)):
             return home
     return module.__name__
 

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from ferlib.data.base import FaceDataset
 from ferlib.data.transforms import model_input
+from ferlib.errors import FerlibError
 from ferlib.evaluation.intervals import wilson_interval
 from ferlib.evaluation.metrics import confusion_matrix, reliability, scores
 from ferlib.evaluation.records import ResultRecord, about
@@ -23,7 +24,7 @@ from ferlib.training.loop import logits_of
 PREDICT = {"batch_size": 64, "shuffle": None, "image_size": None, "interpolation": "bicubic"}
 
 
-class PredictionError(ValueError):
+class PredictionError(FerlibError):
     """Predictions that cannot be scored, such as the NaN of a diverged network; the message says which."""
 
 

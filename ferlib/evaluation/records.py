@@ -17,6 +17,7 @@ import torch
 import ferlib
 from ferlib.data.base import FaceDataset, fingerprint
 from ferlib.data.faces import ResizedFaces, SomeFaces
+from ferlib.errors import FerlibError
 from ferlib.evaluation.intervals import Interval
 from ferlib.files import write_text
 from ferlib.training.environment import commit
@@ -24,7 +25,7 @@ from ferlib.training.environment import commit
 _FORMAT = "ferlib-result-2"
 
 
-class RecordError(ValueError):
+class RecordError(FerlibError):
     """A result record that is not there or cannot be read; the message names the file and what to do."""
 
 

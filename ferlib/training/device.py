@@ -25,10 +25,11 @@ from lightning_fabric.plugins.environments import LightningEnvironment, TorchEla
 from lightning_fabric.strategies import DDPStrategy, SingleDeviceStrategy
 from torch import nn
 
+from ferlib.errors import FerlibError
 from ferlib.training.recipes import Recipe
 
 
-class DeviceError(ValueError):
+class DeviceError(FerlibError):
     """A device that is not here."""
 
 

@@ -20,6 +20,7 @@ from lightning_fabric.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from ferlib.data.base import FaceDataset
+from ferlib.errors import FerlibError
 from ferlib.training.batches import Batch, Batches, FaultyDataError, draw_seed, drawing
 from ferlib.training.build import build_criterion, build_model, set_lr
 from ferlib.training.device import autocast, make_fabric, move, total
@@ -34,7 +35,7 @@ __all__ = ["TrainingError", "accumulated_step", "fit", "load_or_fit", "train_epo
 OnEpoch = Callable[[nn.Module, dict[str, Any]], None]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(FerlibError):
     """Training that cannot go on (the loss is NaN or infinite); the message names where and what to try.
 
     ``batch`` is the number of the batch in its step.

@@ -13,6 +13,8 @@ from typing import Any
 
 import yaml
 
+from ferlib.errors import FerlibError
+
 FOLDER = Path(__file__).parent / "recipes"
 _RENAMED = {"optimiser": "optimizer"}  # keys of recipes in kept checkpoints that have another name now
 _CHOICES = {
@@ -31,7 +33,7 @@ _CHOICES = {
 }
 
 
-class RecipeError(ValueError):
+class RecipeError(FerlibError):
     """A recipe that cannot be followed; the message names the file, the key and what was expected."""
 
 

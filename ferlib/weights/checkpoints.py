@@ -20,10 +20,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ferlib.errors import FerlibError
 from ferlib.files import replacing
 
 
-class CheckpointError(ValueError):
+class CheckpointError(FerlibError):
     """Weights that cannot be read or do not fit; the message says what was found and what was expected."""
 
 
