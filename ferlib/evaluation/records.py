@@ -230,12 +230,12 @@ class ResultRecord:
 def _json(value: Any) -> str:
     """A part of a record; of numbers and differences each has a line of its own."""
     if isinstance(value, list) and value and isinstance(value[0], Interval):
-        lines = (json.dumps(_entry(one), ensure_ascii=False) for one in value)
+        lines = (json.dumps(entry(one), ensure_ascii=False) for one in value)
         return "[\n  " + ",\n  ".join(lines) + "\n ]"
     return json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
 
 
-def _entry(found: Number | Difference) -> dict[str, Any]:
+def entry(found: Number) -> dict[str, Any]:
     """A number as JSON has it: what it is of first, nothing that is not there."""
     values = {part.name: getattr(found, part.name) for part in fields(found)}
     ends = {name: values.pop(name) for name in ("value", "low", "high")}

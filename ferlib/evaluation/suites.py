@@ -342,7 +342,12 @@ def compose(labels: Tensor, size: int, how: str, seed: int = 0) -> list[Tensor]:
 
 
 def batch_predictor(
-    model: nn.Module, data: FaceDataset, *, batch_size: int = 64, **resizing: Any
+    model: nn.Module,
+    data: FaceDataset,
+    *,
+    batch_size: int = 64,
+    image_size: int | None = None,
+    interpolation: str = "bicubic",
 ) -> Callable[[Sequence[Tensor]], Tensor]:
     """A function that predicts all N faces of a data set in given batches.
 
@@ -353,7 +358,7 @@ def batch_predictor(
         model: The network.
         data: N faces.
         batch_size: Faces that are encoded at a time.
-        **resizing: ``image_size`` and ``interpolation``, as in :func:`ferlib.evaluation.predict`.
+        image_size, interpolation: As in :func:`ferlib.evaluation.predict`.
 
     Returns:
         A function from the rows of the batches, several (n,), to logits on the CPU, one for each row in the
@@ -362,7 +367,7 @@ def batch_predictor(
     device, encoded = device_of(model), isinstance(model, BatchTransformerNetwork)
 
     def images(rows: Tensor) -> Tensor:
-        return model_input(data.batch(rows)["image"].to(device), **resizing)
+        return model_input(data.batch(rows)["image"].to(device), image_size, interpolation)
 
     def encode(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         tokens, query, key = model.encode(images(rows))
