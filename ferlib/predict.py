@@ -16,16 +16,20 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from ferlib.errors import DataError
+from ferlib.runtime import open_session
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "Box",
@@ -41,21 +45,28 @@ __all__ = [
 FOLDER = Path(__file__).with_name("pretrained")
 SHIPPED = "pocket_ferplus"
 SEARCHED = 400  # the longer side, in pixels, at which a picture is searched: time grows with its square
+LARGER = (800, 1600)  # where it shows no face at that, it is searched once more at these
 SCALE = 1.1  # from one size of window to the next
 SMALLEST = 24  # pixels of the searched picture: the cascade's own window
 HITS = 6  # windows that must agree on a face
 SAME = 0.4  # overlap above which two windows mean the same face
-LARGEST = 1600  # pixels of the longer side of what is drawn
-ROW, BAR, MARGIN = 22, 120, 14
 
 
 @dataclass(frozen=True)
 class Box:
-    """A square of a picture, in pixels from its top left corner; it may stick out of the picture."""
+    """A square of a picture, in pixels from its top left corner; it may stick out of the picture.
+
+    Attributes:
+        left: Where it begins.
+        top: Where it begins.
+        side: Its width and height.
+        hits: How many windows of the detector agree on it, which is its confidence; None for a given box.
+    """
 
     left: float
     top: float
     side: float
+    hits: int | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Box:
@@ -65,10 +76,10 @@ class Box:
             DataError: For anything else.
         """
         try:
-            x, y, width, height = (float(word) for word in text.split(","))
+            x, y, width, height = map(float, text.split(","))
         except ValueError:
             raise DataError(f"box {text}: expected four numbers x,y,w,h such as 40,60,120,120") from None
-        if not (min(width, height) >= 1 and max(map(abs, (x, y, width, height))) < 1e6):
+        if not min(width, height) >= 1:
             raise DataError(f"box {text}: expected a width and height of at least 1 pixel")
         side = max(width, height)
         return cls(x + (width - side) / 2, y + (height - side) / 2, side)
@@ -79,29 +90,15 @@ class Box:
         side = min(width, height)
         return cls((width - side) // 2, (height - side) // 2, side)
 
-    @classmethod
-    def mean(cls, boxes: Sequence[Box]) -> Box:
-        """The mean of several boxes."""
-        corners = zip(*((box.left, box.top, box.side) for box in boxes), strict=True)
-        return cls(*(sum(values) / len(boxes) for values in corners))
-
-    def overlap(self, other: Box) -> float:
-        """Shared area over joint area, 0 to 1."""
-        return self._shared(other) / (self.side**2 + other.side**2 - self._shared(other))
-
-    def covered(self, other: Box) -> float:
-        """The share of this box that lies in the other."""
-        return self._shared(other) / self.side**2
-
-    def meets(self, width: int, height: int) -> bool:
-        """Whether any of it lies in a picture of this size."""
-        across = self.left < width and self.left + self.side > 0
-        return across and self.top < height and self.top + self.side > 0
-
-    def _shared(self, other: Box) -> float:
+    def shared(self, other: Box) -> float:
+        """The area that lies in both."""
         across = min(self.left + self.side, other.left + other.side) - max(self.left, other.left)
         down = min(self.top + self.side, other.top + other.side) - max(self.top, other.top)
         return max(0.0, across) * max(0.0, down)
+
+    def overlap(self, other: Box) -> float:
+        """Shared area over joint area, 0 to 1."""
+        return self.shared(other) / (self.side**2 + other.side**2 - self.shared(other))
 
 
 def to_gray(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -112,14 +109,24 @@ def to_gray(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def find_faces(gray: NDArray[np.uint8]) -> list[Box]:
-    """All frontal faces of a gray picture (H, W), the surest first.
+    """All frontal faces of a gray picture (H, W), those that most windows agree on first.
+
+    A picture is searched at 400 pixels of its longer side, so the smallest face found has 6 % of it; where
+    there is none, at 800 and at 1,600 (1.5 %), which takes seconds.
 
     Source: Viola and Jones 2001; Zhang et al. 2007 for the patterns.
     """
-    height, width = gray.shape
-    shrink = min(1.0, SEARCHED / max(height, width))
-    if shrink < 1:
-        size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    for longest in (SEARCHED, *LARGER):
+        scale = min(1.0, longest / max(gray.shape))
+        faces = _search(gray, scale)
+        if faces or scale == 1:
+            break
+    return [Box(box.left / scale, box.top / scale, box.side / scale, box.hits) for box in faces]
+
+
+def _search(gray: NDArray[np.uint8], scale: float) -> list[Box]:
+    if scale < 1:
+        size = [max(1, round(length * scale)) for length in gray.shape[::-1]]
         gray = np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BICUBIC))
     if min(gray.shape) <= SMALLEST:
         return []
@@ -133,26 +140,29 @@ def find_faces(gray: NDArray[np.uint8]) -> list[Box]:
         intersection_score_threshold=1.1,  # no two windows overlap by more than 1: each is given by itself
     )
     boxes = sorted((hit["width"], hit["r"], hit["c"]) for hit in hits)
-    faces = group([Box(left, top, side) for side, top, left in boxes])
-    return [Box(face.left / shrink, face.top / shrink, face.side / shrink) for face in faces]
+    return group([Box(left, top, side) for side, top, left in boxes])
 
 
 def group(windows: Sequence[Box]) -> list[Box]:
     """Windows that overlap are one face, at their mean; few windows are none, nor is a face in a face."""
     groups: list[list[Box]] = []
     for window in windows:
-        near = max(groups, key=lambda g: Box.mean(g).overlap(window), default=None)
-        if near is not None and Box.mean(near).overlap(window) > SAME:
+        near = max(groups, key=lambda members: _mean(members).overlap(window), default=None)
+        if near is not None and _mean(near).overlap(window) > SAME:
             near.append(window)
         else:
             groups.append([window])
     faces: list[Box] = []
-    for members in sorted(groups, key=len, reverse=True):
-        box = Box.mean(members)
-        nested = any(max(box.covered(face), face.covered(box)) > 0.5 for face in faces)
-        if len(members) >= HITS and not nested:
+    for box in map(_mean, sorted(groups, key=len, reverse=True)):
+        nested = any(box.shared(face) > 0.5 * min(box.side, face.side) ** 2 for face in faces)
+        if box.hits >= HITS and not nested:
             faces.append(box)
     return faces
+
+
+def _mean(boxes: Sequence[Box]) -> Box:
+    corners = zip(*((box.left, box.top, box.side) for box in boxes), strict=True)
+    return Box(*(sum(values) / len(boxes) for values in corners), hits=len(boxes))
 
 
 @cache
@@ -213,14 +223,14 @@ def shipped_model() -> tuple[Path, dict[str, Any]]:
     Raises:
         DataError: Where a file is missing or its SHA-256 is not the card's.
     """
-    path, card = FOLDER / f"{SHIPPED}.onnx", FOLDER / f"{SHIPPED}.json"
+    path = FOLDER / f"{SHIPPED}.onnx"
     try:
-        facts = json.loads(card.read_text(encoding="utf-8"))
-        data = path.read_bytes()
+        facts = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, ValueError) as error:
         raise DataError(f"the model that ferlib ships is damaged ({error}): install it again") from error
-    if hashlib.sha256(data).hexdigest() != facts["sha256"]:
-        raise DataError(f"{path} is not the file its card describes (SHA-256 differs): install it again")
+    if found != facts["sha256"]:
+        raise DataError("not the file that its card describes (SHA-256 differs): install ferlib again", path)
     return path, facts
 
 
@@ -235,6 +245,11 @@ class FaceReader:
     Args:
         path: The model file.
 
+    Attributes:
+        classes: Names of the classes.
+        face_size: The side of the faces that the model takes.
+        facts: What the file says of itself.
+
     Raises:
         DataError: For a file that is missing, damaged or of another kind, and without onnxruntime.
 
@@ -243,34 +258,46 @@ class FaceReader:
 
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path is not None else shipped_model()[0]
-        try:
-            import onnxruntime
-        except ImportError:
-            raise DataError("reading faces needs onnxruntime: pip install onnxruntime") from None
         if not self.path.is_file():
-            raise DataError(f"no model {self.path}: give a file that `ferlib export` wrote")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # a face takes milliseconds: threads would cost more than they give
-        options.log_severity_level = 3
-        providers = ["CPUExecutionProvider"]
+            raise DataError("no such file: give a model that `ferlib export` wrote", self.path)
+        self._session = open_session(self.path)
         try:
-            self._session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
             self.facts = json.loads(self._session.get_modelmeta().custom_metadata_map["ferlib"])
-            self.classes, self.face_size = tuple(self.facts["classes"]), int(self.facts["face_size"])
-        except Exception as error:  # onnxruntime has its own kinds, which its versions name differently
-            name = self.path.name
-            raise DataError(f"{name} is no model that `ferlib export` wrote: {error}") from error
+            self.face_size = int(self.facts["face_size"])
+            self.classes = tuple(map(str, self.facts["classes"]))
+        except (LookupError, TypeError, ValueError, RecursionError) as error:
+            raise DataError(f"no model that `ferlib export` wrote ({error!r})", self.path) from error
+        if not 8 <= self.face_size <= 512:
+            raise DataError(f"takes faces of {self.face_size} pixels, expected 8 to 512", self.path)
+        self.read(np.zeros((1, self.face_size, self.face_size), np.uint8))  # a wrong model fails here
 
-    def read(self, faces: NDArray[np.uint8]) -> list[Prediction]:
+    def read(self, faces: NDArray[np.uint8], boxes: Sequence[Box] | None = None) -> list[Prediction]:
         """Classify gray faces that are cut out already.
 
         Args:
             faces: uint8 (N, S, S), S = ``face_size``.
+            boxes: Where they lie in their pictures.
 
         Raises:
-            DataError: For another type or shape.
+            DataError: For another type or shape, and where the model gives no probabilities of its classes.
         """
-        return self._predict(np.asarray(faces), [None] * len(faces))
+        side = self.face_size
+        if faces.shape[1:] != (side, side) or faces.dtype != np.uint8:
+            raise DataError(
+                f"faces are {faces.dtype} of shape {faces.shape}, expected uint8 (N, {side}, {side})"
+            )
+        names = [output.name for output in self._session.get_outputs()]
+        pixels = faces[:, None].astype(np.float32) / np.float32(255)
+        try:
+            found = dict(zip(names, self._session.run(names, {"face": pixels}), strict=True))
+            probabilities = found["probabilities"]
+        except Exception as error:  # onnxruntime's kinds of errors have other names in each version
+            raise DataError(f"does not run on faces ({error})", self.path) from error
+        if probabilities.shape != (len(faces), len(self.classes)) or not np.isfinite(probabilities).all():
+            raise DataError(f"gives no probabilities of its {len(self.classes)} classes", self.path)
+        nothing = [None] * len(faces)
+        parts = zip(probabilities, found.get("evidence", nothing), faces, boxes or nothing, strict=True)
+        return [Prediction(self.classes, *part) for part in parts]
 
     def read_picture(
         self, picture: NDArray[np.uint8], boxes: Sequence[Box] | None = None
@@ -289,56 +316,28 @@ class FaceReader:
             boxes = sorted(find_faces(gray), key=lambda box: (box.left, box.top))
         if not boxes:
             return []
-        return self._predict(np.stack([frame(gray, box, self.face_size) for box in boxes]), boxes)
-
-    def _predict(self, faces: NDArray[np.uint8], boxes: Sequence[Box | None]) -> list[Prediction]:
-        side = self.face_size
-        if faces.shape[1:] != (side, side) or faces.dtype != np.uint8:
-            raise DataError(
-                f"faces are {faces.dtype} of shape {faces.shape}, expected uint8 (N, {side}, {side})"
-            )
-        names = [output.name for output in self._session.get_outputs()]
-        pixels = faces[:, None].astype(np.float32) / np.float32(255)
-        found = dict(zip(names, self._session.run(names, {"face": pixels}), strict=True))
-        evidence = found.get("evidence", [None] * len(faces))
-        return [
-            Prediction(self.classes, *parts)
-            for parts in zip(found["probabilities"], evidence, faces, boxes, strict=True)
-        ]
+        return self.read(np.stack([frame(gray, box, self.face_size) for box in boxes]), boxes)
 
 
-def draw(picture: NDArray[np.uint8], faces: Sequence[Prediction]) -> Image.Image:
-    """A picture (3, H, W) with a numbered box around each face and, at its right, all probabilities as bars.
+def draw(picture: NDArray[np.uint8], faces: Sequence[Prediction]) -> Figure:
+    """A picture (3, H, W) with a numbered box around each face, and all probabilities as bars beside it."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
-    The picture is drawn at most 1,600 pixels wide and high.
-    """
-    from ferlib.style import EMOTION_COLOURS, INK  # brings matplotlib
+    from ferlib.style import EMOTION_COLOURS, INK
 
-    image = Image.fromarray(np.moveaxis(picture, 0, 2))
-    shrink = min(1.0, LARGEST / max(image.size))
-    if shrink < 1:
-        image = image.resize((max(1, round(image.width * shrink)), max(1, round(image.height * shrink))))
-    rows = sum(len(face.classes) + 2 for face in faces)
-    width = 110 + BAR + 60 + 2 * MARGIN if faces else 0
-    sheet = Image.new("RGB", (image.width + width, max(image.height, rows * ROW + MARGIN)), "white")
-    sheet.paste(image, (0, 0))
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(15)
-    y = MARGIN
+    fig = Figure((12, max(7, 2 * len(faces))), layout="constrained")
+    left, right = fig.subplots(1, 2, width_ratios=(3, 1))
+    left.imshow(np.moveaxis(picture, 0, 2))
+    left.axis("off")
     for number, face in enumerate(faces, 1):
-        color, box = EMOTION_COLOURS.get(face.expression, INK), face.box
-        ends = [c * shrink for c in (box.left, box.top, box.left + box.side, box.top + box.side)]
-        pen.rectangle(ends, outline="white", width=5)
-        pen.rectangle(ends, outline=color, width=3)
-        pen.rectangle((ends[0], ends[1], ends[0] + 22, ends[1] + 20), fill="white")
-        pen.text((ends[0] + 6, ends[1] + 1), str(number), fill=INK, font=font)
-        x = image.width + MARGIN
-        pen.text((x, y), f"{number}  {face.expression}", fill=INK, font=font)
-        for name, share in zip(face.classes, face.probabilities, strict=True):
-            y += ROW
-            pen.text((x, y), name, fill=INK, font=font)
-            end = x + 90 + BAR * float(share)
-            pen.rectangle((x + 90, y + 3, x + 90 + BAR, y + 15), fill="#eceef1")
-            pen.rectangle((x + 90, y + 3, end, y + 15), fill=EMOTION_COLOURS.get(name, INK))
-            pen.text((x + 98 + BAR, y), f"{100 * float(share):.0f} %", fill=INK, font=font)
-        y += 2 * ROW
-    return sheet
+        box, color = face.box, EMOTION_COLOURS.get(face.expression, INK)
+        edge = Rectangle((box.left, box.top), box.side, box.side, fill=False, color=color, linewidth=2)
+        left.add_patch(edge)
+        left.text(box.left, box.top, number, color="white", backgroundcolor=color)
+        bars = [f"{number} {name}" for name in face.classes]
+        colors = [EMOTION_COLOURS.get(name, INK) for name in face.classes]
+        right.bar_label(right.barh(bars, 100 * face.probabilities, color=colors), fmt="%.0f %%")
+    right.invert_yaxis()
+    right.set(xlim=(0, 120), xticks=[])
+    return fig

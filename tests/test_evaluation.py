@@ -143,7 +143,7 @@ def test_records_are_found_by_name_and_damage_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("FERLIB_RESULTS", str(tmp_path))
     ResultRecord("mine", "a test").save()
     assert ResultRecord.load("mine").what == "a test"
-    with pytest.raises(RecordError, match=r"no record 'yours'.*book/records"):
+    with pytest.raises(RecordError, match=r"no record 'yours'.*book/experiments"):
         ResultRecord.load("yours")
     whole = json.loads((tmp_path / "mine.json").read_text())
     number = {"metric": "accuracy", "value": 0.5}

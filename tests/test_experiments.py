@@ -14,7 +14,17 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from book.experiments import batch_attention, coverage, downsizing, faces, harness, losses, maps, measures
+from book.experiments import (
+    batch_attention,
+    coverage,
+    downsizing,
+    faces,
+    harness,
+    losses,
+    maps,
+    measures,
+    summarize,
+)
 from book.experiments.contrasts import cluster_difference, difference, holm
 from ferlib.losses import FERPLUS_PRIOR
 
@@ -50,6 +60,31 @@ def test_equivalence_asks_for_the_narrow_interval_inside_the_margin() -> None:
     found = difference(0.1, 0.2, 14)
     assert found.equivalent(0.5) and not found.equivalent(0.4)
     assert difference(0.0, 0.0, 14).p == 1.0
+
+
+def test_pretrainings_are_clusters_of_a_second_interval() -> None:
+    rng = np.random.default_rng(1)
+    better = {0: 0.9, 1: 0.5, 2: 0.7}  # the effect differs between pretrainings, not between their seeds
+    rows = [
+        {
+            "experiment": downsizing.NAME,
+            "arm": arm,
+            "condition": "ferplus",
+            "fold": seed,
+            "repeat": pretraining,
+            "metrics": {"accuracy": 0.5},
+            "right": harness.pack(rng.random(400) < (better[pretraining] if arm == "learned" else 0.5)),
+        }
+        for pretraining in range(3)
+        for seed in range(3)
+        for arm in ("learned", "antialiased")
+    ]
+    contrast = summarize.Contrast("learned", "antialiased", "ferplus")
+    found = summarize.compare(rows, contrast, lambda row, output: np.arange(400), np.arange(400))
+    runs, pretrainings = found["accuracy", "joint"], found["accuracy", "pretrainings"]
+    assert runs.value == pretrainings.value == pytest.approx(0.2, abs=0.03)
+    assert (runs.df, pretrainings.df) == (8, 2)
+    assert pretrainings.se > runs.se
 
 
 def test_holm_steps_down() -> None:
@@ -227,3 +262,24 @@ def test_a_learned_front_that_starts_bilinear_adds_nothing_and_a_random_one_does
     sizes = {name: downsizing.residual_size([downsizing.front(name)], images) for name in downsizing.FRONTS}
     assert sizes["learned, starts bilinear"] == 0 and sizes["antialiased"] is None
     assert sizes["learned"] > 0.1 and sizes["layers after antialiased"] > 0.1
+
+
+def test_a_pilot_of_downsizing_is_judged_on_pilot_faces_alone(tmp_path: Path) -> None:
+    count = 400
+    found = faces.Faces(
+        names=np.array([f"fer{number:07d}.png" for number in range(count)]),
+        pilot=np.arange(count) < 100,
+        images=np.zeros((count, 48, 48), np.uint8),
+        votes=np.eye(10, dtype=np.float32)[np.arange(count) % 8],
+        ferplus=np.arange(count) % 8,
+        fer2013=np.arange(count) % 7,
+    )
+    groups = np.arange(count)
+    groups[5] = groups[300]  # a pilot face with a twin in the training folder
+    pilot = downsizing.Trainer(found, groups, tmp_path, pilot=True)
+    counted = downsizing.Trainer(found, groups, tmp_path)
+    assert set(pilot.rows[pilot.judge.numpy()]) == set(range(100)) - {5}
+    assert not set(counted.rows) & set(range(100))
+    for part in ("pretrain", "finetune"):
+        sides = [trainer.rows[getattr(trainer, part).numpy()] for trainer in (pilot, counted)]
+        assert np.array_equal(*sides)  # so the faces that are judged later stay unseen in pilots

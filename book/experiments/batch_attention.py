@@ -117,8 +117,9 @@ class Network(nn.Module):
             {name: LevelFusion(DIM, HEADS, GRID, scale=0.1, mlp_ratio=2) for name in names}
         )
         self.vit = TokenTransformer(
-            classes, dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.0, dropout=DROPOUT, lean=True
+            classes, dim=DIM, depth=DEPTH, heads=HEADS, mlp_ratio=2.0, dropout=DROPOUT
         )
+        self.vit.lean = True
         torch.manual_seed(10_000_000 + seed)  # what follows does not depend on how much was drawn above
         self.levels = MultiLevelAttention(classes, dim=DIM, heads=HEADS)
         self.batch = BatchTransformer(classes)

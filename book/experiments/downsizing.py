@@ -55,14 +55,21 @@ def runs() -> list[Run]:
 
 
 def pilots() -> list[Run]:
-    """Learning rates of the fine-tuning on the pilot faces."""
+    """Learning rates, judged on the pilot faces: first of pretraining, then of fine-tuning behind its best.
+
+    The pilot faces alone are too few to train a transformer, so it learns from the shares of the training
+    folder that pretrain and fine-tune; those that are judged later are not looked at.
+    """
+    first = [
+        Run(NAME, "pretraining", f"rate {rate:g}", 0, number, 77, {"rate": rate})
+        for number, rate in enumerate((1e-3, 2e-3))
+    ]
     grid = [
-        Run(NAME, front, f"rate {rate:g}", 0, 0, 0, {"rate": rate, "epochs": 3 * EPOCHS})
+        Run(NAME, front, f"rate {rate:g}", 0, 0, 0, {"rate": rate})
         for rate in (2e-4, 5e-4, 1e-3)
         for front in ("antialiased", "learned")
     ]
-    first = Run(NAME, "pretraining", "ferplus", 0, 0, 77, {"epochs": PRETRAINING_EPOCHS})
-    return [first, *grid]
+    return [*first, *grid]
 
 
 class LayersAfter(nn.Module):
@@ -146,20 +153,25 @@ class Trainer:
     """Trains the runs of this experiment; the pretrained transformers lie in the folder of the faces."""
 
     def __init__(self, faces: Faces, groups: np.ndarray, store: Path, pilot: bool = False) -> None:
-        some = without_twins(faces, groups) if pilot else ~faces.pilot
+        some = ~faces.pilot | (without_twins(faces, groups) if pilot else False)
         self.rows = np.flatnonzero(some & (faces.ferplus >= 0))
         self.images = torch.from_numpy(faces.images[self.rows])[:, None]
         self.labels = torch.from_numpy(faces.ferplus[self.rows])
         self.shares = torch.from_numpy(faces.shares()[self.rows])
         # of 50 parts, 19 pretrain, 19 fine-tune and 12 are judged: 9,500, 9,500 and 6,000 faces
-        part = torch.from_numpy(grouped_folds(groups[self.rows], faces.ferplus[self.rows], 50, seed=0))
-        self.pretrain, self.finetune, self.judge = part < 19, (part >= 19) & (part < 38), part >= 38
-        self.store = store
+        counts = ~faces.pilot[self.rows]
+        part = np.full(len(self.rows), -1)  # of a pilot face
+        learned = self.rows[counts]
+        part[counts] = grouped_folds(groups[learned], faces.ferplus[learned], 50, seed=0)
+        part = torch.from_numpy(part)
+        self.pretrain, self.finetune = (part >= 0) & (part < 19), (part >= 19) & (part < 38)
+        self.judge = part < 0 if pilot else part >= 38
+        self.store, self.kind = store, "pilot-transformer" if pilot else "transformer"
 
     def __call__(self, run: Run, checkpoint: Checkpoint) -> Row:
         if run.condition == "control":
             return self.control(run, checkpoint)
-        backbone = self.store / f"transformer-{run.repeat}.pt"
+        backbone = self.store / f"{self.kind}-{run.repeat}.pt"
         augment = Augment(flip=0.5, rotation=10, zoom=(0.9, 1.1), shift=0.06, brightness=0.2, contrast=0.2)
         torch.manual_seed(run.seed)
         net = nn.Sequential(front("antialiased" if run.arm == "pretraining" else run.arm), transformer())

@@ -25,6 +25,7 @@ from tqdm.auto import tqdm
 from book.experiments.faces import Faces
 from ferlib.files import write_text
 from ferlib.models import MobileFaceNet, MobileNetFaces
+from ferlib.runtime import load_runtime
 
 #: Each level: channels and side as it is kept. The networks give 256, 512, 1024 and 512 channels.
 LEVELS = {"fine": (64, 14), "middle": (128, 7), "coarse": (128, 7), "landmarks": (64, 7)}
@@ -55,9 +56,7 @@ class Extractor:
     """Gray faces to raw levels, one thread."""
 
     def __init__(self, weights: Path) -> None:
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()
+        onnxruntime = load_runtime()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         shapes = torch.zeros(2, 3, 224, 224), torch.zeros(2, 3, 112, 112)

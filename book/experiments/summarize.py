@@ -110,8 +110,14 @@ def pairs(rows: list[Row], contrast: Contrast) -> Iterator[tuple[Row, Row]]:
         yield by_arm[0][place], by_arm[1][place]
 
 
-def compare(rows: list[Row], contrast: Contrast, held: Held, groups: np.ndarray) -> dict[str, Difference]:
-    """A contrast in every metric that both arms have, by metric; empty with fewer than two pairs of runs."""
+def compare(
+    rows: list[Row], contrast: Contrast, held: Held, groups: np.ndarray
+) -> dict[tuple[str, str], Difference]:
+    """A contrast in every metric that both arms have, by metric and what its interval is over.
+
+    It is empty with fewer than two pairs of runs. Accuracy has a second interval where several runs share a
+    pretraining (the repeat): each pretraining is then one cluster.
+    """
     first, second = contrast.outputs
     both = [(one, first.of(one), second.of(two)) for one, two in pairs(rows, contrast)]
     if len(both) < 2:
@@ -120,12 +126,20 @@ def compare(rows: list[Row], contrast: Contrast, held: Held, groups: np.ndarray)
     for metric in sorted(both[0][1]["metrics"].keys() & both[0][2]["metrics"].keys()):
         values = [one["metrics"][metric] - two["metrics"][metric] for _, one, two in both]
         se = float(np.std(values, ddof=1) / np.sqrt(len(values)))
-        found[metric] = difference(float(np.mean(values)), se, len(values) - 1)
+        found[metric, "runs"] = difference(float(np.mean(values)), se, len(values) - 1)
     if contrast.condition != CONTROL:
         d = [unpack(one["right"]) - unpack(two["right"]) for _, one, two in both]
         group = [groups[held(row, first)] for row, _, _ in both]
         run = [np.full(len(some), number) for number, some in enumerate(d)]
-        found["accuracy"] = cluster_difference(*map(np.concatenate, (d, group, run)))
+        found.pop(("accuracy", "runs"))
+        found["accuracy", "joint"] = cluster_difference(*map(np.concatenate, (d, group, run)))
+        if both[0][0]["experiment"] == downsizing.NAME and len({row["repeat"] for row, _, _ in both}) > 1:
+            pretraining = [
+                np.full(len(some), row["repeat"]) for some, (row, _, _) in zip(d, both, strict=True)
+            ]
+            found["accuracy", "pretrainings"] = cluster_difference(
+                *map(np.concatenate, (d, group, pretraining))
+            )
     return found
 
 
@@ -146,10 +160,9 @@ def held_faces(faces: Faces, groups: np.ndarray) -> Held:
     return held
 
 
-def entry(contrast: Contrast, metric: str, found: Difference) -> result_records.Difference:
+def entry(contrast: Contrast, metric: str, over: str, found: Difference) -> result_records.Difference:
     """A contrast as records have it."""
     first, second = contrast.outputs
-    accuracy = metric == "accuracy"
     return result_records.Difference(
         found.value,
         found.low,
@@ -157,11 +170,11 @@ def entry(contrast: Contrast, metric: str, found: Difference) -> result_records.
         metric=metric,
         contrast=(first.label(contrast.first), second.label(contrast.second)),
         condition=contrast.under,
-        over="joint" if accuracy and contrast.condition != CONTROL else "runs",
+        over=over,
         p=found.p,
         detectable=found.detectable,
         equivalence=found.narrow,
-        margin=MARGIN if accuracy else None,
+        margin=MARGIN if metric == "accuracy" else None,
     )
 
 
@@ -184,9 +197,9 @@ def record(
                 result_records.Number(*ends, metric=metric, arm=arm, condition=condition, over="runs")
             )
     differences = [
-        entry(contrast, metric, found)
+        entry(contrast, metric, over, found)
         for contrast in planned()[experiment]
-        for metric, found in compare(rows, contrast, held, groups).items()
+        for (metric, over), found in compare(rows, contrast, held, groups).items()
     ]
     return ResultRecord(
         name=f"experiment_{experiment}",

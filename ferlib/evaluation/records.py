@@ -208,7 +208,7 @@ class ResultRecord:
         if path is None:
             raise RecordError(
                 f"no record '{name_or_path}' in {' or '.join(str(folder) for folder in folders())}: "
-                "give a path, or make the record with its script in book/records"
+                "give a path, or make the record with its script in book/experiments"
             )
         try:
             return cls(**_checked(json.loads(path.read_text(encoding="utf-8"))))

@@ -1,6 +1,6 @@
 """The network of the page "Try it": export it, measure it, write its card. All from one checkpoint.
 
-    python book/records/pocket.py --checkpoint runs/pocket-ferplus/best.safetensors --data /path/to/FERPlus
+    python -m book.experiments.pocket --checkpoint runs/pocket-ferplus/best.safetensors --data FERPLUS
 
 Writes the model that the package ships (``ferlib/pretrained/pocket_ferplus.onnx``, its facts with their
 SHA-256 in ``pocket_ferplus.json``, ``MODEL_CARD.md``) and ``book/results/pocket_ferplus.json``. Scores,
@@ -19,13 +19,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
-from model_card import card
 from PIL import Image
 from torch import Tensor
 
 import ferlib
+from book.experiments.model_card import card
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.base import FaceDataset
@@ -47,6 +46,7 @@ from ferlib.evaluation.intervals import percentiles
 from ferlib.export import export_onnx, parity
 from ferlib.files import write_text
 from ferlib.predict import find_faces
+from ferlib.runtime import load_runtime, open_session
 from ferlib.training import versions
 
 NAME = "pocket_ferplus"
@@ -77,7 +77,7 @@ def chosen(faces: FaceDataset, count: int | None) -> FaceDataset:
 
 def answers(path: Path, faces: FaceDataset) -> tuple[Tensor, Tensor]:
     """The file's logits, already divided by its temperature, and the labels: (N, 8), (N,)."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     parts = [
         session.run(["logits"], {"face": to_float(faces.batch(rows)["image"]).numpy()})[0]
         for rows in torch.arange(len(faces)).split(64)
@@ -101,9 +101,7 @@ def calibration(labels: Tensor, logits: Tensor) -> tuple[dict[str, Interval], di
 
 def milliseconds(path: Path, face: Tensor, runs: int = 200) -> Interval:
     """Processor time of one face on one core: the median and the middle 95 % of the runs."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     feed, taken = {"face": face.numpy()}, []
     for _ in range(runs + 20):
         start = time.process_time()
@@ -184,9 +182,9 @@ def main() -> None:
     metrics = Path(options.checkpoint).with_name("metrics.jsonl")
     if metrics.is_file():
         record.curves = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    record.versions = {**versions(), "onnxruntime": onnxruntime.__version__, "device": "cpu"}
+    record.versions = {**versions(), "onnxruntime": load_runtime().__version__, "device": "cpu"}
     record.command = (
-        "python book/records/pocket.py --checkpoint runs/pocket-ferplus/best.safetensors --data FERPlus"
+        "python -m book.experiments.pocket --checkpoint runs/pocket-ferplus/best.safetensors --data FERPlus"
         + (f" --faces {options.faces}" if options.faces else "")
     )
     record.seconds = round(time.process_time() - began, 1)
