@@ -239,7 +239,9 @@ def _text(record: ResultRecord) -> str:
     for name in ("depends on the batch", "largest change of a probability", "left out", "McNemar"):
         if found := record.extra.get(name):
             words = found.items() if isinstance(found, dict) else [("", found)]
-            lines += [f"{name}: " + ", ".join(f"{key} {value}".strip() for key, value in words)]
+            texts = (f"{value:.3g}" if isinstance(value, float) else str(value) for _, value in words)
+            pairs = (f"{key} {text}".strip() for (key, _), text in zip(words, texts, strict=True))
+            lines += [f"{name}: {', '.join(pairs)}"]
     lines += [f"temperature {record.settings['temperature']:.3f}"]
     counts = zip(record.classes, record.data["per class"], strict=True)
     if few := [f"{name} ({count})" for name, count in counts if 0 < count < 30]:
