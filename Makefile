@@ -52,12 +52,13 @@ lab: .venv/.book
 links: .venv/.book
 	.venv/bin/jupyter-book build . -q --builder linkcheck
 
-# Every chapter, opened alone where nothing but torch, torchvision and numpy is there.
+# Chapters opened alone: all where nothing but torch, torchvision and numpy is there, one beside what Colab has.
 colab-check: .venv/.dev
 	FERLIB_COLAB=bare .venv/bin/python -u -m pytest -s tests/test_colab.py
+	FERLIB_COLAB=one .venv/bin/python -u -m pytest -s tests/test_colab.py
 
 publish-check: .venv/.book
-	@.venv/bin/python -m book.builder.publish
+	@.venv/bin/python -m book.builder.address --check
 
 # Tools for the list of versions, apart from what the book runs on.
 .venv/tools/bin/uv: | .venv/bin/python

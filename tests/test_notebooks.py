@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbclient.exceptions import CellExecutionError
 
 from book.builder import notebooks
 
@@ -102,6 +103,6 @@ def test_a_failing_cell_is_never_cached(tmp_path: Path, monkeypatch) -> None:
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1 / 0")]), path)
     cache = notebooks.open_cache()
     for _ in range(2):
-        with pytest.raises(notebooks.CellExecutionError, match="ZeroDivisionError"):
+        with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
             notebooks.execute(path, cache)
     assert cache.list_cache_records() == []

@@ -21,7 +21,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.cache.db import NbCacheRecord
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from tqdm import tqdm
 
 from ferlib import files
 
@@ -123,31 +123,6 @@ def drop_stale_records() -> None:
         fresh_record(path, cache, common)
 
 
-class _Progress:
-    """One line a notebook: which, n of m, the cell it is at, seconds."""
-
-    def __init__(self, label: str, cells: int) -> None:
-        self.label, self.cells, self.start = label, cells, time.monotonic()
-        self.live = sys.stdout.isatty()
-        print(f"{label}  ...", end="" if self.live else "\n", flush=True)
-
-    def __call__(self, cell: nbformat.NotebookNode, cell_index: int, **_: object) -> None:
-        if self.live:
-            print(
-                f"\r{self.label}  cell {cell_index + 1}/{self.cells}  {self.seconds:.0f} s ",
-                end="",
-                flush=True,
-            )
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
-
-    def close(self, word: str) -> None:
-        start = "\r" if self.live else ""
-        print(f"{start}{self.label}  {word}  {self.seconds:.1f} s" + " " * 16, flush=True)
-
-
 def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: str | None = None) -> float:
     """Run one chapter into the cache unless a true record is there; return its seconds of execution.
 
@@ -159,27 +134,25 @@ def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: st
         print(f"{label or path.stem}  unchanged ({seconds:.1f} s when it ran)", flush=True)
         return seconds
     notebook = nbformat.read(path, as_version=4)
-    progress = _Progress(label or path.stem, len(notebook.cells))
-    client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", on_cell_executed=progress,
-        record_timing=False,  # times in the cells would make the run look like another notebook
-        resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=[
-            "--IPKernelApp.log_level=40",  # its warnings about transport are not the reader's
-            "--IPKernelApp.exec_lines=from book.figures import dark; dark.draw_twins(); del dark",
-        ],
-    )  # fmt: skip
-    try:
+    label = label or path.stem
+    with tqdm(total=len(notebook.cells), desc=label, unit="cell", disable=None, leave=False) as bar:
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_SECONDS,
+            kernel_name="python3",
+            on_cell_executed=lambda **_: bar.update(),
+            record_timing=False,  # times in the cells would make the run look like another notebook
+            resources={"metadata": {"path": str(path.parent)}},
+            extra_arguments=["--IPKernelApp.log_level=40"],  # no warnings about transport
+        )
+        start = time.monotonic()
         client.execute(env={**os.environ, **STATIC})
-    except CellExecutionError:
-        progress.close("FAILED")
-        raise
-    seconds = progress.seconds
+        seconds = time.monotonic() - start
     bundle = CacheBundleIn(
         notebook, str(path), data={"execution_seconds": seconds, "key": key_of(path, common)}
     )
     cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    progress.close("done")
+    print(f"{label}  done  {seconds:.1f} s", flush=True)
     return seconds
 
 

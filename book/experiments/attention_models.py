@@ -18,7 +18,6 @@ learns from those. Each network goes to ``runs/attention/<name>/best.safetensors
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import time
@@ -30,9 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from book.experiments import script
 from ferlib import data, training
 from ferlib.data.base import FaceDataset
-from ferlib.data.faces import KeptFaces, SomeFaces
+from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import accuracy_interval
 from ferlib.models import BatchTransformerNetwork
 from ferlib.models.mobilenet_faces import BRANCH_SIZES, centered_bgr
@@ -125,9 +125,7 @@ def faces(name: str, ferplus: Path | None, count: int) -> tuple[FaceDataset, Fac
         raise SystemExit(f"{name} learns from FER+: give its folder with --ferplus")
     found = []
     for split, length in (("train", count), ("valid", 1024)):
-        whole = data.FERPlus(ferplus, split)
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:length]
-        found.append(KeptFaces(SomeFaces(whole, order.sort().values)))
+        found.append(KeptFaces(script.some(data.FERPlus(ferplus, split), length)))
     return found[0], found[1]
 
 
@@ -252,7 +250,7 @@ def load(name: str, seed: int = 0, runs: Path = RUNS) -> tuple[nn.Module, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("name", choices=sorted(recipes()))
     parser.add_argument("--ferplus", type=Path, help="FER+ in any layout that ferlib reads")
     parser.add_argument("--weights", type=Path, help="folder of pretrained weights (README)")

@@ -11,7 +11,6 @@ study goes on. Writes ``book/results/attention_scores.json``.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from book.experiments import attention_models
+from book.experiments import attention_models, script
 from book.experiments.perturbation import deletion_insertion
 from ferlib import data, explain
 from ferlib.data import render_faces
@@ -270,12 +269,11 @@ def two_seeds(name: str, runs: Path) -> ResultRecord | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
     parser.add_argument("--models", nargs="+", default=list(MODELS))
     parser.add_argument("--quick", type=int, default=48, help="faces of the deletion and insertion scores")
     parser.add_argument("--again", action="store_true", help="measure anew what is there")
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
     torch.manual_seed(0)
     began = time.process_time()
@@ -308,7 +306,7 @@ def main() -> None:
     record.seed = 0
     record.extra["processor minutes of this call"] = (time.process_time() - began) / 60
     record.command = f"python -m book.experiments.{Path(__file__).stem}"
-    print(record.save(options.results / f"{NAME}.json" if options.results else None))
+    print(record.save())
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ With ``--keep FILE`` each finished run is kept there, and a second call goes on 
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -28,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from book.experiments import script
 from book.experiments.ablation import about, difference, source, versions
 from ferlib.data import open_faces
 from ferlib.data.transforms import normalize, to_float, to_rgb
@@ -246,8 +246,7 @@ def attention(record: ResultRecord, done: dict[str, dict], seeds: int) -> None:
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = script.parser(__doc__)
     parser.add_argument("--faces", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=4)

@@ -13,7 +13,6 @@ makes the expression, deletion and insertion, and how alike the maps of random w
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from book.experiments import attention_models
+from book.experiments import attention_models, script
 from book.experiments.perturbation import deletion_insertion
 from ferlib import data, explain
 from ferlib.evaluation import ResultRecord, mean_interval
@@ -112,8 +111,7 @@ def note(record: ResultRecord, name: str, scores: dict[tuple[str, str], dict[str
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = script.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
     parser.add_argument("--faces", type=int, default=140)
     parser.add_argument("--some", type=int, default=14, help="faces of deletion, insertion, random weights")

@@ -7,12 +7,12 @@ Every column is one person. Drawn faces only, so the picture may be shown anywhe
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from book.experiments import script
 from ferlib.data import EMOTIONS_FERPLUS, SyntheticFaces
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +36,7 @@ def sheet(size: int, seed: int, gap: int = 3, label: int = 130) -> Image.Image:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("--size", type=int, default=96, help="pixels of one face")
     parser.add_argument("--seed", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "book" / "static" / "contact_sheet.webp")

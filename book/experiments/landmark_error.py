@@ -9,12 +9,12 @@ distance between the outer eye corners. Whole pictures are given to the network,
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from book.experiments import script
 from ferlib.data import EMOTIONS_FERPLUS, SyntheticFaces
 from ferlib.evaluation import ResultRecord, mean_interval
 from ferlib.models import MobileFaceNet
@@ -39,13 +39,12 @@ def errors(network: MobileFaceNet, faces: SyntheticFaces) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument(
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
     parser.add_argument("--faces", type=int, default=512)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
     network = MobileFaceNet().eval()
     network.load_state_dict(load_file(options.weights))
@@ -69,7 +68,7 @@ def main() -> None:
                 name: float(error[faces.labels == k].mean()) for k, name in enumerate(EMOTIONS_FERPLUS)
             },
         }
-    path = record.save(options.results / f"{NAME}.json" if options.results else None)
+    path = record.save()
     print(record.table())
     print(f"{path} written")
 

@@ -18,13 +18,13 @@ have normalised with the batch's own statistics, so a change of the input moves 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from book.experiments import script
 from ferlib.data import SyntheticFaces
 from ferlib.data.transforms import normalize
 from ferlib.evaluation import Interval, ResultRecord
@@ -161,13 +161,12 @@ def drift(network: MobileFaceNet, batches: list[Tensor], probe: SyntheticFaces, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument(
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
     parser.add_argument("--faces", type=int, default=6, help="faces of 224 pixels for the logits")
     parser.add_argument("--seeds", type=int, default=3, help="draws of weights")
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
     network = MobileFaceNet().eval()
     network.load_state_dict(load_file(options.weights))
@@ -201,7 +200,7 @@ def main() -> None:
                                rtol=1e-3, atol=1e-3)  # fmt: skip
     record.extra["drift, images ImageNet-normalised (released)"] = drift(network, batches, probe, True)
     record.extra["drift, images in [0, 1]"] = drift(network, batches, probe, False)
-    path = record.save(options.results / f"{NAME}.json" if options.results else None)
+    path = record.save()
     print(record.table())
     for name, value in record.extra.items():
         print(name, value)

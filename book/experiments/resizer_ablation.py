@@ -17,7 +17,6 @@ and differences, paired by seed.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from book.experiments import script
 from book.experiments.ablation import (
     SmallTransformer,
     about,
@@ -91,8 +91,7 @@ def pairs() -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = script.parser(__doc__)
     parser.add_argument("--pretraining", type=int, default=4096, help="faces of the backbone's own training")
     parser.add_argument("--passes", type=int, default=8, help="epochs of the backbone's own training")
     parser.add_argument("--faces", type=int, default=3072)

@@ -8,10 +8,10 @@ faces, everything else as in the recipe btn-small-synthetic. Writes ``book/resul
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
+from book.experiments import script
 from ferlib.data import SyntheticFaces
 from ferlib.data.base import fingerprint
 from ferlib.data.faces import KeptFaces
@@ -23,9 +23,8 @@ LAMBDAS = (1.0, 2.0, 5.0)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
 
     train, valid = (
@@ -60,7 +59,7 @@ def main() -> None:
     )
     for arm, number in found.items():
         record.add("accuracy", number, arm, over="faces")
-    path = record.save(options.results / f"{NAME}.json" if options.results else None)
+    path = record.save()
     print(record.table(), f"\n{path} written")
 
 

@@ -11,11 +11,11 @@ synthetic faces alone labels FER+'s validation faces. Writes ``book/results/real
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 
+from book.experiments import script
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus, SyntheticFaces
 from ferlib.data.base import FaceDataset
@@ -83,18 +83,16 @@ def synthetic_to_real(valid: FERPlus, faces: int, epochs: int) -> ResultRecord:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="FER+ in any layout that ferlib reads")
+    parser = script.parser(__doc__, data=True)
     parser.add_argument("--faces", type=int, default=3200, help="synthetic faces to train on")
     parser.add_argument("--epochs", type=int, default=5, help="epochs on synthetic faces")
     parser.add_argument("--only", choices=["real-to-synthetic", "synthetic-to-real"])
-    parser.add_argument("--results", type=Path, help="folder for the records (default: book/results)")
     options = parser.parse_args()
     valid = FERPlus(options.data, "valid")
 
     def keep(record: ResultRecord) -> None:
         record.command = f"python -m book.experiments.{Path(__file__).stem} --data FERPlus"
-        path = record.save(options.results / f"{record.name}.json" if options.results else None)
+        path = record.save()
         print(f"{record.table()}\n{path} written", flush=True)
 
     if options.only != "synthetic-to-real":

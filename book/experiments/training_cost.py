@@ -11,7 +11,6 @@ processor the script runs on. Writes ``book/results/training_cost.json``, in abo
 
 from __future__ import annotations
 
-import argparse
 import platform
 import statistics
 import time
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from book.experiments import script
 from ferlib.evaluation import ResultRecord
 from ferlib.training import (
     Recipe,
@@ -131,9 +131,8 @@ def estimate(total: float) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("--steps", type=int, default=3, help="timed steps of the large networks")
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
     torch.set_num_threads(1)
 
@@ -180,7 +179,7 @@ def main() -> None:
         versions=versions(),
         command=f"python -m book.experiments.{Path(__file__).stem}",
     )  # fmt: skip
-    print(f"{record.save(options.results / f'{NAME}.json' if options.results else None)} written")
+    print(f"{record.save()} written")
 
 
 if __name__ == "__main__":
