@@ -62,10 +62,19 @@ def test_a_visit_finds_what_is_wrong(browser, axe, tmp_path: Path) -> None:
         encoding="utf-8",
     )
     kinds = {
-        "equations not set", "broken equations", "raw equations", "dead figures", "ids used twice",
-        "pictures without alternative text", "axe-core, wide and light", "axe-core, phone and dark",
-        "pixels wider than the window", "asked of the network", "console errors", "too heavy",
-    }  # fmt: skip
+        "equations not set",
+        "broken equations",
+        "raw equations",
+        "dead figures",
+        "ids used twice",
+        "pictures without alternative text",
+        "axe-core, wide and light",
+        "axe-core, phone and dark",
+        "pixels wider than the window",
+        "asked of the network",
+        "console errors",
+        "too heavy",
+    }
     assert kinds <= set(visit(browser, page, axe))
 
 

@@ -105,8 +105,12 @@ def test_a_chapter_runs_alone(machine: colab.Environment, path: Path, tmp_path: 
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     notebook = nbformat.read(content / path.name, as_version=4)
     client = NotebookClient(
-        notebook, timeout=1800, startup_timeout=300, kernel_name="colab",
-        resources={"metadata": {"path": str(content)}}, extra_arguments=["--IPKernelApp.log_level=40"],
-    )  # fmt: skip
+        notebook,
+        timeout=1800,
+        startup_timeout=300,
+        kernel_name="colab",
+        resources={"metadata": {"path": str(content)}},
+        extra_arguments=["--IPKernelApp.log_level=40"],
+    )
     client.execute(env=machine.settings(**STATIC))
     assert any(cell.get("outputs") for cell in notebook.cells)

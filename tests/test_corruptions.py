@@ -94,9 +94,14 @@ def test_nonsense_is_told():
 def test_the_suite_measures_each_variant_and_pairs_the_changes(tmp_path):
     model, data, told = net(), Spots(120), []
     record = robustness(
-        model, data, kinds=("occlusion", "darkness"), severities=(1, 5), resamples=200, batch_size=32,
+        model,
+        data,
+        kinds=("occlusion", "darkness"),
+        severities=(1, 5),
+        resamples=200,
+        batch_size=32,
         report=lambda key, accuracy: told.append(key),
-    )  # fmt: skip
+    )
     assert told == ["clean", "occlusion 1", "occlusion 5", "darkness 1", "darkness 5"]
     for metric in METRICS:
         clean = record.get(metric, condition="clean")

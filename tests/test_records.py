@@ -71,9 +71,12 @@ def test_a_record_comes_back_as_it_was(record: ResultRecord, tmp_path) -> None:
     assert math.isnan(again.get("accuracy", "batch", "darkness 3").low)
     held = json.loads((tmp_path / "tried.json").read_text())
     assert held["numbers"][1] == {
-        "metric": "accuracy", "arm": "batch", "condition": "darkness 3", "by_seed": [0.1, 0.2],
+        "metric": "accuracy",
+        "arm": "batch",
+        "condition": "darkness 3",
+        "by_seed": [0.1, 0.2],
         "value": 0.6000000000000001,
-    }  # fmt: skip
+    }
     assert held["differences"][0]["contrast"] == ["batch", "alone"]
 
 

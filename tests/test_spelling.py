@@ -34,8 +34,11 @@ def codespell(*paths: str | Path) -> str:
 def test_nothing_is_misspelt() -> None:
     listing = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", *READ],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     files = [
         name
         for name in listing.stdout.splitlines()

@@ -151,8 +151,9 @@ def test_the_square_is_dragged_and_moved_by_keys(page, pictures, portrait):
     assert moved.left > start.left and moved.top > start.top and moved.side == pytest.approx(start.side)
     page.page.wait_for_function(
         "old => document.querySelector('.fer-answer').dataset.answer !== old",
-        arg=json.dumps({"probabilities": before.tolist()}), timeout=WAIT,
-    )  # fmt: skip
+        arg=json.dumps({"probabilities": before.tolist()}),
+        timeout=WAIT,
+    )
     page.page.locator(".fer-box").focus()
     for key in ("ArrowLeft", "Shift+ArrowUp", "+", "+"):
         page.page.keyboard.press(key)
@@ -234,8 +235,11 @@ def with_camera(browser, portrait: Image.Image, folder: Path):
     frame_bytes = b"FRAME\n" + luma.tobytes() + b"".join(plane.tobytes() for plane in small)
     film = folder / "face.y4m"
     film.write_bytes(b"YUV4MPEG2 W320 H256 F10:1 Ip A1:1 C420jpeg\n" + frame_bytes * 4)
-    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-             f"--use-file-for-fake-video-capture={film}"]  # fmt: skip
+    flags = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]
     chromium = browser.browser_type.launch(executable_path=chromium_path(), args=[*FLAGS, *flags])
     yield chromium
     chromium.close()

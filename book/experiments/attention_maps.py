@@ -160,9 +160,12 @@ def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
 def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
     """Class batch attention of the three named faces among five others: queries, keys and values."""
     drawn = data.SyntheticFaces(
-        len(COMPANY), size=SIZE, seed=4_000_003, framing="ferplus",
+        len(COMPANY),
+        size=SIZE,
+        seed=4_000_003,
+        framing="ferplus",
         expression=[data.EMOTIONS_FERPLUS[k] for k in COMPANY],
-    )  # fmt: skip
+    )
     others = drawn.batch(range(len(COMPANY)))
     images = torch.cat([torch.stack([pictures[name][0] for name in list(pictures)[:3]]), others["image"]])
     found = explain.batch_attention(model, data.model_input(images, size=attention_models.LARGE_SIZE))

@@ -61,9 +61,14 @@ def covered_faces(count: int = 24) -> dict[str, Tensor]:
     parts = []
     for number, cover in enumerate(COVERS):
         faces = data.SyntheticFaces(
-            count, size=48, seed=SEED + 1 + number, framing="ferplus", masks=True, occlusion=cover,
+            count,
+            size=48,
+            seed=SEED + 1 + number,
+            framing="ferplus",
+            masks=True,
+            occlusion=cover,
             expression=data.EMOTIONS_FERPLUS[1:],
-        ).batch(range(count))  # fmt: skip
+        ).batch(range(count))
         parts.append((faces["image"], faces["label"], faces["masks"]["occluded"]))
     image, label, cover = (torch.cat(part) for part in zip(*parts, strict=True))
     kind = torch.arange(len(COVERS)).repeat_interleave(count)
@@ -214,12 +219,16 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         found = (answers(model, pictures, size).argmax(1) == true).float()
         record.add(f"accuracy, {key}", mean_interval(found), **place)
     record.extra = {
-        "faces": len(images), "faces of deletion": len(images[some]),
-        "faces turned or on random weights": len(images[part]), "occluded faces": len(covered["image"]),
-        "area": area.mean().item(), "occluder area": hidden["area"].mean().item(),
-        "turned area": turned["area"].mean().item(), "agreement": agreement,
+        "faces": len(images),
+        "faces of deletion": len(images[some]),
+        "faces turned or on random weights": len(images[part]),
+        "occluded faces": len(covered["image"]),
+        "area": area.mean().item(),
+        "occluder area": hidden["area"].mean().item(),
+        "turned area": turned["area"].mean().item(),
+        "agreement": agreement,
         "training": {key: note[key] for key in ("valid", "faces", "processor minutes") if key in note},
-    }  # fmt: skip
+    }
     return record
 
 

@@ -21,8 +21,12 @@ from ferlib.models import MobileFaceNet
 
 NAME = "landmark_error"
 PARTS = {
-    "jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68),
-}  # fmt: skip
+    "jaw": (0, 17),
+    "brows": (17, 27),
+    "nose": (27, 36),
+    "eyes": (36, 48),
+    "mouth": (48, 68),
+}
 
 
 @torch.inference_mode()

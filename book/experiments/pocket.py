@@ -131,10 +131,13 @@ def main() -> None:
     valid = KeptFaces(script.some(FERPlus(options.data, "valid"), options.faces))
     plain, labels = predict(model, valid, **network.inputs())
     done = export_onnx(
-        model, FOLDER / f"{NAME}.onnx", classes=EMOTIONS_FERPLUS, temperature=fit_temperature(plain, labels),
+        model,
+        FOLDER / f"{NAME}.onnx",
+        classes=EMOTIONS_FERPLUS,
+        temperature=fit_temperature(plain, labels),
         facts={"network": type(model).__name__, "recipe": network.recipe.name, "data": "FER+ train"},
         **network.inputs(),
-    )  # fmt: skip
+    )
     some = script.some(valid, SUITE)
     agree = parity(done.path, done.module, to_float(some.batch(torch.arange(32))["image"]))
     if max(agree.values()) > 1e-4:
@@ -153,9 +156,14 @@ def main() -> None:
         record.add(metric, number, condition="detector", over="faces")
     record.add("milliseconds a face, one core", times, over="runs")
     suite = robustness(
-        done.module.network, some, severities=SEVERITIES, split="valid", resamples=RESAMPLES,
-        report=lambda key, found: print(" ", key, found.percent(), flush=True), **network.inputs(),
-    )  # fmt: skip
+        done.module.network,
+        some,
+        severities=SEVERITIES,
+        split="valid",
+        resamples=RESAMPLES,
+        report=lambda key, found: print(" ", key, found.percent(), flush=True),
+        **network.inputs(),
+    )
     record.numbers += suite.numbers
     moved = (logits.softmax(1) - (plain / done.facts["temperature"]).softmax(1)).abs().max()
     record.name = NAME
@@ -163,11 +171,16 @@ def main() -> None:
     record.settings |= {**done.facts, "robustness": {"faces": len(some), "severities": SEVERITIES}}
     record.settings["stored recipe"] = network.stored[0].get("recipe")
     record.extra |= {
-        "bytes": size, "sha256": done.sha256, "parameters": done.facts["parameters"],
-        "temperature": done.facts["temperature"], "calibration": calibrated, "parity": agree,
-        "largest change by half precision": float(moved), "detector": extra_windows,
+        "bytes": size,
+        "sha256": done.sha256,
+        "parameters": done.facts["parameters"],
+        "temperature": done.facts["temperature"],
+        "calibration": calibrated,
+        "parity": agree,
+        "largest change by half precision": float(moved),
+        "detector": extra_windows,
         "severities": suite.extra.get("severities"),
-    }  # fmt: skip
+    }
     metrics = Path(options.checkpoint).with_name("metrics.jsonl")
     if metrics.is_file():
         record.curves = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]

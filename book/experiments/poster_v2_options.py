@@ -141,13 +141,14 @@ def drift(network: MobileFaceNet, batches: list[Tensor], probe: SyntheticFaces, 
         changes = [float((a - b).norm() / b.norm()) for a, b in zip(now, maps, strict=True)]
         first, *others = moved.values()
         return {
-            "step": step, "landmark error, images in [0, 1]": miss(images),
+            "step": step,
+            "landmark error, images in [0, 1]": miss(images),
             "landmark error, images ImageNet-normalised": miss(normalize(images)),
             "first batch norm's means moved, in standard deviations": float(first),
             "the others' means moved, in standard deviations": float(torch.stack(others).mean()),
             "fine maps changed, images ImageNet-normalised": changes[0],
             "coarse maps changed, images ImageNet-normalised": changes[2],
-        }  # fmt: skip
+        }
 
     curve = [look(0)]
     for step in range(1, STEPS[-1] + 1):
@@ -178,12 +179,13 @@ def main() -> None:
         data={"name": "SyntheticFaces", "faces": options.faces, "framing": "portrait", "seed": 0},
         settings={
             "logits": "224 pixels, landmark branch with published weights, all other weights drawn",
-            "draws of weights": options.seeds, "interval": "lowest and highest draw",
+            "draws of weights": options.seeds,
+            "interval": "lowest and highest draw",
             "drift": "batches of 16 drawn faces of 112 pixels, momentum 0.1, nothing learned",
             "landmark error": "normalised mean error of 64 other drawn faces, evaluation mode",
         },
         command=f"python -m book.experiments.{NAME} --weights mobilefacenet.safetensors",
-    )  # fmt: skip
+    )
     large = SyntheticFaces(options.faces, 224, 0, channels=3)
     images = normalize(large.batch(range(len(large)))["image"].float() / 255)
     for name, draws in logit_changes(images, landmarks, options.seeds).items():
@@ -196,8 +198,9 @@ def main() -> None:
     probe = SyntheticFaces(64, 112, 2, channels=3)
     before = network(probe.batch(range(8))["image"].float() / 255).landmarks
     unfold(network, torch.cat(batches[:8]))
-    torch.testing.assert_close(network(probe.batch(range(8))["image"].float() / 255).landmarks, before,
-                               rtol=1e-3, atol=1e-3)  # fmt: skip
+    torch.testing.assert_close(
+        network(probe.batch(range(8))["image"].float() / 255).landmarks, before, rtol=1e-3, atol=1e-3
+    )
     record.extra["drift, images ImageNet-normalised (released)"] = drift(network, batches, probe, True)
     record.extra["drift, images in [0, 1]"] = drift(network, batches, probe, False)
     path = record.save()

@@ -113,8 +113,10 @@ def main() -> None:
     backbone, shrink = SmallTransformer(len(classes)), FixedResizer(SMALL, "antialiased")
     loss = nn.CrossEntropyLoss()
     train(backbone, shrink(x[first]), y[first], loss, seed=0, epochs=options.passes, rate=2e-3)
-    alone = {view: (logits(backbone, shrink(v)).argmax(1) == vy).double().mean().item()
-             for view, v in views.items()}  # fmt: skip
+    alone = {
+        view: (logits(backbone, shrink(v)).argmax(1) == vy).double().mean().item()
+        for view, v in views.items()
+    }
     print(
         "the pretrained transformer:", alone, f"{(time.perf_counter() - start) / 60:.1f} minutes", flush=True
     )
@@ -124,8 +126,16 @@ def main() -> None:
     for front, stn in CASES:
         for seed in range(options.seeds):
             model = System(front, stn, backbone, seed)
-            train(model, x[second], y[second], loss, seed=seed, epochs=options.epochs, rate=model.groups(),
-                  tilt=options.tilt)  # fmt: skip
+            train(
+                model,
+                x[second],
+                y[second],
+                loss,
+                seed=seed,
+                epochs=options.epochs,
+                rate=model.groups(),
+                tilt=options.tilt,
+            )
             for view, v in views.items():
                 right = (logits(model, v).argmax(1) == vy).double().mean().item()
                 found.setdefault((front + STN * stn, view), []).append(right)
