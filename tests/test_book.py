@@ -12,26 +12,13 @@ from bs4 import BeautifulSoup
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from book.builder import __main__ as builder
-from book.builder import dark, handouts, mathjax, notebooks, paper
+from book.builder import dark, handouts, notebooks, paper
 from book.figures.dark import GROUND
 from tests.links import broken
 from tests.page_visit import visit
 from tests.reader import Reader
 
-HTML = notebooks.ROOT / "_build" / "html"
 sync_api = pytest.importorskip("playwright.sync_api", reason="pip install -e '.[dev]' brings Playwright")
-
-
-@pytest.fixture(scope="session")
-def html() -> Path:
-    """The built book; building it fails on any warning and on any failing cell."""
-    offline_equations = mathjax.bring()
-    notebooks.execute_all()
-    assert builder.build_html() == 0, "jupyter-book reported warnings or errors (see above)"
-    if not offline_equations:
-        pytest.skip("MathJax could not be fetched, so the pages are not the offline ones checked here")
-    return HTML
 
 
 @pytest.fixture(scope="module")

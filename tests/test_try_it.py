@@ -27,10 +27,8 @@ WAIT = 60_000
 
 
 @pytest.fixture(scope="module", autouse=True)
-def built() -> None:
-    """What the tests before these have built; looked for when they have."""
-    if not PAGE.is_file():
-        pytest.skip(f"no {PAGE}: build the book first (make book)")
+def built(html: Path) -> None:
+    """The built book, whose page can compute."""
     if not (onnx_web.FOLDER / onnx_web.SCRIPT).is_file():
         pytest.skip("onnxruntime-web could not be fetched, so this copy of the page cannot compute")
 

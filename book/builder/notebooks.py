@@ -46,7 +46,7 @@ def open_cache() -> JupyterCacheAbstract:
     return get_cache(str(CACHE))
 
 
-def _common_key() -> str:
+def common_key() -> str:
     """A digest of what every chapter depends on besides its own cells and the results they name."""
     digest = hashlib.sha256()
     folders = (ROOT / "ferlib", ROOT / "book" / "figures")  # chapters 5, 7 and 9 draw with the latter
@@ -86,7 +86,7 @@ def key_of(path: Path, common: str | None = None) -> str:
     """The key of one chapter: the common digest, the code of the chapters it comes after, and the results
     that are named in these and in its own.
     """
-    digest = hashlib.sha256((common or _common_key()).encode())
+    digest = hashlib.sha256((common or common_key()).encode())
     notebook = nbformat.read(path, as_version=4)
     after = notebook.metadata.get("ferlib", {}).get("after", [])
     earlier = [nbformat.read(path.with_name(f"{name}.ipynb"), as_version=4) for name in after]
@@ -118,7 +118,7 @@ def fresh_record(path: Path, cache: JupyterCacheAbstract, common: str | None = N
 
 def drop_stale_records() -> None:
     """Remove every cached run that a change of library, data or records has made untrue."""
-    cache, common = open_cache(), _common_key()
+    cache, common = open_cache(), common_key()
     for path in chapters():
         fresh_record(path, cache, common)
 
@@ -158,7 +158,7 @@ def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: st
 
 def execute_all() -> dict[str, float]:
     """Run every chapter that needs it, in reading order, and return seconds by name."""
-    paths, cache, common = chapters(), open_cache(), _common_key()
+    paths, cache, common = chapters(), open_cache(), common_key()
     width = max(len(p.stem) for p in paths)
     return {
         path.stem: execute(path, cache, f"[{n}/{len(paths)}] {path.stem:<{width}}", common)
