@@ -29,7 +29,7 @@ from ferlib.weights import CheckpointError
 NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
 SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
-STEPS = 8  # of deletion and insertion
+STEPS, QUICK = 8, 48  # of deletion and insertion: steps, faces
 LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam")
 COVERS = ("glasses", "hand", "mask", "scarf")
 KINDS = {
@@ -280,19 +280,16 @@ def two_seeds(name: str, runs: Path) -> ResultRecord | None:
 def main() -> None:
     parser = script.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--quick", type=int, default=48, help="faces of the deletion and insertion scores")
-    parser.add_argument("--again", action="store_true", help="measure anew what is there")
     options = parser.parse_args()
     torch.manual_seed(0)
     began = time.process_time()
-    for name in options.models:
+    for name in MODELS:
         for part, work in (
-            ("scores", lambda n: measure(n, 0, options.runs, options.quick)),
+            ("scores", lambda n: measure(n, 0, options.runs, QUICK)),
             ("seeds", lambda n: two_seeds(n, options.runs)),
         ):
             path = attention_models.run_folder(name, 0, options.runs) / f"{part}.json"
-            if (options.again or not path.is_file()) and (found := work(name)) is not None:
+            if not path.is_file() and (found := work(name)) is not None:
                 found.save(path)
     record = ResultRecord(
         NAME, "maps of five networks against the true regions of drawn faces, 95 % over faces"
@@ -310,7 +307,7 @@ def main() -> None:
     record.settings = {
         "class asked about": "the true one",
         "steps of deletion": STEPS,
-        "faces of deletion": options.quick,
+        "faces of deletion": QUICK,
     }
     record.seed = 0
     record.extra["processor minutes of this call"] = (time.process_time() - began) / 60

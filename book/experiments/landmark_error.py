@@ -19,7 +19,7 @@ from ferlib.data import EMOTIONS_FERPLUS, SyntheticFaces
 from ferlib.evaluation import ResultRecord, mean_interval
 from ferlib.models import MobileFaceNet
 
-NAME = "landmark_error"
+NAME, FACES, SEED = "landmark_error", 512, 0
 PARTS = {
     "jaw": (0, 17),
     "brows": (17, 27),
@@ -47,21 +47,19 @@ def main() -> None:
     parser.add_argument(
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
-    parser.add_argument("--faces", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     network = MobileFaceNet().eval()
     network.load_state_dict(load_file(options.weights))
     record = ResultRecord(
         NAME,
         "normalised mean error of a landmark network trained on real faces, on drawn faces",
-        data={"name": "SyntheticFaces", "faces": options.faces, "seed": options.seed},
+        data={"name": "SyntheticFaces", "faces": FACES, "seed": SEED},
         settings={"size": 112, "channels": 3, "framings": ["portrait", "ferplus"]},
-        seed=options.seed,
+        seed=SEED,
         command=f"python -m book.experiments.{NAME} --weights mobilefacenet.safetensors",
     )
     for framing in ("portrait", "ferplus"):
-        faces = SyntheticFaces(options.faces, 112, options.seed, channels=3, framing=framing)
+        faces = SyntheticFaces(FACES, 112, SEED, channels=3, framing=framing)
         error = errors(network, faces)
         place = {"condition": framing, "over": "faces"}
         record.add("landmark error, 68 points", mean_interval(error.mean(1)), **place)

@@ -31,6 +31,7 @@ from ferlib.evaluation import Interval, ResultRecord
 from ferlib.models import MobileFaceNet, PosterV2
 
 NAME = "poster_v2_options"
+FACES, DRAWS = 6, 3  # faces of 224 pixels for the logits; draws of weights
 OPTIONS = {
     "resize: bilinear": {"resize": "bilinear"},
     "shortcut: input": {"shortcut": "input"},
@@ -166,8 +167,6 @@ def main() -> None:
     parser.add_argument(
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
-    parser.add_argument("--faces", type=int, default=6, help="faces of 224 pixels for the logits")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of weights")
     options = parser.parse_args()
     network = MobileFaceNet().eval()
     network.load_state_dict(load_file(options.weights))
@@ -176,19 +175,19 @@ def main() -> None:
         NAME,
         "relative change of POSTER V2's logits when one behaviour of the released code is exchanged, same "
         "weights; and how far the landmark branch's batch norms drift in training mode",
-        data={"name": "SyntheticFaces", "faces": options.faces, "framing": "portrait", "seed": 0},
+        data={"name": "SyntheticFaces", "faces": FACES, "framing": "portrait", "seed": 0},
         settings={
             "logits": "224 pixels, landmark branch with published weights, all other weights drawn",
-            "draws of weights": options.seeds,
+            "draws of weights": DRAWS,
             "interval": "lowest and highest draw",
             "drift": "batches of 16 drawn faces of 112 pixels, momentum 0.1, nothing learned",
             "landmark error": "normalised mean error of 64 other drawn faces, evaluation mode",
         },
         command=f"python -m book.experiments.{NAME} --weights mobilefacenet.safetensors",
     )
-    large = SyntheticFaces(options.faces, 224, 0, channels=3)
+    large = SyntheticFaces(FACES, 224, 0, channels=3)
     images = normalize(large.batch(range(len(large)))["image"].float() / 255)
-    for name, draws in logit_changes(images, landmarks, options.seeds).items():
+    for name, draws in logit_changes(images, landmarks, DRAWS).items():
         changes = [d["change"] for d in draws]
         found = Interval(sum(changes) / len(changes), min(changes), max(changes))
         record.add("change of the logits", found, name, over="draws")

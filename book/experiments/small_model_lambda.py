@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from book.experiments import script
 from ferlib.data import SyntheticFaces
 from ferlib.data.base import fingerprint
 from ferlib.data.faces import KeptFaces
@@ -19,19 +18,15 @@ from ferlib.evaluation import ResultRecord, accuracy_interval, predict
 from ferlib.training import build_criterion, build_model, fit, load_recipe, versions
 
 NAME = "small_model_lambda"
-LAMBDAS = (1.0, 2.0, 5.0)
+LAMBDAS, EPOCHS = (1.0, 2.0, 5.0), 4
 
 
 def main() -> None:
-    parser = script.parser(__doc__)
-    parser.add_argument("--epochs", type=int, default=4)
-    options = parser.parse_args()
-
     train, valid = (
         KeptFaces(SyntheticFaces(count, size=48, seed=seed, framing="ferplus"))
         for count, seed in ((1536, 0), (512, 1_000_003))
     )
-    recipe = load_recipe("btn-small-synthetic").replace(epochs=options.epochs)
+    recipe = load_recipe("btn-small-synthetic").replace(epochs=EPOCHS)
     found, curves = {}, []
     for weight in LAMBDAS:
         chosen = recipe.replace(vit_weight=weight)
@@ -42,7 +37,7 @@ def main() -> None:
         found[f"lambda {weight:g}"] = accuracy_interval(labels, logits.argmax(1))
     record = ResultRecord(
         name=NAME,
-        what=f"btn_small after {options.epochs} epochs on {len(train)} drawn faces, by the lambda of its "
+        what=f"btn_small after {EPOCHS} epochs on {len(train)} drawn faces, by the lambda of its "
         f"loss; accuracy on {len(valid)} other drawn faces, one run each",
         data={
             "name": "SyntheticFaces",

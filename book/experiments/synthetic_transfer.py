@@ -62,7 +62,7 @@ def real_to_synthetic(valid: FERPlus) -> ResultRecord:
     return record
 
 
-def synthetic_to_real(valid: FERPlus, faces: int, epochs: int) -> ResultRecord:
+def synthetic_to_real(valid: FERPlus, faces: int = 3200, epochs: int = 5) -> ResultRecord:
     recipe = load_recipe("btn-small-synthetic").replace(epochs=epochs, batch_size=64)
     model = build_model(recipe)
     # the share of each expression is FER+'s; everything else is as varied as the renderer makes it
@@ -84,21 +84,11 @@ def synthetic_to_real(valid: FERPlus, faces: int, epochs: int) -> ResultRecord:
 
 def main() -> None:
     parser = script.parser(__doc__, data=True)
-    parser.add_argument("--faces", type=int, default=3200, help="synthetic faces to train on")
-    parser.add_argument("--epochs", type=int, default=5, help="epochs on synthetic faces")
-    parser.add_argument("--only", choices=["real-to-synthetic", "synthetic-to-real"])
-    options = parser.parse_args()
-    valid = FERPlus(options.data, "valid")
-
-    def keep(record: ResultRecord) -> None:
+    valid = FERPlus(parser.parse_args().data, "valid")
+    for make in (real_to_synthetic, synthetic_to_real):
+        record = make(valid)
         record.command = f"python -m book.experiments.{Path(__file__).stem} --data FERPlus"
-        path = record.save()
-        print(f"{record.table()}\n{path} written", flush=True)
-
-    if options.only != "synthetic-to-real":
-        keep(real_to_synthetic(valid))
-    if options.only != "real-to-synthetic":
-        keep(synthetic_to_real(valid, options.faces, options.epochs))
+        print(f"{record.table()}\n{record.save()} written", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from book.experiments import script
 from ferlib.evaluation import ResultRecord
 from ferlib.training import (
     Recipe,
@@ -146,14 +145,11 @@ def estimate(total: float) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = script.parser(__doc__)
-    parser.add_argument("--steps", type=int, default=3, help="timed steps of the large networks")
-    options = parser.parse_args()
     torch.set_num_threads(1)
 
     speed = {}
     for name in TIMED:
-        batch, steps = (32, 8) if name in SMALL else (4, options.steps)
+        batch, steps = (32, 8) if name in SMALL else (4, 3)
         speed[name] = {}
         for precision in ("fp32", "bf16") if computes_bf16("cpu") else ("fp32",):
             speed[name][precision] = timed(load_recipe(name), precision, batch, steps)
