@@ -104,10 +104,14 @@ MAKERS = {
 def resized() -> nn.Module:
     torch.manual_seed(0)
     return ResizedTransformer(
-        "swin_tiny_patch4_window7_224", 5, in_size=40, out_size=32, hidden=16,
+        "swin_tiny_patch4_window7_224",
+        5,
+        in_size=40,
+        out_size=32,
+        hidden=16,
         resizer_options={"channels": 4},
         backbone_options=dict(embed_dim=8, depths=(2,), num_heads=(2,), window_size=4),
-    ).eval()  # fmt: skip
+    ).eval()
 
 
 @pytest.mark.parametrize("name", MAKERS)
@@ -295,8 +299,9 @@ def test_scores_against_what_the_renderer_knows():
     """Masks of the expression and of the occluder are truths: a map that is one of them is right about it."""
     from ferlib.data import SyntheticFaces
 
-    faces = SyntheticFaces(12, size=48, seed=3, masks=True, framing="ferplus", occlusion="mask",
-                           expression=["surprise", "fear"]).batch(range(12))  # fmt: skip
+    faces = SyntheticFaces(
+        12, size=48, seed=3, masks=True, framing="ferplus", occlusion="mask", expression=["surprise", "fear"]
+    ).batch(range(12))
     cover, region = faces["masks"]["occluded"], faces["masks"]["expression"]
     shows = region.flatten(1).amax(1) >= 0.5
     on_cover = explain.attention_score(cover, cover)
