@@ -18,20 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 
+from ferlib.commands.evaluate import with_classes
 from ferlib.commands.faces import KINDS, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError
-from ferlib.data.labels import EMOTIONS_AFFECTNET, EMOTIONS_FERPLUS, EMOTIONS_RAFDB
+from ferlib.data.labels import CLASSES
 from ferlib.evaluation import fit_temperature, predict
 from ferlib.export import export_onnx
-
-CLASSES = {
-    "ferplus": EMOTIONS_FERPLUS,
-    "rafdb": EMOTIONS_RAFDB,
-    "affectnet8": EMOTIONS_AFFECTNET,
-    "affectnet7": EMOTIONS_AFFECTNET[:7],
-    "affectnet": EMOTIONS_AFFECTNET,
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", choices=("vit", "bt", "cba"), help=output)
     add("--dataset", choices=KINDS, help="whose expressions it names (default: what the file says)")
     add("--data", metavar="DIR", help="fit the temperature on this data set's validation faces")
-    add("--temperature", type=float, metavar="T", help="this temperature instead (default 1)")
+    add(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="this temperature instead (default: what the file keeps, or 1)",
+    )
     add("--face", type=int, default=48, metavar="PX", help="side of the faces it takes (default 48)")
     add("--json", action="store_true", help="print what was written as JSON")
 
@@ -58,18 +56,20 @@ def run(options: argparse.Namespace) -> int:
     if not 8 <= options.face <= 512:
         raise DataError(f"--face {options.face}: expected the side of a face in pixels, 8 to 512")
     network = Network.find(options.checkpoint, options.recipe)
-    kind = options.dataset or network.recipe.data or "ferplus"
-    classes = tuple(network.stored[0].get("classes") or CLASSES[kind])
-    if options.dataset and classes != CLASSES[kind]:
-        raise DataError(
-            f"{options.checkpoint} knows {', '.join(classes)}; --dataset {kind} has other classes or order"
-        )
+    if network.exported:
+        raise DataError("a file of `ferlib export` already: give the checkpoint", options.checkpoint)
+    named = CLASSES.get(options.dataset or network.recipe.data or "ferplus")
+    classes = network.classes or named
+    if options.dataset and classes != named:
+        names = ", ".join(classes)
+        raise DataError(f"knows {names}: --dataset {options.dataset} has others", options.checkpoint)
     model = network.build(len(classes))
     if options.output or isinstance(getattr(model, "inference", None), str):
         model = network.build(len(classes), options.output or "vit")
-    temperature = 1.0 if options.temperature is None else options.temperature
+    temperature = network.temperature(model) if options.temperature is None else options.temperature
     if options.data:
         valid = choose_faces(options.data, options.dataset, network.recipe.data).open("valid")
+        valid = with_classes(valid, classes)
         temperature = fit_temperature(*predict(model, valid, **network.inputs()))
     done = export_onnx(
         model,
