@@ -40,20 +40,17 @@ WIDTH = 100  # columns of the report
 TRIED = 24  # images per split that are opened to see whether they can be read
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", "67.60pth")
 DEEP, WIDE = 3, 200  # folders below the named one, and entries of each, that are looked at
-#: Names (as paths, in lower case) of what people have instead of a known layout, and what is needed.
+#: What people have instead of a known layout, as a pattern of its path in lower case, and what it needs.
 NEAR_MISSES = (
-    (r".*\.(zip|tar|tgz|gz|rar|7z)", "an archive: unpack it"),
-    (r".*list_partition_label\.txt", "the name of the published file, list_patition_label.txt: rename it"),
-    (r".*image/original", "the aligned faces, Image/aligned, which RAF-DB's authors give beside it"),
-    (r".*validation", "a folder called valid: rename it"),
-    (
-        r".*/(0\d|class_?\d|[0-9]+[ _-][a-z]+)",
-        "a folder for each class, called by its number or its name alone",
-    ),
-    (r".*(train|valid|val|test)(_set)?/[^/]*\.(png|jpe?g)", "a folder for each class in it, or a label file"),
+    (r".*\.(zip|tar|tgz|gz|rar|7z)", "unpacking"),
+    (r".*list_partition_label\.txt", "the name list_patition_label.txt, spelled as it was published"),
+    (r".*image/original", "the aligned faces beside it, Image/aligned, which RAF-DB's authors give"),
+    (r".*validation", "the name valid"),
+    (r".*/(0\d|class_?\d|\d+[ _-][a-z]+)", "the class's number or name alone, such as 1 or surprise"),
+    (r".*(train|valid|val|test)(_set)?/[^/]*\.(png|jpe?g)", "a folder for its class, or a label file"),
     (
         r".*\.(csv|xlsx?|json)",
-        "label files as the data sets' authors publish them, or a folder for each class",
+        "the names and columns of the published label files, or a folder for each class",
     ),
 )
 
