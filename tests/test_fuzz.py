@@ -170,9 +170,11 @@ def test_prepared_data(capsys):
 @pytest.mark.parametrize("layout", ["microsoft", "kaggle", "rafdb_official", "affectnet_official"])
 def test_label_files(layout, capsys):
     counts = {
-        "microsoft": {"train": 6}, "kaggle": {"train": 6}, "rafdb_official": {"train": 7, "test": 7},
+        "microsoft": {"train": 6},
+        "kaggle": {"train": 6},
+        "rafdb_official": {"train": 7, "test": 7},
         "affectnet_official": {"train_set": [0, 1, 2], "val_set": [3]},
-    }  # fmt: skip
+    }
     getattr(data_files, layout)(Path("in"), counts[layout])
     files = [path for path in Path("in").rglob("*") if path.suffix in (".csv", ".txt", ".npy")]
     for file in sorted(files)[:4]:
