@@ -101,7 +101,7 @@ def test_losses_follow_the_keyboard(browser, file: Path) -> None:
 def test_clear_words_for_wrong_arguments() -> None:
     for arguments, match in [
         ({"prior": FERPLUS_PRIOR * 2}, "distribution"),
-        ({"classes": CLASSES[:7]}, "one row a class"),
+        ({"classes": CLASSES[:7]}, r"\(8, 8\)"),
         ({"loss": "hinge"}, "hinge"),
         ({"alpha": 1.5}, "alpha"),
         ({"label": "joy"}, "joy"),

@@ -35,9 +35,9 @@ from ferlib.data.transforms import to_float
 from ferlib.evaluation import (
     Interval,
     ResultRecord,
+    evaluate,
     fit_temperature,
     predict,
-    record_predictions,
     reliability,
     robustness,
     scores,
@@ -146,7 +146,8 @@ def main() -> None:
     size, accuracy = done.path.stat().st_size, float((logits.argmax(1) == labels).float().mean())
     print("exported", size, "bytes; accuracy", accuracy)
 
-    record = record_predictions(logits, labels, valid, split="valid", resamples=RESAMPLES)
+    measured = {"predictions": (logits, labels), "split": "valid", "resamples": RESAMPLES}
+    record = evaluate(done.module.network, valid, **measured)
     errors, calibrated = calibration(labels, logits * done.facts["temperature"])
     times = milliseconds(done.path, torch.rand(1, 1, 48, 48))
     windows, extra_windows = framing(script.some(valid, FRAMED))
@@ -161,7 +162,7 @@ def main() -> None:
         severities=SEVERITIES,
         split="valid",
         resamples=RESAMPLES,
-        report=lambda key, found: print(" ", key, found.percent(), flush=True),
+        progress=True,
         **network.inputs(),
     )
     record.numbers += suite.numbers
