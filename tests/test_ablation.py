@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 
 import pytest
@@ -10,18 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.conftest import ROOT
+from book.experiments import ablation, loss_ablation, resizer_ablation
 
 
-@pytest.fixture
-def script(monkeypatch):
-    """Import a script of book/records as it imports its neighbour."""
-    monkeypatch.syspath_prepend(str(ROOT / "book" / "records"))
-    return importlib.import_module
-
-
-def test_reliability_and_both_calibration_errors_by_hand(script):
-    ablation = script("ablation")
+def test_reliability_and_both_calibration_errors_by_hand():
     p = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [0.35, 0.65]])
     labels = torch.tensor([0, 1, 1, 1])
     shares = torch.tensor([[1.0, 0.0], [0.4, 0.6], [0.5, 0.5], [0.1, 0.9]])
@@ -36,16 +27,14 @@ def test_reliability_and_both_calibration_errors_by_hand(script):
     assert found["cross-entropy to the votes"] == pytest.approx(F.cross_entropy(p.log(), shares).item())
 
 
-def test_intervals_over_seeds_are_students(script):
-    ablation = script("ablation")
+def test_intervals_over_seeds_are_students():
     found = ablation.difference([0.7, 0.8, 0.9], [0.6, 0.6, 0.6])
     half = 4.302653 * 0.1 / math.sqrt(3)  # t for 2 degrees of freedom
     assert found.value == pytest.approx(0.2)
     assert (found.low, found.high) == pytest.approx((0.2 - half, 0.2 + half), abs=1e-6)
 
 
-def test_turned_faces_turn_back(script):
-    ablation = script("ablation")
+def test_turned_faces_turn_back():
     axis = torch.linspace(-1, 1, 33)
     faces = torch.exp(-12 * ((axis - 0.3) ** 2 + (axis[:, None] + 0.2) ** 2)).expand(2, 1, 33, 33)
     angles = torch.tensor([25.0, -25.0])
@@ -55,8 +44,7 @@ def test_turned_faces_turn_back(script):
     torch.testing.assert_close(ablation.turned(faces, torch.zeros(2)), faces, atol=1e-5, rtol=0)
 
 
-def test_runs_are_paired(script):
-    ablation = script("ablation")
+def test_runs_are_paired():
     x, y = torch.randn(96, 1, 28, 28), torch.arange(96) % 8
     ends = []
     for _ in range(2):
@@ -69,10 +57,10 @@ def test_runs_are_paired(script):
     assert ends[0].shape == (96, 8)
 
 
-def test_three_kinds_of_label(script):
+def test_three_kinds_of_label():
     labels = torch.arange(4000) % 8
     shares = 0.7 * F.one_hot(labels, 8) + 0.3 * F.one_hot((labels + 1) % 8, 8)
-    kinds = script("loss_ablation").label_kinds(labels, shares.float(), 0.4)
+    kinds = loss_ablation.label_kinds(labels, shares.float(), 0.4)
     wrong = {kind: (hard != labels).float().mean().item() for kind, hard in kinds.items()}
     assert wrong["majority"] == 0
     assert wrong["one annotator"] == pytest.approx(0.3, abs=0.03)
@@ -82,8 +70,7 @@ def test_three_kinds_of_label(script):
     assert others.min() > 150  # of some 229 each
 
 
-def test_every_front_shares_backbone_and_head(script):
-    resizer_ablation, ablation = script("resizer_ablation"), script("ablation")
+def test_every_front_shares_backbone_and_head():
     backbone = ablation.SmallTransformer(8, dim=16, depth=1).eval()
     faces = torch.randn(2, 1, 48, 48)
     answers = {}

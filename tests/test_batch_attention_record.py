@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
-from pathlib import Path
 
 import pytest
 import torch
 
+from book.experiments import batch_attention_ablation as study
 from ferlib.evaluation import ResultRecord
-
-RECORDS = Path(__file__).resolve().parents[1] / "book" / "records"
-
-
-@pytest.fixture(scope="module")
-def study():
-    sys.path.insert(0, str(RECORDS))
-    try:
-        import batch_attention
-    finally:
-        sys.path.remove(str(RECORDS))
-    return batch_attention
 
 
 @pytest.fixture
-def faces(study):
+def faces():
     images = torch.randint(0, 120, (64, 1, 48, 48), dtype=torch.uint8)
     return study.Faces(images, torch.arange(64) % 8)
 
 
-def test_a_grey_square_covers_its_share_of_each_picture(study, faces) -> None:
+def test_a_grey_square_covers_its_share_of_each_picture(faces) -> None:
     for percent in (25, 50):
         changed = study.covered(faces.images, percent, seed=0)
         share = (changed == 128).float().mean((1, 2, 3))
@@ -40,7 +27,7 @@ def test_a_grey_square_covers_its_share_of_each_picture(study, faces) -> None:
     assert len({tuple(c.tolist()) for c in (changed == 128).flatten(1)}) > 10  # somewhere else in each
 
 
-def test_few_pixels_keep_the_size_and_the_brightness_and_lose_detail(study, faces) -> None:
+def test_few_pixels_keep_the_size_and_the_brightness_and_lose_detail(faces) -> None:
     for pixels in (16, 10):
         small = study.shrunk(faces.images, pixels)
         assert small.shape == faces.images.shape and small.dtype == torch.uint8
@@ -48,7 +35,7 @@ def test_few_pixels_keep_the_size_and_the_brightness_and_lose_detail(study, face
         assert small.float().std() < 0.7 * faces.images.float().std()
 
 
-def test_wrong_labels_are_another_class_in_the_asked_share(study) -> None:
+def test_wrong_labels_are_another_class_in_the_asked_share() -> None:
     labels = torch.arange(8000) % 8
     assert torch.equal(study.wrong(labels, 0, seed=0), labels)
     noisy = study.wrong(labels, 40, seed=0)
@@ -57,13 +44,13 @@ def test_wrong_labels_are_another_class_in_the_asked_share(study) -> None:
     assert ((noisy - labels) % 8)[hit].bincount(minlength=8)[1:].min() > 300  # each other class as likely
 
 
-def test_trouble_with_labels_leaves_pictures_alone_and_the_other_way_round(study, faces) -> None:
+def test_trouble_with_labels_leaves_pictures_alone_and_the_other_way_round(faces) -> None:
     assert torch.equal(study.troubled(faces, "label noise 40", 0).images, faces.images)
     assert torch.equal(study.troubled(faces, "covered 25", 0).labels, faces.labels)
     assert study.troubled(faces, "as they are", 0) is faces
 
 
-def test_every_run_of_one_arm_has_its_pair(study) -> None:
+def test_every_run_of_one_arm_has_its_pair() -> None:
     runs = study.plan(Namespace(seeds=2, noise_only=False))
     assert len(runs) == len(set(runs)) == 2 * (2 * 7 + 1)
     for arm, trouble, scale, seed in runs:
@@ -72,7 +59,7 @@ def test_every_run_of_one_arm_has_its_pair(study) -> None:
             assert (other, trouble, scale, seed) in runs
 
 
-def test_differences_are_taken_within_seeds(study) -> None:
+def test_differences_are_taken_within_seeds() -> None:
     def found(base: float, seed: int) -> dict:
         return {"as they are": {"vit": base + 0.1 * seed, "bt": base + 0.1 * seed, "cba": 0.5}}
 
@@ -88,7 +75,7 @@ def test_differences_are_taken_within_seeds(study) -> None:
     assert own.high - own.low > 0.2
 
 
-def test_both_arms_start_from_one_network_and_measure_all_answers(study, faces) -> None:
+def test_both_arms_start_from_one_network_and_measure_all_answers(faces) -> None:
     options = Namespace(steps=1, vit_weight=5.0, noise_only=True)
     data = {"train": faces, "valid": faces}
     one, other = (study.run(arm, "as they are", "sqrt(C)", 3, data, options) for arm in ("alone", "batch"))

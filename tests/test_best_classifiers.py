@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
+from book.experiments import best_classifiers as best
 from ferlib.data import EMOTIONS_FERPLUS
 from ferlib.data.base import FaceDataset
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "records"))
-import best_classifiers as best
 
 FACES = 400
 

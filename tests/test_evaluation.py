@@ -142,7 +142,7 @@ def test_records_are_found_by_name_and_damage_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("FERLIB_RESULTS", str(tmp_path))
     ResultRecord("mine", "a test").save()
     assert ResultRecord.load("mine").what == "a test"
-    with pytest.raises(RecordError, match=r"no record 'yours'.*book/records"):
+    with pytest.raises(RecordError, match=r"no record 'yours'.*book/experiments"):
         ResultRecord.load("yours")
     whole = (tmp_path / "mine.json").read_text()
     (tmp_path / "cut.json").write_text(whole[:50])

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from book.records.perturbation import deletion_insertion
+from book.experiments.perturbation import deletion_insertion
 from ferlib import explain
 from ferlib.explain import AttentionRecorder
 from ferlib.explain.cam import unwarp

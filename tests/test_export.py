@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from book.experiments.model_card import card
 from ferlib.cli import main
 from ferlib.data.faces import drawn_faces
 from ferlib.data.labels import EMOTIONS_FERPLUS
@@ -176,13 +177,5 @@ def test_the_shipped_model_is_whole_small_and_packed():
 
 
 def test_the_card_is_what_its_record_says():
-    import sys
-
-    sys.path.insert(0, str(ROOT / "book" / "records"))
-    try:
-        import model_card
-    finally:
-        sys.path.pop(0)
-
-    made = model_card.card(ResultRecord.load("pocket_ferplus"))
+    made = card(ResultRecord.load("pocket_ferplus"))
     assert made == (ROOT / "ferlib" / "pretrained" / "MODEL_CARD.md").read_text(encoding="utf-8")

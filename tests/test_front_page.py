@@ -9,7 +9,7 @@ import pytest
 pages = pytest.importorskip("book.builder.pages", reason="the book's tools are not installed")
 from book.builder import glance  # noqa: E402
 from book.builder.notebooks import ROOT, chapters  # noqa: E402
-from book.records import two_systems  # noqa: E402
+from book.experiments import two_systems  # noqa: E402
 from ferlib.evaluation import Interval, ResultRecord  # noqa: E402
 
 
@@ -20,7 +20,7 @@ def prose() -> str:
 def test_the_picture_of_both_systems_is_what_the_library_builds() -> None:
     for name, text in two_systems.pictures().items():
         kept = (two_systems.STATIC / name).read_text(encoding="utf-8")
-        assert kept == text, f"{name} is old: run `python book/records/two_systems.py`"
+        assert kept == text, f"{name} is old: run `python -m book.experiments.two_systems`"
         assert f"static/{name}" in prose()
 
 

@@ -138,7 +138,7 @@ def test_no_photograph_and_no_data_set_is_kept_here() -> None:
         assert path.stat().st_size < limit, f"{relative} is large"
         if path.suffix.lower() in pictures:
             assert str(relative.parent) in drawn, f"{relative} is a picture outside {drawn}"
-            script = ROOT / "book" / "records" / f"{path.stem}.py"
+            script = ROOT / "book" / "experiments" / f"{path.stem}.py"
             assert script.exists(), f"{relative}: no script {script.relative_to(ROOT)} that draws it"
 
 

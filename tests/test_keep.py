@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from book.experiments.keep import keep
 from ferlib.commands.networks import Network
 from ferlib.training import Recipe, build_model
 from ferlib.weights import checkpoints
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "book" / "records"))
-from keep import keep
 
 TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
 POCKET = Recipe(name="tiny", model="PocketNet", model_options=TINY, image_size=16)

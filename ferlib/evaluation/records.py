@@ -217,7 +217,7 @@ class ResultRecord:
         if not path.is_file():
             raise RecordError(
                 f"no record '{name_or_path}' in {' or '.join(str(folder) for folder in folders())}: "
-                "give a path, or make the record with its script in book/records"
+                "give a path, or make the record with its script in book/experiments"
             )
         try:
             values = json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,6 @@
 """What a full run of every recipe costs: operations counted, hours and money estimated by device.
 
-    python book/records/training_cost.py
+    python -m book.experiments.training_cost
 
 Counted: the multiply-adds of a forward pass and of a whole training step per face (forward, backward, both
 passes of SAM, a frozen branch once), by torch's own counter on tensors without memory. Taken from elsewhere
@@ -178,7 +178,7 @@ def main() -> None:
         extra={"rows": rows, "seconds of one core per face": speed, "computes bf16": computes_bf16("cpu"),
                "processor": platform.processor() or platform.machine()},
         versions=versions(),
-        command=f"python book/records/{Path(__file__).name}",
+        command=f"python -m book.experiments.{Path(__file__).stem}",
     )  # fmt: skip
     print(f"{record.save(options.results / f'{NAME}.json' if options.results else None)} written")
 

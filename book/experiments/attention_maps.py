@@ -1,6 +1,6 @@
 """Keep the attention of trained networks on a few drawn faces, for the live figures of chapter 8.
 
-    python book/records/attention_maps.py
+    python -m book.experiments.attention_maps
 
 Five pictures of one drawn person go through the networks of ``attention_models.py``. Attention and heat maps
 (on a grid of 24 x 24) are kept as ``ferlib.widgets`` codes them, and the explorers show them from there.
@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import attention_models
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from book.experiments import attention_models
 from ferlib import data, explain
 from ferlib.data import named_parameters, render_faces
 from ferlib.evaluation import ResultRecord
@@ -75,7 +75,7 @@ def record_of(name: str, what: str, pictures: dict) -> ResultRecord:
         "regions": pack((255 * regions).round()),
         "covers": pack((255 * covers).round()),
     }
-    record.command = f"python book/records/{Path(__file__).name}"
+    record.command = f"python -m book.experiments.{Path(__file__).stem}"
     return record
 
 

@@ -1,6 +1,6 @@
 """Score every map of every network of chapter 8 against the regions that the renderer knows.
 
-    python book/records/attention_scores.py            # all networks of runs/attention, then the record
+    python -m book.experiments.attention_scores            # all networks of runs/attention, then the record
 
 Method x model x score with 95 % intervals over faces: pointing, energy, AUC against the region that makes the
 expression; deletion and insertion; the same maps on random weights; turned and occluded faces. Then what the
@@ -17,11 +17,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import attention_models
 import torch
-from perturbation import deletion_insertion
 from torch import Tensor, nn
 
+from book.experiments import attention_models
+from book.experiments.perturbation import deletion_insertion
 from ferlib import data, explain
 from ferlib.data import render_faces
 from ferlib.evaluation import ResultRecord, mean_interval
@@ -307,7 +307,7 @@ def main() -> None:
     }
     record.seed = 0
     record.extra["processor minutes of this call"] = (time.process_time() - began) / 60
-    record.command = f"python book/records/{Path(__file__).name}"
+    record.command = f"python -m book.experiments.{Path(__file__).stem}"
     print(record.save(options.results / f"{NAME}.json" if options.results else None))
 
 

@@ -1,7 +1,7 @@
 """Which layer should Grad-CAM look at? The candidates of each network, scored against the true regions.
 
-    python book/records/attention_models.py swin-drawn      # and vit-drawn, btn-drawn: the networks
-    python book/records/cam_layers.py
+    python -m book.experiments.attention_models swin-drawn      # and vit-drawn, btn-drawn: the networks
+    python -m book.experiments.cam_layers
 
 A reader of the grad-cam package finds advice for Swin that names ``norm1`` and advice that names ``norm2``.
 Here every layer that could be meant is tried on networks trained on drawn faces, by Grad-CAM and by HiResCAM,
@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import attention_models
 import torch
-from perturbation import deletion_insertion
 from torch import Tensor, nn
 
+from book.experiments import attention_models
+from book.experiments.perturbation import deletion_insertion
 from ferlib import data, explain
 from ferlib.evaluation import ResultRecord, mean_interval
 
@@ -128,7 +128,7 @@ def main() -> None:
         data={"name": "SyntheticFaces", "seed": options.seed, "faces": len(images)},
         classes=list(data.EMOTIONS_FERPLUS),
         settings={"class asked about": "the true one", "steps of deletion": 8, "some faces": options.some},
-        command=" ".join(["python", "book/records/cam_layers.py", *_told(sys.argv[1:])]),
+        command=" ".join(["python -m book.experiments.cam_layers", *_told(sys.argv[1:])]),
     )
     for name in MODELS:
         model, _ = attention_models.load(name, runs=options.runs)

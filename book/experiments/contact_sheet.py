@@ -1,6 +1,6 @@
 """Draw the contact sheet: eight expressions down, twelve people across.
 
-    python book/records/contact_sheet.py [--size 96] [--seed 3] [--out book/static/contact_sheet.webp]
+    python -m book.experiments.contact_sheet [--size 96] [--seed 3] [--out book/static/contact_sheet.webp]
 
 Every column is one person. Drawn faces only, so the picture may be shown anywhere.
 """

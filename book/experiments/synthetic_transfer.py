@@ -1,6 +1,6 @@
 """Are synthetic expressions read as meant? Train on real faces, test on synthetic ones, and the other way.
 
-    python book/records/synthetic_transfer.py --data /path/to/FERPlus
+    python -m book.experiments.synthetic_transfer --data /path/to/FERPlus
 
 Real to synthetic: the kept networks, trained on FER+ alone, label synthetic faces framed as FER+'s own. The
 record's numbers are those of the network of the page *Try it*; beside them stand the recalls of the others,
@@ -93,7 +93,7 @@ def main() -> None:
     valid = FERPlus(options.data, "valid")
 
     def keep(record: ResultRecord) -> None:
-        record.command = f"python book/records/{Path(__file__).name} --data FERPlus"
+        record.command = f"python -m book.experiments.{Path(__file__).stem} --data FERPlus"
         path = record.save(options.results / f"{record.name}.json" if options.results else None)
         print(f"{record.table()}\n{path} written", flush=True)
 

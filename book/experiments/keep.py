@@ -1,7 +1,7 @@
 """Keep what runs have learned, as one small file of ``book/checkpoints``.
 
-    python book/records/keep.py --half pocket_ferplus runs/pocket-ferplus/best.safetensors
-    python book/records/keep.py --half pocket_ferplus_three runs/pocket-*/last.safetensors
+    python -m book.experiments.keep --half pocket_ferplus runs/pocket-ferplus/best.safetensors
+    python -m book.experiments.keep --half pocket_ferplus_three runs/pocket-*/last.safetensors
 
 Several files become one ``Ensemble``, asked with each face and its mirror image; ``--mirror`` makes one of a
 single file. ``--half`` stores 16 bits a number. ``checkpoints.py`` then measures what was kept.

@@ -1,11 +1,11 @@
 """Train the networks whose attention chapter 8 shows and scores.
 
-    python book/records/attention_models.py swin-drawn --epochs 5
-    python book/records/attention_models.py vit-drawn --epochs 5
-    python book/records/attention_models.py btn-drawn --faces 1536
-    python book/records/attention_models.py btn-drawn --faces 1536 --seed 1
-    python book/records/attention_models.py poster-drawn --faces 1792 --weights WEIGHTS
-    python book/records/attention_models.py btn-ferplus --faces 25045 --ferplus FERPLUS
+    python -m book.experiments.attention_models swin-drawn --epochs 5
+    python -m book.experiments.attention_models vit-drawn --epochs 5
+    python -m book.experiments.attention_models btn-drawn --faces 1536
+    python -m book.experiments.attention_models btn-drawn --faces 1536 --seed 1
+    python -m book.experiments.attention_models poster-drawn --faces 1792 --weights WEIGHTS
+    python -m book.experiments.attention_models btn-ferplus --faces 25045 --ferplus FERPLUS
 
 Those are the networks of the records (the last is the one that ``small_model_ferplus.py`` trains).
 

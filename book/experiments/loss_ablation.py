@@ -1,7 +1,7 @@
 """Seven losses, three kinds of label, several seeds: accuracy and calibration of a small network.
 
-    python book/records/loss_ablation.py                                              # drawn faces
-    FERLIB_DATA=/path/to/FERPlus python book/records/loss_ablation.py --faces 8192    # real faces
+    python -m book.experiments.loss_ablation                                              # drawn faces
+    FERLIB_DATA=/path/to/FERPlus python -m book.experiments.loss_ablation --faces 8192    # real faces
 
 The network reads faces at 28 pixels. It is trained with the majority label (``majority``), with the vote of
 one annotator, drawn at random once per face (``one annotator``: wrong as people are wrong, what a cheaply
@@ -21,7 +21,9 @@ import argparse
 import time
 
 import torch
-from ablation import (
+from torch import nn
+
+from book.experiments.ablation import (
     SmallCNN,
     about,
     command,
@@ -34,8 +36,6 @@ from ablation import (
     train,
     versions,
 )
-from torch import nn
-
 from ferlib.data import open_faces
 from ferlib.evaluation import ResultRecord, summarize
 from ferlib.losses import CompensatedFocalPDLSLoss, FocalPDLSLoss, LabelSmoothingLoss, PDLSLoss

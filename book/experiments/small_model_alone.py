@@ -1,6 +1,6 @@
 """Train the small network on real FER+ as if no batch could be asked: the twin of ``small_model_ferplus``.
 
-    python book/records/small_model_alone.py --data /path/to/FERPlus
+    python -m book.experiments.small_model_alone --data /path/to/FERPlus
 
 Same recipe, seed and first weights as ``small_model_ferplus.py``, but only the loss of the image's own
 answer, lambda L_VIT, is learned from, and only that answer is given. What differs between the two networks

@@ -1,6 +1,6 @@
 """Hidden, small, dark, noisy and turned faces: two small networks at five severities each.
 
-    python book/records/robustness.py --data /path/to/FERPlus
+    python -m book.experiments.robustness --data /path/to/FERPlus
 
 Real faces are occluded, reduced, darkened and made noisy, always the same way
 (``ferlib.evaluation.CorruptedFaces``). Faces that turn are drawn, because only the renderer can turn the same
@@ -15,9 +15,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-import small_models as small
 from torch import nn
 
+from book.experiments import small_models as small
 from ferlib.data import SyntheticFaces
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces

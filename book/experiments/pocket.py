@@ -1,6 +1,6 @@
 """The network of the page "Try it": export it, measure it, write its card. All from one checkpoint.
 
-    python book/records/pocket.py --checkpoint runs/pocket-ferplus/best.safetensors --data /path/to/FERPlus
+    python -m book.experiments.pocket --checkpoint runs/pocket-ferplus/best.safetensors --data FERPLUS
 
 Writes the model that the package ships (``ferlib/pretrained/pocket_ferplus.onnx``, its facts with their
 SHA-256 in ``pocket_ferplus.json``, ``MODEL_CARD.md``) and ``book/results/pocket_ferplus.json``. Scores,
@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from model_card import card
 from PIL import Image
 from torch import Tensor
 
 import ferlib
+from book.experiments.model_card import card
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.base import FaceDataset
@@ -183,7 +183,7 @@ def main() -> None:
         record.curves = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     record.versions = {**versions(), "onnxruntime": load_runtime().__version__, "device": "cpu"}
     record.command = (
-        "python book/records/pocket.py --checkpoint runs/pocket-ferplus/best.safetensors --data FERPlus"
+        "python -m book.experiments.pocket --checkpoint runs/pocket-ferplus/best.safetensors --data FERPlus"
         + (f" --faces {options.faces}" if options.faces else "")
     )
     record.seconds = round(time.process_time() - began, 1)

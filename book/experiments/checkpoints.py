@@ -1,6 +1,6 @@
 """The kept checkpoints, measured: which recipes and seeds made each of them, and what it answers on FER+.
 
-    FERLIB_DATA=/path/to/FERPlus python book/records/checkpoints.py
+    FERLIB_DATA=/path/to/FERPlus python -m book.experiments.checkpoints
 
 Writes ``book/results/checkpoint_<name>.json`` for every file of ``book/checkpoints``: scores on FER+'s
 validation split, of one network also those of the mean over face and mirror image, SHA-256, and the commands
@@ -54,7 +54,7 @@ def main() -> None:
                 f"ferlib train --recipe {m['recipe']} --seed {m['seed']} --data FERPlus" for m in made
             ],
         }
-        record.command = "FERLIB_DATA=/path/to/FERPlus python book/records/checkpoints.py"
+        record.command = "FERLIB_DATA=/path/to/FERPlus python -m book.experiments.checkpoints"
         print(record.save(), record.get("accuracy").percent())
 
 

@@ -181,4 +181,4 @@ def versions() -> dict[str, str]:
 def command() -> str:
     """What was typed, as a reader types it."""
     data = ["FERLIB_DATA=/path/to/FERPlus"] if source() == "ferplus" else []
-    return " ".join([*data, "python", f"book/records/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    return " ".join([*data, "python", "-m", f"book.experiments.{Path(sys.argv[0]).stem}", *sys.argv[1:]])

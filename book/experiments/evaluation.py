@@ -1,6 +1,6 @@
 """How good the small networks are on real faces, how sure we are, how calibrated, and which is better.
 
-    python book/records/evaluation.py --data /path/to/FERPlus
+    python -m book.experiments.evaluation --data /path/to/FERPlus
 
 Writes ``book/results/evaluation_ferplus.json``: every score with its bootstrap interval for the three
 answers of :mod:`small_models`; their differences, paired by face, with McNemar's counts; calibration before
@@ -14,9 +14,9 @@ import time
 from dataclasses import asdict
 
 import numpy as np
-import small_models as small
 from torch import Tensor
 
+from book.experiments import small_models as small
 from ferlib.evaluation import (
     compare,
     confusion_matrix,

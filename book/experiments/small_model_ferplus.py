@@ -1,6 +1,6 @@
 """Train the small Batch Transformer Network on real FER+ and write what it reached.
 
-    python book/records/small_model_ferplus.py --data /path/to/FERPlus
+    python -m book.experiments.small_model_ferplus --data /path/to/FERPlus
 
 Trains on the training split with the bundled recipe, chooses the epoch on the validation split and measures
 on the same validation split; the test split is not touched. Writes
@@ -76,7 +76,7 @@ def main() -> None:
         "epochs": recipe.epochs,
         "by output": answers(model, valid),
     }
-    record.command = f"python book/records/{Path(__file__).name} --data FERPlus"
+    record.command = f"python -m book.experiments.{Path(__file__).stem} --data FERPlus"
     path = record.save(options.results / f"{NAME}.json" if options.results else None)
     print(record.table())
     print(f"{path} written at {time.strftime('%H:%M')} after {seconds / 60:.1f} minutes of training")

@@ -1,6 +1,6 @@
 """The best classifiers: which candidate one half of validation prefers, and its score on the other half.
 
-    FERLIB_DATA=/path/to/FERPlus FERLIB_WEIGHTS=/path/to/weights python book/records/best_classifiers.py \\
+    FERLIB_DATA=FERPLUS FERLIB_WEIGHTS=WEIGHTS python -m book.experiments.best_classifiers \\
         --alone runs/pocket-0 runs/pocket-1 runs/pocket-2 --branches runs/two-branches
 
 Takes folders of finished runs, each with its weights after the last epoch: no epoch is chosen. ``--alone``
@@ -125,7 +125,7 @@ def judge(kinds: dict[str, Said], valid: FaceDataset) -> ResultRecord:
         extra={"chosen": chosen, "candidates": {kind: list(said) for kind, said in kinds.items()},
                "faces": {part: len(rows) for part, rows in parts.items()}},
         versions=versions(),
-        command="python book/records/best_classifiers.py --alone RUN RUN RUN --branches RUN",
+        command="python -m book.experiments.best_classifiers --alone RUN RUN RUN --branches RUN",
     )  # fmt: skip
     for kind, said in kinds.items():
         for name, logits in said.items():

@@ -1,7 +1,7 @@
 """When does it help to ask the batch? A small network with and without batch attention, in trouble.
 
-    python book/records/batch_attention.py                               # drawn faces
-    FERLIB_DATA=/path/to/FERPlus python book/records/batch_attention.py --noise-only   # real faces
+    python -m book.experiments.batch_attention_ablation
+    FERLIB_DATA=/path/to/FERPlus python -m book.experiments.batch_attention_ablation --noise-only
 
 Two arms share the network, the first weights, the faces, their order and the number of steps. ``alone`` is
 trained with the cross-entropy of its own answer; the other with L = lambda L_VIT + L_BT + L_CBA, and all
@@ -26,9 +26,9 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from ablation import about, difference, source, versions
 from torch import Tensor, nn
 
+from book.experiments.ablation import about, difference, source, versions
 from ferlib.data import open_faces
 from ferlib.data.transforms import normalize, to_float, to_rgb
 from ferlib.evaluation import ResultRecord, summarize
@@ -308,7 +308,8 @@ def main() -> None:
             "parameters": sum(p.numel() for p in btn_small(8, **NETWORK).parameters()),
         },
         versions=versions(),
-        command="python book/records/batch_attention.py" + (" --noise-only" if options.noise_only else ""),
+        command="python -m book.experiments.batch_attention_ablation"
+        + (" --noise-only" if options.noise_only else ""),
     )
     compare(record, done, options.seeds)
     attention(record, done, options.seeds)

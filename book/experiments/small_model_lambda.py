@@ -1,6 +1,6 @@
 """What the weight of the image's own answer does: the small network with three values of lambda.
 
-    python book/records/small_model_lambda.py
+    python -m book.experiments.small_model_lambda
 
 The paper's loss is L = lambda L_VIT + L_BT + L_CBA and its lambda is not stated. Trains on the book's drawn
 faces, everything else as in the recipe btn-small-synthetic. Writes ``book/results/small_model_lambda.json``.
@@ -56,7 +56,7 @@ def main() -> None:
         curves=curves,
         seed=recipe.seed,
         versions=versions(),
-        command=f"python book/records/{Path(__file__).name}",
+        command=f"python -m book.experiments.{Path(__file__).stem}",
     )
     for arm, number in found.items():
         record.add("accuracy", number, arm, over="faces")

@@ -1,6 +1,6 @@
 """Measure how well a landmark network trained on real faces finds the landmarks of drawn ones.
 
-    python book/records/landmark_error.py --weights /path/to/mobilefacenet.safetensors
+    python -m book.experiments.landmark_error --weights /path/to/mobilefacenet.safetensors
 
 The normalised mean error of a face is the mean distance between found and true points, divided by the
 distance between the outer eye corners. Whole pictures are given to the network, 112 pixels wide, RGB in
@@ -55,7 +55,7 @@ def main() -> None:
         data={"name": "SyntheticFaces", "faces": options.faces, "seed": options.seed},
         settings={"size": 112, "channels": 3, "framings": ["portrait", "ferplus"]},
         seed=options.seed,
-        command=f"python book/records/{NAME}.py --weights mobilefacenet.safetensors",
+        command=f"python -m book.experiments.{NAME} --weights mobilefacenet.safetensors",
     )
     for framing in ("portrait", "ferplus"):
         faces = SyntheticFaces(options.faces, 112, options.seed, channels=3, framing=framing)

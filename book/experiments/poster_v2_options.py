@@ -1,6 +1,6 @@
 """What each odd behaviour of POSTER V2's released code does: to the logits, and to its landmark branch.
 
-    python book/records/poster_v2_options.py --weights /path/to/mobilefacenet.safetensors
+    python -m book.experiments.poster_v2_options --weights /path/to/mobilefacenet.safetensors
 
 Logits: the same weights with one behaviour exchanged at a time, on drawn faces of 224 pixels. The landmark
 branch has its published weights; all others are drawn, normal with variance 1 / fan-in, gains too, since
@@ -183,7 +183,7 @@ def main() -> None:
             "drift": "batches of 16 drawn faces of 112 pixels, momentum 0.1, nothing learned",
             "landmark error": "normalised mean error of 64 other drawn faces, evaluation mode",
         },
-        command=f"python book/records/{NAME}.py --weights mobilefacenet.safetensors",
+        command=f"python -m book.experiments.{NAME} --weights mobilefacenet.safetensors",
     )  # fmt: skip
     large = SyntheticFaces(options.faces, 224, 0, channels=3)
     images = normalize(large.batch(range(len(large)))["image"].float() / 255)

@@ -1,6 +1,6 @@
 """The card of the shipped model: words that hold for any run of its recipe, numbers from its record.
 
-python book/records/model_card.py        writes the card anew from the record
+python -m book.experiments.model_card        writes the card anew from the record
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TEXT = """\
 
 A small network that reads one of eight expressions in a frontal face, made for a web page and a terminal:
 `ferlib predict`, and the page "Try it" of the book. All numbers below come from the record
-`book/results/pocket_ferplus.json`, which `book/records/pocket.py` makes together with this file.
+`book/results/pocket_ferplus.json`, which `book/experiments/pocket.py` makes together with this file.
 
 | part | what it is |
 | --- | --- |

@@ -1,6 +1,6 @@
 """What a batch transformer's answers on real faces owe to the batch: its size, its company, chance.
 
-    python book/records/batch_dependence.py --data /path/to/FERPlus
+    python -m book.experiments.batch_dependence --data /path/to/FERPlus
 
 The small network is asked in batches of five sizes, drawn at random, sorted by class and of one class only.
 144 in order of class is what POSTER V2's released test loader does with class folders (main.py: batch size
@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import time
 
-import small_models as small
-
+from book.experiments import small_models as small
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import BatchedFaces, batch_dependence, compare
 from ferlib.evaluation.batches import compose

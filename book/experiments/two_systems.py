@@ -1,6 +1,6 @@
 """The picture of both systems on the front page: two small SVG files, every shape asked of the library.
 
-    python book/records/two_systems.py
+    python -m book.experiments.two_systems
 
 The networks are built on PyTorch's meta device, an imaginary face is sent through, and each part notes what
 leaves it. Writes ``book/static/neural_resizer.svg`` and ``book/static/batch_transformer.svg``. Boxes bring

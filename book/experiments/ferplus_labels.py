@@ -1,6 +1,6 @@
 """Count what FER+'s label files say, and recompute the prior matrix of the F-PDLS loss from them.
 
-    python book/records/ferplus_labels.py --data /path/to/FERPlus
+    python -m book.experiments.ferplus_labels --data /path/to/FERPlus
 
 Needs the label files of Microsoft's FERPlus repository (``fer2013new.csv`` and
 ``data/FER2013*/label.csv``), no images. Counts faces per class, split and rule, compares the two vote
@@ -95,7 +95,7 @@ def main() -> None:
             "agreement": agreement(new["train"]),
         },
         versions={"torch": torch.__version__},
-        command="python book/records/ferplus_labels.py --data /path/to/FERPlus",
+        command="python -m book.experiments.ferplus_labels --data /path/to/FERPlus",
     )
     path = record.save(options.results / f"{NAME}.json" if options.results else None)
     largest = record.extra["prior, largest difference to published"]

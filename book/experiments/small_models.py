@@ -68,7 +68,7 @@ def record(name: str, what: str, data: FaceDataset, **parts) -> ResultRecord:
         classes=list(data.classes),
         settings=settings | {"resamples": RESAMPLES} | parts.pop("settings", {}),
         versions={**versions(), "device": "cpu"},
-        command=f"python book/records/{Path(sys.argv[0]).name} --data FERPlus"
+        command=f"python -m book.experiments.{Path(sys.argv[0]).stem} --data FERPlus"
         + (f" --faces {len(data)}" if isinstance(data, SomeFaces) else ""),
         **parts,
     )

@@ -1,7 +1,7 @@
 """Resizer x spatial transformer: faces of 48 pixels before a pretrained transformer that reads 28, by seed.
 
-    python book/records/resizer_ablation.py                                                   # drawn faces
-    FERLIB_DATA=/path/to/FERPlus python book/records/resizer_ablation.py --pretraining 16384 --passes 5
+    python -m book.experiments.resizer_ablation
+    FERLIB_DATA=/path/to/FERPlus python -m book.experiments.resizer_ablation --pretraining 16384 --passes 5
 
 The paper's experiment, every size divided by eight: 48 to 28 pixels is 384 to 224, the same factor 0.584. A
 small transformer is first trained on upright faces, reduced to 28 pixels by the antialiased rule (once; it is
@@ -23,7 +23,9 @@ import time
 from collections.abc import Iterator
 
 import torch
-from ablation import (
+from torch import nn
+
+from book.experiments.ablation import (
     SmallTransformer,
     about,
     command,
@@ -35,8 +37,6 @@ from ablation import (
     turned,
     versions,
 )
-from torch import nn
-
 from ferlib.data import open_faces
 from ferlib.evaluation import ResultRecord, summarize
 from ferlib.models import FixedResizer, NeuralResizer, SpatialTransformer
