@@ -52,9 +52,11 @@ def ferplus(tmp_path_factory):
 
 
 def _config(tmp_path, **changes):
-    values = json.loads(RELEASED) | {
-        "model": "ferlib.models.tiny_net", "batch_size": 16, "num_epochs": 2, "exp_name": "first"
-    } | changes  # fmt: skip
+    values = (
+        json.loads(RELEASED)
+        | {"model": "ferlib.models.tiny_net", "batch_size": 16, "num_epochs": 2, "exp_name": "first"}
+        | changes
+    )
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
     return path
@@ -79,9 +81,19 @@ def test_the_originals_config_in_both_protocols(tmp_path, ferplus, capsys):
     assert "on 24 validation faces" in out and "on 32 faces" in out and "validation loss" in out
     run = tmp_path / "experiments" / "first"
     assert sorted(path.name for path in run.iterdir()) == [
-        ".lock", "best.safetensors", "config.json", "curves.svg", "environment.json", "last.safetensors",
-        "last.state.safetensors", "log.txt", "metrics.jsonl", "recipe.yaml", "run.json", "test.json",
-    ]  # fmt: skip
+        ".lock",
+        "best.safetensors",
+        "config.json",
+        "curves.svg",
+        "environment.json",
+        "last.safetensors",
+        "last.state.safetensors",
+        "log.txt",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "run.json",
+        "test.json",
+    ]
     assert (run / "config.json").read_text() == config.read_text()
     assert "Avg. Validation Acc." in (run / "log.txt").read_text()
     assert load_recipe(run / "recipe.yaml").protocol == "paper"
@@ -180,13 +192,14 @@ def test_layouts_are_checked_before_anything_is_built(tmp_path, capsys):
     assert "raf holds RAF-DB, AffectNet is wanted" in _error(capsys, [*affectnet, "raf"])
     (tmp_path / "outer").mkdir()
     (tmp_path / "raf").rename(tmp_path / "outer" / "raf")
+    (tmp_path / "outer" / "more").mkdir()
     assert "RAF-DB lies in outer/raf: give that folder" in _error(capsys, [*raf, "outer"])
 
     # AffectNet's folders 0 ... 6 under RAF-DB's name, and the other way round
     data_files.class_folders(tmp_path / "zero", {"train": 2, "valid": 1}, "0123456")
     assert "a folder '0', which is no class of RAF-DB (7 expressions)" in _error(capsys, [*raf, "zero"])
     data_files.class_folders(tmp_path / "one", {"train": 2, "test": 1}, "1234567")
-    assert "no training face of 'neutral' of AffectNet" in _error(capsys, [*affectnet, "one"])
+    assert "no folder for 'neutral', a class of AffectNet" in _error(capsys, [*affectnet, "one"])
     wanted = ["train", "--recipe", "btn-affectnet8", "--from-scratch", "--data", "zero"]
     assert "no training face of 'contempt' of AffectNet (8 expressions)" in _error(capsys, wanted)
     assert "--length 0" in _error(capsys, [*raf, "one", "--length", "0"])

@@ -7,14 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ferlib.data.base import DataError
+from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from ferlib.models.pocket import averaged
+from ferlib.predict import FaceReader
 from ferlib.training import Recipe, bundled, load_recipe, recipe_from
 from ferlib.training.loop import logits_of
 from ferlib.weights import checkpoints, load_network
 from ferlib.weights.names import read_mapping
+
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass
@@ -47,9 +53,12 @@ class Network:
         """
         paths = [paths] if isinstance(paths, str) else list(paths)
         given = load_recipe(recipe) if recipe else None
-        stored = [checkpoints.peek(path) if path.endswith(".safetensors") else {} for path in paths]
+        stored = [_peek(path) for path in paths]
         recipes = []
         for path, state in zip(paths, stored, strict=True):
+            if path.endswith(".onnx"):
+                recipes.append(Recipe(name=Path(path).stem, image_size=state["face_size"]))
+                continue
             if not given and "recipe" not in state:
                 raise DataError(
                     f"{path} holds no recipe: give --recipe, one of {', '.join(bundled())}; or a checkpoint "
@@ -70,6 +79,36 @@ class Network:
         """The first one."""
         return self.recipes[0]
 
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of its classes, where the file says them."""
+        stored = self.stored[0].get("classes")
+        return tuple(map(str, stored)) if stored else None
+
+    @property
+    def exported(self) -> bool:
+        """Whether it is a file of ``ferlib export``, whose temperature is applied inside."""
+        return self.paths[0].suffix == ".onnx"
+
+    def temperature(self, model: nn.Module) -> float:
+        """The temperature that the checkpoint keeps for the output that the network gives; 1 for none."""
+        kept = self.stored[0].get("temperature", {}) if len(self.paths) == 1 else {}
+        return float(kept.get(_output(model), 1.0) if isinstance(kept, dict) else kept)
+
+    def keep_temperature(self, model: nn.Module, value: float) -> None:
+        """Put a temperature into the checkpoint, for every command that reads it.
+
+        Raises:
+            DataError: It is no single checkpoint of ours.
+        """
+        path = self.paths[0]
+        if len(self.paths) > 1 or path.suffix != ".safetensors":
+            raise DataError(f"{path}: a temperature is kept in a single .safetensors file of ours")
+        weights, state = checkpoints.read(path)
+        state["temperature"] = {**state.get("temperature", {}), _output(model): value}
+        checkpoints.save(path, weights, state)
+        self.stored[0]["temperature"] = state["temperature"]
+
     def build(self, classes: int, output: str | None = None) -> nn.Module:
         """The network with its weights, in evaluation mode; of several files, their averaged prediction.
 
@@ -79,6 +118,9 @@ class Network:
         """
         found = []
         for path in self.paths:
+            if path.suffix == ".onnx":
+                found.append(ExportedNetwork(path))
+                continue
             model = load_network(path, self.given, num_classes=classes, mapping=self.mapping)
             if output and not hasattr(model, "inference"):
                 raise DataError(f"{type(model).__name__} has one output only: leave --output out")
@@ -107,3 +149,30 @@ class Averaged(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return averaged([logits_of(network(images)) for network in self.networks])
+
+
+class ExportedNetwork(nn.Module):
+    """A file of ``ferlib export``, run as ``ferlib predict`` runs it: normalized images -> (B, K)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.reader = FaceReader(path)
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean, std, gray = (
+            torch.tensor(one)[:, None, None] for one in (IMAGENET_MEAN, IMAGENET_STD, LUMINANCE)
+        )
+        pixels = ((images.cpu() * std + mean) * gray).sum(1).mul(255).round().clamp(0, 255)
+        found = self.reader.read(pixels.to(torch.uint8).numpy())
+        return torch.from_numpy(np.stack([one.probabilities for one in found])).clamp_min(1e-12).log()
+
+
+def _peek(path: str) -> dict[str, Any]:
+    if path.endswith(".onnx"):
+        return FaceReader(path).facts
+    return checkpoints.peek(path) if path.endswith(".safetensors") else {}
+
+
+def _output(model: nn.Module) -> str:
+    """The name of the output that a network gives, of several or its only one."""
+    return str(getattr(model, "inference", "logits"))
