@@ -25,8 +25,8 @@ class BatchAttentionExplorer(Explorer):
 
     For the batch the reader has put together the page computes
     :math:`A_c = \mathrm{softmax}(\text{scale}\; Q_c K_c^\top)`, CBA = :math:`A_c V_{:,c}` and BT = CBA + V,
-    by the equations of ``ferlib.models.class_batch_attention``. The traits ``members``, ``attending``, ``cls``
-    and ``scale`` follow the reader's hand when a kernel is there. Chapter 4.
+    by the equations of ``ferlib.models.class_batch_attention``. The traits ``members``, ``attending``,
+    ``cls`` and ``scale`` follow the reader's hand when a kernel is there. Chapter 4.
 
     Args:
         faces: (N, H, W) or (N, 1, H, W), uint8 or floats in [0, 1], N up to 32.
@@ -105,7 +105,9 @@ class BatchAttentionExplorer(Explorer):
             **{name: pack(part, "float32") for name, part in zip(PARTS, (query, key, value), strict=True)},
         }
         self._pictures = pictures
-        super().__init__(data, members=sorted(first), attending=first[0], cls=int(labels[first[0]]), scale=scale)
+        super().__init__(
+            data, members=sorted(first), attending=first[0], cls=int(labels[first[0]]), scale=scale
+        )
 
     def fallback(self) -> str:
         """The faces of the batch at the start, as one picture."""
