@@ -44,13 +44,20 @@ def test_every_result_at_a_glance_has_its_record() -> None:
         assert re.match(r"[+−]?\d+\.\d (%|points)", text), f"{row.name}: {text}"
 
 
+def test_a_test_figure_goes_with_the_file_that_was_measured() -> None:
+    found = ResultRecord.load("test_ferplus")
+    assert "pending" not in glance.tested("pocket_ferplus")(found)
+    found.extra["files"]["pocket_ferplus"]["sha256"] = "0" * 64
+    assert "on validation; test pending" in glance.tested("pocket_ferplus")(found)
+
+
 def test_a_verdict_follows_from_the_interval() -> None:
     def said(low: float, high: float) -> str:
         record = ResultRecord("tried", "")
         record.add_difference("a", "b", Interval(0.01, low, high))
         return glance.points("a", "b")(record)
 
-    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0): no difference shown"
+    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0), not shown"
     assert said(0.002, 0.03) == "+1.0 points (0.2 to 3.0)"
 
 
