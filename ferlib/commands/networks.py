@@ -10,10 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ferlib.data.base import DataError
+from ferlib.data.labels import CLASSES, match_classes
 from ferlib.models.pocket import averaged
 from ferlib.training import Recipe, bundled, load_recipe, recipe_from
 from ferlib.training.loop import logits_of
-from ferlib.weights import checkpoints, load_network
+from ferlib.weights import CheckpointError, checkpoints, load_network
 from ferlib.weights.names import read_mapping
 
 
@@ -70,20 +71,28 @@ class Network:
         """The first one."""
         return self.recipes[0]
 
-    def build(self, classes: int, output: str | None = None) -> nn.Module:
+    def build(self, classes: Sequence[str] | None = None, output: str | None = None) -> nn.Module:
         """The network with its weights, in evaluation mode; of several files, their averaged prediction.
 
+        Args:
+            classes: A data set's class names: the outputs are put into its order by name. By default the
+                outputs are as each file has them.
+            output: Which output of a batch transformer.
+
         Raises:
-            DataError: ``output`` is none of the network's.
+            DataError: ``output`` is none of the network's, or it lacks a class.
             CheckpointError: A file that does not fit, or is of another number of classes.
         """
         found = []
-        for path in self.paths:
-            model = load_network(path, self.given, num_classes=classes, mapping=self.mapping)
+        for path, recipe, state in zip(self.paths, self.recipes, self.stored, strict=True):
+            names = class_names(path, recipe, state, classes)
+            model = load_network(path, self.given, num_classes=names and len(names), mapping=self.mapping)
             if output and not hasattr(model, "inference"):
                 raise DataError(f"{type(model).__name__} has one output only: leave --output out")
             if output:
                 model.inference = output
+            if classes and list(names) != list(classes):
+                model = Picked(model, match_classes(names, classes, path.name)).eval()
             found.append(model)
         return found[0] if len(found) == 1 else Averaged(found).eval()
 
@@ -96,6 +105,41 @@ class Network:
     def inputs(self) -> dict[str, Any]:
         """How its faces are resized: ``image_size`` and ``interpolation``, as ``predict`` takes them."""
         return {"image_size": self.recipe.image_size, "interpolation": self.recipe.interpolation}
+
+
+def class_names(
+    path: Path, recipe: Recipe, state: Mapping[str, Any], wanted: Sequence[str] | None
+) -> Sequence[str] | None:
+    """The classes of a file's outputs, in their order; for files that do not say, the ``wanted`` ones.
+
+    Raises:
+        DataError: The file does not say, and its recipe is for a data set with another order.
+        CheckpointError: What it says is no list of names.
+    """
+    names = state.get("classes")
+    if names is not None:
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise CheckpointError(f"{path.name}: its class names are damaged")
+        return names
+    usual = CLASSES[recipe.data or "ferplus"]
+    if wanted and len(usual) == len(wanted) and tuple(wanted) != tuple(usual) and set(wanted) == set(usual):
+        raise DataError(
+            f"{path.name} holds no class names and its recipe is for the order {', '.join(usual)}; the data "
+            f"set has {', '.join(wanted)}: choose the --dataset (or --recipe) that it was trained for"
+        )
+    return wanted
+
+
+class Picked(nn.Module):
+    """A network's logits (B, K) in another order, or some of them: ``columns`` (K',)."""
+
+    def __init__(self, network: nn.Module, columns: Tensor) -> None:
+        super().__init__()
+        self.network, self.inference = network, getattr(network, "inference", None)
+        self.register_buffer("columns", columns)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return logits_of(self.network(images))[:, self.columns]
 
 
 class Averaged(nn.Module):
