@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
 
 from ferlib.data.base import DataError
-from ferlib.data.labels import CLASSES, match_classes
+from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
 from ferlib.models.pocket import averaged
+from ferlib.predict import FaceReader
 from ferlib.training import Recipe, bundled, load_recipe, recipe_from
 from ferlib.training.loop import logits_of
-from ferlib.weights import CheckpointError, checkpoints, load_network
+from ferlib.weights import checkpoints, load_network
 from ferlib.weights.names import read_mapping
+
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 @dataclass
@@ -48,9 +53,12 @@ class Network:
         """
         paths = [paths] if isinstance(paths, str) else list(paths)
         given = load_recipe(recipe) if recipe else None
-        stored = [checkpoints.peek(path) if path.endswith(".safetensors") else {} for path in paths]
+        stored = [_peek(path) for path in paths]
         recipes = []
         for path, state in zip(paths, stored, strict=True):
+            if path.endswith(".onnx"):
+                recipes.append(Recipe(name=Path(path).stem, image_size=state["face_size"]))
+                continue
             if not given and "recipe" not in state:
                 raise DataError(
                     f"{path} holds no recipe: give --recipe, one of {', '.join(bundled())}; or a checkpoint "
@@ -71,28 +79,53 @@ class Network:
         """The first one."""
         return self.recipes[0]
 
-    def build(self, classes: Sequence[str] | None = None, output: str | None = None) -> nn.Module:
-        """The network with its weights, in evaluation mode; of several files, their averaged prediction.
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of its classes, where the file says them."""
+        stored = self.stored[0].get("classes")
+        return tuple(map(str, stored)) if stored else None
 
-        Args:
-            classes: A data set's class names: the outputs are put into its order by name. By default the
-                outputs are as each file has them.
-            output: Which output of a batch transformer.
+    @property
+    def exported(self) -> bool:
+        """Whether it is a file of ``ferlib export``, whose temperature is applied inside."""
+        return self.paths[0].suffix == ".onnx"
+
+    def temperature(self, model: nn.Module) -> float:
+        """The temperature that the checkpoint keeps for the output that the network gives; 1 for none."""
+        kept = self.stored[0].get("temperature", {}) if len(self.paths) == 1 else {}
+        return float(kept.get(_output(model), 1.0) if isinstance(kept, dict) else kept)
+
+    def keep_temperature(self, model: nn.Module, value: float) -> None:
+        """Put a temperature into the checkpoint, for every command that reads it.
 
         Raises:
-            DataError: ``output`` is none of the network's, or it lacks a class.
+            DataError: It is no single checkpoint of ours.
+        """
+        path = self.paths[0]
+        if len(self.paths) > 1 or path.suffix != ".safetensors":
+            raise DataError(f"{path}: a temperature is kept in a single .safetensors file of ours")
+        weights, state = checkpoints.read(path)
+        state["temperature"] = {**state.get("temperature", {}), _output(model): value}
+        checkpoints.save(path, weights, state)
+        self.stored[0]["temperature"] = state["temperature"]
+
+    def build(self, classes: int, output: str | None = None) -> nn.Module:
+        """The network with its weights, in evaluation mode; of several files, their averaged prediction.
+
+        Raises:
+            DataError: ``output`` is none of the network's.
             CheckpointError: A file that does not fit, or is of another number of classes.
         """
         found = []
-        for path, recipe, state in zip(self.paths, self.recipes, self.stored, strict=True):
-            names = class_names(path, recipe, state, classes)
-            model = load_network(path, self.given, num_classes=names and len(names), mapping=self.mapping)
+        for path in self.paths:
+            if path.suffix == ".onnx":
+                found.append(ExportedNetwork(path))
+                continue
+            model = load_network(path, self.given, num_classes=classes, mapping=self.mapping)
             if output and not hasattr(model, "inference"):
                 raise DataError(f"{type(model).__name__} has one output only: leave --output out")
             if output:
                 model.inference = output
-            if classes and list(names) != list(classes):
-                model = Picked(model, match_classes(names, classes, path.name)).eval()
             found.append(model)
         return found[0] if len(found) == 1 else Averaged(found).eval()
 
@@ -107,41 +140,6 @@ class Network:
         return {"image_size": self.recipe.image_size, "interpolation": self.recipe.interpolation}
 
 
-def class_names(
-    path: Path, recipe: Recipe, state: Mapping[str, Any], wanted: Sequence[str] | None
-) -> Sequence[str] | None:
-    """The classes of a file's outputs, in their order; for files that do not say, the ``wanted`` ones.
-
-    Raises:
-        DataError: The file does not say, and its recipe is for a data set with another order.
-        CheckpointError: What it says is no list of names.
-    """
-    names = state.get("classes")
-    if names is not None:
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise CheckpointError(f"{path.name}: its class names are damaged")
-        return names
-    usual = CLASSES[recipe.data or "ferplus"]
-    if wanted and len(usual) == len(wanted) and tuple(wanted) != tuple(usual) and set(wanted) == set(usual):
-        raise DataError(
-            f"{path.name} holds no class names and its recipe is for the order {', '.join(usual)}; the data "
-            f"set has {', '.join(wanted)}: choose the --dataset (or --recipe) that it was trained for"
-        )
-    return wanted
-
-
-class Picked(nn.Module):
-    """A network's logits (B, K) in another order, or some of them: ``columns`` (K',)."""
-
-    def __init__(self, network: nn.Module, columns: Tensor) -> None:
-        super().__init__()
-        self.network, self.inference = network, getattr(network, "inference", None)
-        self.register_buffer("columns", columns)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return logits_of(self.network(images))[:, self.columns]
-
-
 class Averaged(nn.Module):
     """Logarithms of the averaged probabilities of several networks: images -> (B, K)."""
 
@@ -151,3 +149,30 @@ class Averaged(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return averaged([logits_of(network(images)) for network in self.networks])
+
+
+class ExportedNetwork(nn.Module):
+    """A file of ``ferlib export``, run as ``ferlib predict`` runs it: normalized images -> (B, K)."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.reader = FaceReader(path)
+
+    def forward(self, images: Tensor) -> Tensor:
+        mean, std, gray = (
+            torch.tensor(one)[:, None, None] for one in (IMAGENET_MEAN, IMAGENET_STD, LUMINANCE)
+        )
+        pixels = ((images.cpu() * std + mean) * gray).sum(1).mul(255).round().clamp(0, 255)
+        found = self.reader.read(pixels.to(torch.uint8).numpy())
+        return torch.from_numpy(np.stack([one.probabilities for one in found])).clamp_min(1e-12).log()
+
+
+def _peek(path: str) -> dict[str, Any]:
+    if path.endswith(".onnx"):
+        return FaceReader(path).facts
+    return checkpoints.peek(path) if path.endswith(".safetensors") else {}
+
+
+def _output(model: nn.Module) -> str:
+    """The name of the output that a network gives, of several or its only one."""
+    return str(getattr(model, "inference", "logits"))

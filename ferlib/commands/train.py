@@ -53,10 +53,18 @@ from ferlib.training.original_config import read_original_config
 from ferlib.training.runs import BEST, STATE, holds_run, state_file
 
 FACES_FILE = "run.json"  # in a run's folder: which faces it is trained on
-OVERRIDES = (
-    *("epochs", "batch_size", "accumulate", "lr", "seed", "vit_weight"),
-    *("precision", "compile", "on_fault", "save_minutes"),
-)
+OVERRIDES = {  # keys of a recipe that the command line may set
+    "epochs": "passes over the training set",
+    "batch_size": "faces per batch",
+    "accumulate": "batches whose gradients make one step",
+    "lr": "learning rate",
+    "seed": "of order, augmentation and dropout",
+    "vit_weight": "lambda of the batch transformer's loss",
+    "precision": "fp32, bf16 or auto",
+    "compile": "torch.compile: never, gpu or always",
+    "on_fault": "at a face that cannot be read: stop, or skip and count",
+    "save_minutes": "minutes between checkpoints, besides every epoch's",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -68,14 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_face_arguments(parser, required=False)
     add("--out", metavar="DIR", help="folder of the run")
     add("--protocol", choices=("paper", "released"), help="how the run is validated (default paper)")
-    add("--epochs", type=int, metavar="N", help="instead of the recipe's")
-    add("--batch-size", type=int, metavar="N", help="instead of the recipe's")
-    add("--accumulate", type=int, metavar="N", help="batches whose gradients make one step")
-    add("--lr", type=float, metavar="X", help="learning rate instead of the recipe's")
-    add("--seed", type=int, metavar="N", help="instead of the recipe's")
-    add("--vit-weight", type=float, metavar="X", help="lambda of the batch transformer's loss")
-    add("--precision", choices=("fp32", "bf16", "auto"), help="instead of the recipe's")
-    add("--compile", choices=("never", "gpu", "always"), help="torch.compile, instead of the recipe's")
+    for key, meaning in OVERRIDES.items():
+        add(f"--{key.replace('_', '-')}", metavar="X", help=f"{meaning}, instead of the recipe's")
     add("--weights", metavar="DIR", help="folder of pretrained weights (default $FERLIB_WEIGHTS, or weights)")
     add("--from-scratch", action="store_true", help="begin with random weights where the recipe names others")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
@@ -83,8 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resume = "go on from a run's checkpoint, which needs nothing else; or, with --recipe, from OUT's 'last'"
     add("--resume", nargs="?", const="last", metavar="CKPT", help=resume)
     add("--overwrite", action="store_true", help="replace the run that OUT holds")
-    add("--on-fault", choices=("stop", "skip"), help="at a face that cannot be read: stop, or skip and count")
-    add("--save-minutes", type=float, metavar="X", help="a checkpoint every X minutes, besides every epoch's")
     add("--workers", type=int, default=0, metavar="N", help="processes that read ahead (default 0)")
     add("--tensorboard", action="store_true", help="log for TensorBoard into OUT, too")
     add("--no-test", action="store_true", help="do not report the test split at the end")

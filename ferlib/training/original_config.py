@@ -30,7 +30,12 @@ OPTIMIZERS = {  # and the weight decay that PyTorch gives them
     "torch.optim.AdamW": ("adamw", 0.01),
     "torch.optim.SGD": ("sgd", 0.0),
 }
-CLASSES = {"ferplus": (8,), "rafdb": (7,), "affectnet": (7, 8)}
+DATA = {  # the program's data set and number of classes -> ours
+    ("ferplus", 8): "ferplus",
+    ("rafdb", 7): "rafdb",
+    ("affectnet", 7): "affectnet7",
+    ("affectnet", 8): "affectnet8",
+}
 
 Check = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is expected
 
@@ -57,7 +62,7 @@ _WHOLE: Check = (lambda value: _number(value) and value == int(value), "a whole 
 NEEDED: dict[str, Check] = {
     "batch_size": _WHOLE,
     "data_dir": (_text, "a text"),
-    "dataset": _one_of(CLASSES),
+    "dataset": _one_of([kind for kind, _ in DATA]),
     "model": (_network, "one of models.SwinT.VanillaSwinT, ferlib.models.<a network>"),
     "exp_name": (is_folder_name, FOLDER_NAME),
     "criterion": _one_of(CRITERIA),
@@ -104,10 +109,10 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
     """
     path = Path(path)
     text, given = _read(path)
-    kind, number = given["dataset"], int(given["n_classes"])
-    if number not in CLASSES[kind]:
-        expected = " or ".join(map(str, CLASSES[kind]))
-        raise RecipeError(f"{path.name}: n_classes is {number}, expected {expected}, as many as {kind} has")
+    data = given["dataset"], int(given["n_classes"])
+    if data not in DATA:
+        known = " or ".join(str(number) for kind, number in DATA if kind == data[0])
+        raise RecipeError(f"{path.name}: n_classes is {data[1]}, expected {known}, as many as {data[0]} has")
     loss, loss_options = CRITERIA[given["criterion"]]
     optimizer, weight_decay = OPTIMIZERS[given["optimizer"]]
     recipe = load_recipe("vt-nr-ferplus").replace(  # what the program fixes: schedule, augmentation, seed
@@ -119,7 +124,7 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
         lr=float(given["lr"]),
         batch_size=int(given["batch_size"]),
         epochs=int(given["num_epochs"]),
-        data=f"{kind}{number}" if kind == "affectnet" else kind,
+        data=DATA[data],
     )
     model = given["model"].removeprefix("ferlib.models.")
     if model != given["model"]:

@@ -176,8 +176,10 @@ class RunState:
                         f"{where}: the run began with other faces ({key} were {stored[key]!r:.200}, now "
                         f"{getattr(self, key)!r:.200}): resume it with the data it began with"
                     )
-            if stored["step"] < 0 or list(map(type, stored["sums"])) != [float] * 3:
-                raise ValueError(f"step is {stored['step']}, sums are {stored['sums']}")
+            sums = stored["sums"]
+            sound = list(map(type, sums)) == [float] * 3 and math.isfinite(sum(sums))
+            if not sound or stored["step"] < 0 or (stored["step"] > 0) != (sums[2] > 0):
+                raise ValueError(f"step is {stored['step']}, sums are {sums}")
             for number, record in enumerate(stored["history"], 1):
                 if record["epoch"] != number or not all(isinstance(record[key], float) for key in _RECORD):
                     raise ValueError(f"record {number} of the history is not whole")
@@ -246,7 +248,7 @@ class RunFolder:
         self._lock = ExitStack()
         if self.writes:
             self._lock.enter_context(only_writer(self.path))
-            for name in _FILES:  # halves that a killed process has left
+            for name in (*_FILES, *self.notes):  # halves that a killed process has left
                 for half in self.path.glob(f".{name}.*"):
                     half.unlink(missing_ok=True)
         return self
@@ -331,6 +333,8 @@ class RunFolder:
         """Write the state, then the weights that follow from it; NaN is a ``TrainingError``, never saved."""
         if not self.writes:
             return
+        if not (self.path / ".lock").exists():
+            raise CheckpointError(f"{self.path} was removed while the run was writing there: start it again")
         if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
             raise TrainingError(f"weights are NaN or infinite at {state.position} and are not saved{ADVICE}")
         checkpoints.save(self.path / STATE, state.model, state.pack())
