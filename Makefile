@@ -36,14 +36,14 @@ handouts: .venv/.book
 print: .venv/.dev
 	@.venv/bin/python -m book.builder.paper
 
-# The book's own checks share the folder _build, so one process does them, after the others.
+# The book's own checks come after the others: they share the folder _build, and all wait for its pages.
 BOOK_CHECKS := tests/test_notebooks.py tests/test_book.py tests/test_try_it.py
 
 test: .venv/.dev
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m ruff format --check .
 	.venv/bin/python -u -m pytest -n auto --maxprocesses=4 --dist=loadfile $(addprefix --ignore=,$(BOOK_CHECKS))
-	.venv/bin/python -u -m pytest $(BOOK_CHECKS)
+	.venv/bin/python -u -m pytest -n auto --maxprocesses=2 --dist=worksteal $(BOOK_CHECKS)
 
 lab: .venv/.book
 	.venv/bin/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -52,12 +52,13 @@ lab: .venv/.book
 links: .venv/.book
 	.venv/bin/jupyter-book build . -q --builder linkcheck
 
-# Every chapter, opened alone where nothing but torch, torchvision and numpy is there.
+# Chapters opened alone: all where nothing but torch, torchvision and numpy is there, one beside what Colab has.
 colab-check: .venv/.dev
 	FERLIB_COLAB=bare .venv/bin/python -u -m pytest -s tests/test_colab.py
+	FERLIB_COLAB=one .venv/bin/python -u -m pytest -s tests/test_colab.py
 
 publish-check: .venv/.book
-	@.venv/bin/python -m book.builder.publish
+	@.venv/bin/python -m book.builder.address --check
 
 # Tools for the list of versions, apart from what the book runs on.
 .venv/tools/bin/uv: | .venv/bin/python

@@ -106,7 +106,7 @@ def make_attention() -> Explorer:
         {f"face {i}": face for i, face in enumerate(faces(96))},
         {"ViT": widgets.TokenAttention(layers, prefix=1), "Grad-CAM": DRAW.random((COUNT, 14, 14))},
         truth=truth,
-    )  # fmt: skip
+    )
 
 
 def make_batch() -> Explorer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["EMOTION_COLOURS", "INK", "KEY", "QUERY", "VALUE", "as_array", "as_image"]
+__all__ = ["EMOTION_COLOURS", "KEY", "QUERY", "VALUE"]
 
 #: Okabe-Ito: eight colours that colour-blind readers can tell apart, one for each expression.
 EMOTION_COLOURS = {

@@ -29,8 +29,8 @@ COLAB = (*BARE, "timm", "safetensors", "pillow", "pyyaml", "tqdm", "scikit-learn
 # Colab's is 3.29, which empties the file of a lock that another process holds: pip brings a newer one.
 OLDER = {"filelock"}
 # What pip has to bring into Colab. Each name more is a longer wait for everybody who opens a chapter there.
-BROUGHT = {"ferlib", "lightning-fabric", "lightning-utilities", "torchmetrics", "grad-cam", "ttach",
-           "onnxruntime", *OLDER}  # fmt: skip
+BROUGHT = {"ferlib", "lightning-fabric", "lightning-utilities", "torchmetrics", "grad-cam", "ttach", *OLDER}
+BROUGHT |= {"onnxruntime"}
 # What only this computer needs, to build the book, to test it, to write ONNX.
 NOT_THERE = {"jupyterlab", "jupyter-book", "sphinx", "notebook", "pytest", "onnx", "onnxscript"}
 

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.reader import FLAGS, chromium_path
 
@@ -56,6 +57,22 @@ def ferplus_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(unpacked, filter="data")
     return unpacked / "FERPlus"
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The built book, built where it is not of these sources; any warning or failing cell fails."""
+    builder = pytest.importorskip("book.builder.__main__", reason="the book's tools are not installed")
+    folder = builder.PAGE.parent
+    folder.parent.mkdir(exist_ok=True)
+    with FileLock(folder.parent / "tests.lock"):  # another process of the tests may be building
+        if not builder.is_current():
+            builder.mathjax.bring()
+            builder.notebooks.execute_all()
+            assert builder.build_html() == 0, "jupyter-book reported warnings or errors (see above)"
+    if not (builder.mathjax.FOLDER / builder.mathjax.SCRIPT).exists():
+        pytest.skip("MathJax could not be fetched, so the pages are not the offline ones checked here")
+    return folder
 
 
 @pytest.fixture(scope="module")  # not the session: its event loop must not outlive the module

@@ -15,7 +15,7 @@ from ferlib.widgets import (
     LossExplorer,
     ResizerExplorer,
     TokenAttention,
-)  # fmt: skip
+)
 from ferlib.widgets.base import Explorer
 from tests.reader import Reader
 

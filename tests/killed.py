@@ -27,9 +27,20 @@ from ferlib.weights import checkpoints
 from tests.tiny import Net
 
 RECIPE = Recipe(
-    name="killed", loss="cross-entropy", epochs=6, batch_size=8, accumulate=2, lr=1e-2, warmup=0.5,
-    sam_rho=0.05, ema=0.9, clip=1.0, augment="light", balance=True, image_size=16,
-)  # fmt: skip
+    name="killed",
+    loss="cross-entropy",
+    epochs=6,
+    batch_size=8,
+    accumulate=2,
+    lr=1e-2,
+    warmup=0.5,
+    sam_rho=0.05,
+    ema=0.9,
+    clip=1.0,
+    augment="light",
+    balance=True,
+    image_size=16,
+)
 
 
 def faces() -> tuple[KeptFaces, KeptFaces]:
@@ -74,9 +85,15 @@ def attempt(folder: Path, data: tuple, way: str, number: float, save_minutes: fl
     model = Net(8)
     torch.rand(7)
     fit(
-        model, nn.CrossEntropyLoss(), *data, RECIPE.replace(save_minutes=save_minutes), run_dir=folder,
-        resume=resume, device="cpu", progress=Killer(int(number) if way == "step" else None),
-    )  # fmt: skip
+        model,
+        nn.CrossEntropyLoss(),
+        *data,
+        RECIPE.replace(save_minutes=save_minutes),
+        run_dir=folder,
+        resume=resume,
+        device="cpu",
+        progress=Killer(int(number) if way == "step" else None),
+    )
     checkpoints.save(folder / "end.safetensors", model)
 
 

@@ -20,9 +20,20 @@ from ferlib.weights import checkpoints
 from tests.test_across_devices import CLASSES, network
 
 RECIPE = Recipe(
-    name="shared", loss="cross-entropy", epochs=2, batch_size=6, accumulate=2, lr=1e-3, warmup=0.5, ema=0.9,
-    sam_rho=0.05, clip=1.0, augment="flip-erase", balance=True, channels_last=False,
-)  # fmt: skip
+    name="shared",
+    loss="cross-entropy",
+    epochs=2,
+    batch_size=6,
+    accumulate=2,
+    lr=1e-3,
+    warmup=0.5,
+    ema=0.9,
+    sam_rho=0.05,
+    clip=1.0,
+    augment="flip-erase",
+    balance=True,
+    channels_last=False,
+)
 
 
 class Wide(FaceDataset):

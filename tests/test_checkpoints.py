@@ -24,10 +24,17 @@ from tests.tiny import Net, Spots, net
 def test_weights_and_state_come_back(tmp_path):
     model = net()
     state = {
-        "epoch": 3, "best": 0.5, "name": "x", "none": None, "yes": True, "betas": (0.9, 0.999),
+        "epoch": 3,
+        "best": 0.5,
+        "name": "x",
+        "none": None,
+        "yes": True,
+        "betas": (0.9, 0.999),
         "moments": {0: {"step": torch.tensor(4.0), "exp_avg": torch.randn(3, 2)}, 1: {}},
-        "list": [1, {"a": torch.arange(3)}], "big": 2**40, "tiny": 0.1 + 0.2,
-    }  # fmt: skip
+        "list": [1, {"a": torch.arange(3)}],
+        "big": 2**40,
+        "tiny": 0.1 + 0.2,
+    }
     path = checkpoints.save(tmp_path / "new" / "a.safetensors", model, state)
     other = net(seed=1)
     found = checkpoints.load(path, other)
@@ -99,11 +106,15 @@ def test_what_is_no_checkpoint_is_told_and_the_model_left_alone(tmp_path):
     checkpoints.save(tmp_path / "classes.safetensors", Net(num_classes=7))
     checkpoints.save(tmp_path / "other.safetensors", nn.Linear(2, 2))
     cases = {
-        "cut.safetensors": "truncated", "head.safetensors": "truncated", "empty.safetensors": "truncated",
-        "old.pth": "pickle", "new.pth": "pickle", "missing.safetensors": "no checkpoint",
+        "cut.safetensors": "truncated",
+        "head.safetensors": "truncated",
+        "empty.safetensors": "truncated",
+        "old.pth": "pickle",
+        "new.pth": "pickle",
+        "missing.safetensors": "no checkpoint",
         "classes.safetensors": r"'head.weight' has shape \(7, 128\), Net expects \(4, 128\)",
         "other.safetensors": "another network",
-    }  # fmt: skip
+    }
     for name, message in cases.items():
         with pytest.raises(checkpoints.CheckpointError, match=message):
             checkpoints.load(tmp_path / name, model)

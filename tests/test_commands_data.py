@@ -52,9 +52,11 @@ def ferplus(tmp_path_factory):
 
 
 def _config(tmp_path, **changes):
-    values = json.loads(RELEASED) | {
-        "model": "ferlib.models.tiny_net", "batch_size": 16, "num_epochs": 2, "exp_name": "first"
-    } | changes  # fmt: skip
+    values = (
+        json.loads(RELEASED)
+        | {"model": "ferlib.models.tiny_net", "batch_size": 16, "num_epochs": 2, "exp_name": "first"}
+        | changes
+    )
     path = tmp_path / "config.json"
     path.write_text(json.dumps(values))
     return path
@@ -79,9 +81,19 @@ def test_the_originals_config_in_both_protocols(tmp_path, ferplus, capsys):
     assert "on 24 validation faces" in out and "on 32 faces" in out and "validation loss" in out
     run = tmp_path / "experiments" / "first"
     assert sorted(path.name for path in run.iterdir()) == [
-        ".lock", "best.safetensors", "config.json", "curves.svg", "environment.json", "last.safetensors",
-        "last.state.safetensors", "log.txt", "metrics.jsonl", "recipe.yaml", "run.json", "test.json",
-    ]  # fmt: skip
+        ".lock",
+        "best.safetensors",
+        "config.json",
+        "curves.svg",
+        "environment.json",
+        "last.safetensors",
+        "last.state.safetensors",
+        "log.txt",
+        "metrics.jsonl",
+        "recipe.yaml",
+        "run.json",
+        "test.json",
+    ]
     assert (run / "config.json").read_text() == config.read_text()
     assert "Avg. Validation Acc." in (run / "log.txt").read_text()
     assert load_recipe(run / "recipe.yaml").protocol == "paper"

@@ -10,7 +10,7 @@ from ferlib.data import DataError, SyntheticFaces
 from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
 from ferlib.data.folders import RAFDB
 from ferlib.evaluation import CORRUPTIONS, CorruptedFaces, ResultRecord, describe_corruption, robustness
-from ferlib.evaluation.corruptions import METRICS, corrupt, face_names, listed_rows, table
+from ferlib.evaluation.suites import METRICS, corrupt, listed_rows
 from tests.data_files import rafdb_official
 from tests.tiny import Spots, net
 
@@ -82,9 +82,10 @@ def test_turned_faces_are_the_same_people_turned():
 
 def test_nonsense_is_told():
     faces = Spots(4)
-    for arguments, message in [(("fog", 1), "no corruption 'fog'"), (("noise", 6), "severity is 6")]:
-        with pytest.raises(DataError, match=message):
+    for arguments, named in [(("fog", 1), "fog"), (("noise", 6), "6"), (("noise", 0), "0")]:
+        with pytest.raises(DataError, match=named):
             CorruptedFaces(faces, *arguments)
+    CorruptedFaces(faces, "noise", 5)
     with pytest.raises(DataError, match="uint8"):
         corrupt(torch.rand(2, 1, 8, 8), "noise", 1, range(2))
     with pytest.raises(DataError, match="cannot be turned"):
@@ -92,11 +93,10 @@ def test_nonsense_is_told():
 
 
 def test_the_suite_measures_each_variant_and_pairs_the_changes(tmp_path):
-    model, data, told = net(), Spots(120), []
-    record = robustness(
-        model, data, kinds=("occlusion", "darkness"), severities=(1, 5), resamples=200, batch_size=32,
-        report=lambda key, accuracy: told.append(key),
-    )  # fmt: skip
+    model, data = net(), Spots(120)
+    two = {"kinds": ("occlusion", "darkness"), "severities": (1, 5)}
+    record = robustness(model, data, **two, resamples=200, batch_size=32)
+    told = list(dict.fromkeys(number.condition for number in record.numbers))
     assert told == ["clean", "occlusion 1", "occlusion 5", "darkness 1", "darkness 5"]
     for metric in METRICS:
         clean = record.get(metric, condition="clean")
@@ -109,8 +109,8 @@ def test_the_suite_measures_each_variant_and_pairs_the_changes(tmp_path):
     assert record.extra["severities"]["darkness"]["5"] == "0.0312 of the light"
     assert record.extra["left out"].keys() == {"pose"}
     assert ResultRecord.load(record.save(tmp_path / "r.json")) == record
-    text = table(record)
-    assert "clean" in text and "change of accuracy" in text and text.count("darkness") == 2
+    text = record.table()
+    assert all(word in text for word in (*told, "accuracy change")) and len(text.splitlines()) == 6
     again = robustness(model, data, kinds=("darkness",), severities=(5,), resamples=200, batch_size=7)
     one, other = (found.get("accuracy", condition="darkness 5") for found in (again, record))
     assert one == other
@@ -119,8 +119,7 @@ def test_the_suite_measures_each_variant_and_pairs_the_changes(tmp_path):
 def test_published_lists_name_faces_in_all_their_ways(tmp_path):
     root = rafdb_official(tmp_path / "rafdb", {"train": 2, "test": 3})
     faces = RAFDB(root, "test")
-    names = face_names(faces)
-    stem = [name.rsplit("/")[-1].rsplit(".")[0] for name in names]
+    stem = [name.rsplit("/")[-1].rsplit(".")[0] for name in faces.names]
     path = tmp_path / "list.txt"
     path.write_text(f"4/{stem[2]}.jpg\n\n{stem[0]} 3 4\n3/nobody.jpg\n")
     assert listed_rows(faces, path).tolist() == [0, 2]

@@ -169,8 +169,10 @@ def test_a_map_with_a_white_middle_gets_a_dark_one_and_keeps_its_hues() -> None:
 
 def test_a_page_shows_one_picture_with_two_looks() -> None:
     there, lost = (sha256(word).hexdigest() for word in (b"there", b"lost"))
-    page = "".join(f'<a><img alt="A face" src="../_images/{name}.webp" style="width: 9px" /></a>'
-                   for name in (there, lost))  # fmt: skip
+    page = "".join(
+        f'<a><img alt="A face" src="../_images/{name}.webp" style="width: 9px" /></a>'
+        for name in (there, lost)
+    )
     soup = BeautifulSoup(page, "html.parser")
     dressed, plain = soup.find_all("a")
     before = str(plain)

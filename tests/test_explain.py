@@ -41,9 +41,16 @@ def _small() -> BatchTransformerNetwork:
 def _fingers(model: nn.Module) -> list:
     """Everything a recorder could leave behind."""
     return [
-        (name, len(m._forward_hooks), len(m._forward_pre_hooks), m.training, getattr(m, "fused_attn", None),
-         len(getattr(m, "listeners", []))) for name, m in model.named_modules()
-    ]  # fmt: skip
+        (
+            name,
+            len(m._forward_hooks),
+            len(m._forward_pre_hooks),
+            m.training,
+            getattr(m, "fused_attn", None),
+            len(getattr(m, "listeners", [])),
+        )
+        for name, m in model.named_modules()
+    ]
 
 
 @pytest.mark.parametrize("fused", [True, False])

@@ -46,9 +46,18 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     settings = {name: value for name, value in os.environ.items() if name != "FERLIB_STATIC"}
     for kind in ("config", "data", "runtime"):
         settings[f"JUPYTER_{kind.upper()}_DIR"] = str(folder / kind)
-    command = [sys.executable, "-m", "jupyter", *arguments, "--no-browser", "--allow-root",
-               "--ServerApp.port=0", "--ip=127.0.0.1", "--LabApp.news_url=",
-               "--IdentityProvider.token=key"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        *arguments,
+        "--no-browser",
+        "--allow-root",
+        "--ServerApp.port=0",
+        "--ip=127.0.0.1",
+        "--LabApp.news_url=",
+        "--IdentityProvider.token=key",
+    ]
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(command, cwd=folder, env=settings, stdout=log, stderr=log)
     try:

@@ -106,7 +106,7 @@ FAULTS: dict[str, tuple[str, Callable[[int], bytes], str]] = {
     "padded": ("png", padded, DAMAGED),
     "frames": ("png", frames, r"2 frames; expected one picture.*|not an image .*"),
     "size": ("jpg", lambda seed: saved(Image.new("RGB", (90 + seed, 100)), "JPEG"), r"9\d x 100 pixels; .*"),
-}  # fmt: skip
+}
 REASONS = {kind: reason for kind, (_, _, reason) in FAULTS.items()} | {
     "folder": "a folder stands where an image is expected",
     "link": "the file is not there",
@@ -232,7 +232,7 @@ def test_odd_but_whole_pictures_are_read_as_they_are_meant(tmp_path: Path) -> No
         "palette.png": (saved(rgb.quantize(64), "PNG"), np.asarray(rgb.quantize(64).convert("RGB"))),
         "black.png": (saved(Image.new("L", (SIDE, SIDE)), "PNG"), np.zeros((SIDE, SIDE), np.uint8)),
         "black.webp": (saved(Image.new("RGB", (SIDE, SIDE)), "WEBP"), np.zeros((SIDE, SIDE, 3), np.uint8)),
-    }  # fmt: skip
+    }
     close = {
         "cmyk.jpg": saved(rgb.convert("CMYK"), "JPEG", quality=95),
         "progressive.jpg": saved(rgb, "JPEG", quality=95, progressive=True),
@@ -301,8 +301,12 @@ print({"streamed": streamed, "kept": peak() - faces.peaks[10]})
 
 def test_two_hundred_thousand_faces_are_streamed_with_flat_memory() -> None:
     """From a tenth of an epoch to its end the peak grows by less than 30 MB; kept batches would show."""
-    found = subprocess.run([sys.executable, "-c", STREAM], capture_output=True, text=True,
-                           env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", STREAM],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert found.returncode == 0, found.stderr
     grown = json.loads(found.stdout.strip().splitlines()[-1].replace("'", '"'))
     assert grown["streamed"] < 30, grown

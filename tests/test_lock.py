@@ -13,8 +13,13 @@ from packaging.utils import canonicalize_name
 from tests.colab import with_needs
 from tests.wheel import ROOT
 
-MACHINE = {"sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64",
-           "implementation_name": "cpython", "platform_system": "Linux"}  # fmt: skip
+MACHINE = {
+    "sys_platform": "linux",
+    "os_name": "posix",
+    "platform_machine": "x86_64",
+    "implementation_name": "cpython",
+    "platform_system": "Linux",
+}
 
 
 def ranges() -> list[Requirement]:

@@ -59,8 +59,13 @@ def test_finds_landmarks_on_real_faces(trained: MobileFaceNet, ferplus_real: Pat
     left_eye, right_eye = points[:, 36:42].mean(1), points[:, 42:48].mean(1)
     nose, mouth, chin = points[:, 30], points[:, 48:68].mean(1), points[:, 8]
     in_order = (
-        (jaw_left < left_eye[:, 0]) & (left_eye[:, 0] < right_eye[:, 0]) & (right_eye[:, 0] < jaw_right)
-        & (left_eye[:, 1] < nose[:, 1]) & (nose[:, 1] < mouth[:, 1]) & (mouth[:, 1] < chin[:, 1])
-        & (points.amin((1, 2)) > -0.2) & (points.amax((1, 2)) < 1.2)
-    )  # fmt: skip
+        (jaw_left < left_eye[:, 0])
+        & (left_eye[:, 0] < right_eye[:, 0])
+        & (right_eye[:, 0] < jaw_right)
+        & (left_eye[:, 1] < nose[:, 1])
+        & (nose[:, 1] < mouth[:, 1])
+        & (mouth[:, 1] < chin[:, 1])
+        & (points.amin((1, 2)) > -0.2)
+        & (points.amax((1, 2)) < 1.2)
+    )
     assert in_order.float().mean() >= 0.9, f"{int(in_order.sum())} of {len(files)} faces are in order"

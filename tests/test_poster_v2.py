@@ -95,8 +95,9 @@ def test_projected_queries_start_as_the_unprojected():
     torch.manual_seed(0)
     plain, projected = LevelFusion(8, 2, 4, scale=1.0), LevelFusion(8, 2, 4, scale=1.0, project_query=True)
     assert projected.load_state_dict(plain.state_dict(), strict=False).missing_keys == [
-        "attn.query.weight", "attn.query.bias"
-    ]  # fmt: skip
+        "attn.query.weight",
+        "attn.query.bias",
+    ]
     face, marks = torch.randn(2, 8, 8, 8), torch.randn(2, 8, 4, 4)
     torch.testing.assert_close(projected(face, marks), plain(face, marks))
     projected.attn.query.weight.data *= 2
@@ -177,13 +178,14 @@ def test_any_module_that_gives_three_maps_is_a_face_backbone():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"resize": "cubic"}, "resize is one of"), ({"shortcut": "none"}, "shortcut is one of"),
+        ({"resize": "cubic"}, "resize is one of"),
+        ({"shortcut": "none"}, "shortcut is one of"),
         ({"landmark_input": "raw"}, "landmark_input is one of"),
         ({"landmark_statistics": "moving"}, "landmark_statistics is one of"),
         ({"windows": (28, 14, 4)}, "a window of 4 does not divide"),
         ({"face_backbone": "resnet"}, "'ir50', 'mobilenet-faces' or a module"),
     ],
-)  # fmt: skip
+)
 def test_unknown_choices_are_refused(options, words):
     with torch.device("meta"), pytest.raises(ValueError, match=words):
         PosterV2(7, **options)

@@ -24,8 +24,12 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, "-m", "tests.shared_batch", str(tmp_path)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
     assert done.returncode == 0, done.stderr
     first, second = (checkpoints.load(tmp_path / f"rank{rank}.safetensors") for rank in (0, 1))
     assert first["history"] == second["history"]

@@ -13,9 +13,17 @@ from ferlib.training.runs import log_text
 from tests.tiny import Spots, net
 
 PAPER = Recipe(
-    name="tiny", loss="cross-entropy", epochs=4, batch_size=16, lr=1e-2, schedule="step", step_size=2,
-    decay=0.25, warmup=0, augment="neural-resizer",
-)  # fmt: skip
+    name="tiny",
+    loss="cross-entropy",
+    epochs=4,
+    batch_size=16,
+    lr=1e-2,
+    schedule="step",
+    step_size=2,
+    decay=0.25,
+    warmup=0,
+    augment="neural-resizer",
+)
 RELEASED = PAPER.with_protocol("released")
 CPU = torch.device("cpu")
 TRAIN, VALID = Spots(56, seed=1), Spots(40, seed=2)

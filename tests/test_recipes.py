@@ -99,8 +99,10 @@ def test_every_bundled_recipe_builds(name):
 def test_recipes_say_what_the_papers_say():
     found = {n: load_recipe(n) for n in ("btn-rafdb", "btn-affectnet7", "btn-affectnet8")}
     assert [(r.lr, r.batch_size, r.epochs) for r in found.values()] == [
-        (2e-5, 64, 300), (0.8e-6, 144, 100), (1e-6, 144, 100),
-    ]  # fmt: skip
+        (2e-5, 64, 300),
+        (0.8e-6, 144, 100),
+        (1e-6, 144, 100),
+    ]
     for name, recipe in found.items():
         assert (recipe.optimizer, recipe.sam_rho, recipe.weight_decay) == ("adam", 0.05, 0)
         assert (recipe.schedule, recipe.decay, recipe.warmup, recipe.clip) == ("exponential", 0.98, 0, None)

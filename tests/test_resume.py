@@ -26,9 +26,16 @@ from tests.tiny import Spots, net, train_words
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Recipe(
-    name="tiny", loss="cross-entropy", epochs=3, batch_size=8, lr=1e-2, warmup=0.5, augment="light", ema=0.9,
+    name="tiny",
+    loss="cross-entropy",
+    epochs=3,
+    batch_size=8,
+    lr=1e-2,
+    warmup=0.5,
+    augment="light",
+    ema=0.9,
     sam_rho=0.05,
-)  # fmt: skip
+)
 TRAIN, VALID = Spots(40, seed=1), Spots(24, seed=2)
 
 

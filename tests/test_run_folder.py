@@ -44,8 +44,11 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
     facts = json.loads((first / "environment.json").read_text())
     assert facts["torch"] == torch.__version__ and facts["computes on"] == "cpu" and facts["commit"]
     assert facts["data"]["train"] == {
-        "kind": "Spots", "faces": 64, "fingerprint": fingerprint(TRAIN), "fingerprint of": "all images",
-    }  # fmt: skip
+        "kind": "Spots",
+        "faces": 64,
+        "fingerprint": fingerprint(TRAIN),
+        "fingerprint of": "all images",
+    }
     (start,) = facts["starts"]
     assert start["process"] == os.getpid() and start["started"] and start["command"]
     assert state_file(first) == state_file(first / "last.safetensors") == first / "last.state.safetensors"

@@ -96,9 +96,16 @@ def test_a_run_folder_can_be_read_and_run_again(tmp_path):
     assert _numbers(lines) == _numbers(history)
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [
-        ".lock", "best.safetensors", "curves.svg", "environment.json", "last.safetensors",
-        "last.state.safetensors", "log.txt", "metrics.jsonl", "recipe.yaml",
-    ]  # fmt: skip
+        ".lock",
+        "best.safetensors",
+        "curves.svg",
+        "environment.json",
+        "last.safetensors",
+        "last.state.safetensors",
+        "log.txt",
+        "metrics.jsonl",
+        "recipe.yaml",
+    ]
     best = net(seed=5)
     note = checkpoints.load(tmp_path / "best.safetensors", best)
     assert note["epoch"] == best_epoch(history, RECIPE)

@@ -27,10 +27,8 @@ WAIT = 60_000
 
 
 @pytest.fixture(scope="module", autouse=True)
-def built() -> None:
-    """What the tests before these have built; looked for when they have."""
-    if not PAGE.is_file():
-        pytest.skip(f"no {PAGE}: build the book first (make book)")
+def built(html: Path) -> None:
+    """The built book, whose page can compute."""
     if not (onnx_web.FOLDER / onnx_web.SCRIPT).is_file():
         pytest.skip("onnxruntime-web could not be fetched, so this copy of the page cannot compute")
 
@@ -125,9 +123,8 @@ def test_a_phones_picture_stands_upright(page, pictures):
 
 def test_twenty_million_pixels_are_read(page, pictures):
     upload(page.page, pictures / "large.jpg")
-    found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))
-    assert len(found) == 1 and found[0]["left"] > 1500 and 1000 < found[0]["side"] < 2400
-    assert answered(page.page).sum() == pytest.approx(1, abs=1e-4)
+    (found,) = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))
+    assert found["left"] > 1500 and 1000 < found["side"] < 2400
 
 
 def test_no_face_and_no_picture_are_told(page, pictures):
@@ -151,8 +148,9 @@ def test_the_square_is_dragged_and_moved_by_keys(page, pictures, portrait):
     assert moved.left > start.left and moved.top > start.top and moved.side == pytest.approx(start.side)
     page.page.wait_for_function(
         "old => document.querySelector('.fer-answer').dataset.answer !== old",
-        arg=json.dumps({"probabilities": before.tolist()}), timeout=WAIT,
-    )  # fmt: skip
+        arg=json.dumps({"probabilities": before.tolist()}),
+        timeout=WAIT,
+    )
     page.page.locator(".fer-box").focus()
     for key in ("ArrowLeft", "Shift+ArrowUp", "+", "+"):
         page.page.keyboard.press(key)
@@ -209,19 +207,12 @@ def test_the_computed_examples_are_the_terminals(browser):
             np.testing.assert_allclose(sample["answer"]["probabilities"], read(picture, box), atol=1e-4)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_a_phone(browser, scheme):
-    with Reader(browser, PAGE, width=380, scheme=scheme) as reader:
+def test_it_fits_a_phone(browser):
+    with Reader(browser, PAGE, width=380) as reader:
         reader.page.locator(".fer-sample").last.click()
         settled(reader.page)
         assert reader.overflow() <= 1
         assert reader.outside == [] and reader.errors == []
-        nameless = reader.page.evaluate(
-            "[...document.querySelectorAll('#fer-try :is(button, input, canvas, [tabindex])')]"
-            ".filter(e => !(e.textContent.trim() || e.getAttribute('aria-label') || e.labels?.length"
-            " || e.querySelector('img[alt]'))).length"
-        )
-        assert nameless == 0
 
 
 @contextmanager
@@ -234,8 +225,11 @@ def with_camera(browser, portrait: Image.Image, folder: Path):
     frame_bytes = b"FRAME\n" + luma.tobytes() + b"".join(plane.tobytes() for plane in small)
     film = folder / "face.y4m"
     film.write_bytes(b"YUV4MPEG2 W320 H256 F10:1 Ip A1:1 C420jpeg\n" + frame_bytes * 4)
-    flags = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-             f"--use-file-for-fake-video-capture={film}"]  # fmt: skip
+    flags = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-video-capture={film}",
+    ]
     chromium = browser.browser_type.launch(executable_path=chromium_path(), args=[*FLAGS, *flags])
     yield chromium
     chromium.close()

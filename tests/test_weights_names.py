@@ -105,8 +105,11 @@ def test_the_poster_v2_part_of_a_btn_checkpoint():
     ours, report = place_official(btn_file(), "btn-7", part="poster-v2")
     assert report.complete and all(name.startswith(("encoder.", "vit.")) for name in ours)
     assert report.unexpected == {
-        "mla.q.weight": (768, 768), "mla.q.bias": (768,), "mla.scale": (1,), "bt.table": (7, 49)
-    }  # fmt: skip
+        "mla.q.weight": (768, 768),
+        "mla.q.bias": (768,),
+        "mla.scale": (1,),
+        "bt.table": (7, 49),
+    }
     assert "levels.query.weight" in report.at_start and "levels.gain" in report.at_start
     text = str(report)
     assert "the part 'poster-v2' is whole" in text and "bt.table  7 x 49" in text

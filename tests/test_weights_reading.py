@@ -70,10 +70,15 @@ def check(found: dict) -> None:
 def test_a_training_record_with_objects_in_it(tmp_path, zipped):
     path = tmp_path / "RAFDB.pth"
     record = {
-        "epoch": 3, "best_acc": np.float64(92.5), "recorder": RecorderMeter(), "recorder1": RecorderMeter(),
+        "epoch": 3,
+        "best_acc": np.float64(92.5),
+        "recorder": RecorderMeter(),
+        "recorder1": RecorderMeter(),
         "optimizer": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-3}]},
-        "args": argparse.Namespace(lr=1e-3), "state_dict": weights(), "seen": defaultdict(list, {1: [2]}),
-    }  # fmt: skip
+        "args": argparse.Namespace(lr=1e-3),
+        "state_dict": weights(),
+        "seen": defaultdict(list, {1: [2]}),
+    }
     torch.save(record, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(pickle.UnpicklingError):
         torch.load(path, weights_only=True)
@@ -114,9 +119,11 @@ def test_nothing_that_a_hostile_file_asks_for_is_run(tmp_path, zipped, protocol)
     assert proof.exists(), "the gadget works where somebody runs it"
     proof.unlink()
     record = {
-        "first": gadgets(), "nested": {"deep": [(gadgets(), {"x": gadgets()})]},
-        "state_dict": weights(), "last": gadgets(),
-    }  # fmt: skip
+        "first": gadgets(),
+        "nested": {"deep": [(gadgets(), {"x": gadgets()})]},
+        "state_dict": weights(),
+        "last": gadgets(),
+    }
     path = tmp_path / "hostile.pth"
     torch.save(record, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
     found = read_weights(path)
@@ -218,7 +225,7 @@ COLLIDING = b"".join(b"\x8a\x11" + (n * (2**61 - 1)).to_bytes(17, "little") + b"
         b"ccollections\nOrderedDict\n(](" + b"(" + b"K\x01" * 2000 + b"tq\x01" + b"h\x01" * 2000 + b"etR.",
     ],
     ids=["hash", "print", "collisions", "pairs"],
-)  # fmt: skip
+)
 def test_a_small_file_cannot_keep_the_reader_busy(tmp_path, program):
     began = time.process_time()
     damaged_zip(tmp_path / "busy.pth", lambda data: b"\x80\x04" + program)

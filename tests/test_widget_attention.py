@@ -25,7 +25,7 @@ from tests.explorers import (
     regions,
     settle,
     slide,
-)  # fmt: skip
+)
 from tests.reader import says
 
 FACES = ("hard", "twin", "friend")
@@ -68,8 +68,9 @@ def test_maps_are_means_over_heads_and_rows_and_sums_over_levels() -> None:
     cells = [2 + level * 49 + 17 for level in range(3)]
     each = levels[2][:, :, 2:].unflatten(2, (3, 49))
     for level, want in [
-        (None, each[:, cells].mean((0, 1)).sum(0)), ("14", each[:, cells[1]].mean(0)[1]),
-    ]:  # fmt: skip
+        (None, each[:, cells].mean((0, 1)).sum(0)),
+        ("14", each[:, cells[1]].mean(0)[1]),
+    ]:
         got = KEPT.shown("levels", "friend", level=level, query=(0.5, 0.4))
         assert np.abs(got.ravel() - want.numpy()).max() <= 3 * levels[2].max() / 255
     raw = scores["vit"]["first"][0, 1, 9, 1:].numpy()  # row 8 - 1: the first of the second row
@@ -134,9 +135,13 @@ class Page:
 
     def map(self, name: str) -> np.ndarray:
         settle(self.page)
-        found = self.side(name).get_by_role("application").evaluate(
-            "e => [e.map.height, e.map.width, ...Array.from(e.map.values, (v) => Math.max(v, -1e300))]"
-        )  # fmt: skip
+        found = (
+            self.side(name)
+            .get_by_role("application")
+            .evaluate(
+                "e => [e.map.height, e.map.width, ...Array.from(e.map.values, (v) => Math.max(v, -1e300))]"
+            )
+        )
         return np.array(found[2:]).reshape(int(found[0]), int(found[1]))
 
     def scores(self, name: str) -> np.ndarray:
@@ -304,7 +309,7 @@ def test_clear_words_for_wrong_arguments() -> None:
         (lambda: AttentionExplorer(face, {}), "nothing to show"),
         (lambda: AttentionExplorer(face, {"x": torch.zeros(2, 7, 7)}), "'x' is of 2 faces, 1 are shown"),
         (lambda: AttentionExplorer(face, plain, truth=torch.zeros(1, 9, 9)), "'a' has no true"),
-        (lambda: AttentionExplorer(face, plain, answers={"x": []}), "0 answers of 'x'"),
+        (lambda: AttentionExplorer(face, plain, answers={"x": []}), "0 answers .*'x'"),
         (lambda: AttentionExplorer(face, plain, query="me"), "a place"),
     ]:
         with pytest.raises(ValueError, match=match):

@@ -97,8 +97,13 @@ def test_answers_of_all_kinds_are_shown() -> None:
 
 @pytest.fixture(scope="module")
 def page() -> dict:
-    found = subprocess.run([sys.executable, "-c", PAGE], env=os.environ | {"FERLIB_STATIC": "1"},
-                           capture_output=True, text=True, check=True)  # fmt: skip
+    found = subprocess.run(
+        [sys.executable, "-c", PAGE],
+        env=os.environ | {"FERLIB_STATIC": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     return json.loads(found.stdout)
 
 

@@ -92,8 +92,10 @@ def test_steps_are_those_of_the_library(browser, page: Path, surface: str, start
         slide(view, "η", lr)
         mark = view.get_by_role("application", name="starting point")
         mark.focus()
-        for key, steps in (("ArrowRight", round((start[0] + 1.05) / 0.05)),
-                           ("ArrowUp", round((start[1] - 0.25) / 0.05))):  # fmt: skip
+        for key, steps in (
+            ("ArrowRight", round((start[0] + 1.05) / 0.05)),
+            ("ArrowUp", round((start[1] - 0.25) / 0.05)),
+        ):
             for _ in range(abs(steps)):
                 view.keyboard.press(key if steps > 0 else key.replace("Right", "Left").replace("Up", "Down"))
         for kind, radius in (("gd", None), ("sam", rho)):

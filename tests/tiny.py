@@ -25,8 +25,12 @@ class Spots(FaceDataset):
         self.votes = nn.functional.one_hot(self.labels, 4).float() * 7 + 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        return {"image": self.images[index], "label": int(self.labels[index]), "votes": self.votes[index],
-                "name": f"spot{index}"}  # fmt: skip
+        return {
+            "image": self.images[index],
+            "label": int(self.labels[index]),
+            "votes": self.votes[index],
+            "name": f"spot{index}",
+        }
 
 
 class Net(nn.Module):

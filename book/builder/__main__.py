@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,29 @@ from nbclient.exceptions import CellExecutionError
 from book.builder import mathjax, notebooks
 
 PAGE = notebooks.ROOT / "_build" / "html" / "index.html"
+STAMP = PAGE.with_name("built_from.txt")
+SOURCES = (
+    "book/*.*",
+    "book/builder/*",
+    "book/results/*",
+    "book/static/*",
+    "notebooks/*.ipynb",
+    "_*.yml",
+    "*.md",
+)
+
+
+def source_key() -> str:
+    """A digest of everything that the pages are made of."""
+    digest = hashlib.sha256(notebooks.common_key().encode())
+    for path in sorted(path for pattern in SOURCES for path in notebooks.ROOT.glob(pattern)):
+        digest.update(path.read_bytes() if path.is_file() else b"")
+    return digest.hexdigest()
+
+
+def is_current() -> bool:
+    """Whether the built pages are those of these sources."""
+    return STAMP.is_file() and STAMP.read_text(encoding="utf-8") == source_key()
 
 
 def build_html() -> int:
@@ -25,7 +49,10 @@ def build_html() -> int:
     subprocess.run([book, "clean", "."], cwd=notebooks.ROOT, check=True, stdout=subprocess.DEVNULL)
     command = [book, "build", ".", "-q", "-W", "-n", "--keep-going"]
     settings = {**os.environ, **notebooks.STATIC}
-    return subprocess.run(command, cwd=notebooks.ROOT, env=settings, stdout=subprocess.DEVNULL).returncode
+    status = subprocess.run(command, cwd=notebooks.ROOT, env=settings, stdout=subprocess.DEVNULL).returncode
+    if status == 0:
+        STAMP.write_text(source_key(), encoding="utf-8")
+    return status
 
 
 def main() -> int:

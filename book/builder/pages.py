@@ -24,9 +24,23 @@ NBSP = "\u00a0"  # a number and its unit stay on one line
 WORDS_A_MINUTE = 200
 CODE_LINES_A_MINUTE = 15
 VERSIONS = (
-    "ferlib", "torch", "torchvision", "timm", "numpy", "scikit-learn", "scipy", "torchmetrics", "grad-cam",
-    "matplotlib", "anywidget", "jupyter-book", "sphinx", "myst-nb", "sphinx-book-theme", "jupyter-cache",
-)  # fmt: skip
+    "ferlib",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scikit-learn",
+    "scipy",
+    "torchmetrics",
+    "grad-cam",
+    "matplotlib",
+    "anywidget",
+    "jupyter-book",
+    "sphinx",
+    "myst-nb",
+    "sphinx-book-theme",
+    "jupyter-cache",
+)
 
 
 def title(path: Path) -> str:
@@ -171,7 +185,10 @@ class Commands(Generated):
 def setup(app: Sphinx) -> None:
     """Register the directives."""
     for name, directive in (
-        ("glance", Glance), ("chapter-map", ChapterMap), ("build-status", BuildStatus), ("records", Records),
+        ("glance", Glance),
+        ("chapter-map", ChapterMap),
+        ("build-status", BuildStatus),
+        ("records", Records),
         ("commands", Commands),
-    ):  # fmt: skip
+    ):
         app.add_directive(name, directive)

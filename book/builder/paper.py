@@ -19,8 +19,12 @@ from book.builder.notebooks import ROOT
 HTML = ROOT / "_build" / "html"
 PDF = ROOT / "_build" / "book.pdf"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "chrome")
-PAGE = {"format": "A4", "print_background": True, "scale": 0.8,
-        "margin": {"top": "16mm", "bottom": "16mm", "left": "14mm", "right": "14mm"}}  # fmt: skip
+PAGE = {
+    "format": "A4",
+    "print_background": True,
+    "scale": 0.8,
+    "margin": {"top": "16mm", "bottom": "16mm", "left": "14mm", "right": "14mm"},
+}
 # Equations are set and explorers drawn; what is folded (set-up, solutions) is left out by book.css.
 READY = """async () => {
     if (window.MathJax && MathJax.startup) await MathJax.startup.promise;

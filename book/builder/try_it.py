@@ -27,8 +27,13 @@ from ferlib.widgets.base import FOLDER as WIDGETS
 
 FOLDER = onnx_web.FOLDER
 DRAWN = {  # expression: (seed, side of the picture); portraits with hair and shoulders
-    "happiness": 7, "surprise": 5, "anger": 11, "sadness": 4, "fear": 8, "neutral": 2,
-}  # fmt: skip
+    "happiness": 7,
+    "surprise": 5,
+    "anger": 11,
+    "sadness": 4,
+    "fear": 8,
+    "neutral": 2,
+}
 HELPERS = ("h", "bar", "button", "viridis", "paint", "announcer", "capital", "write", "clamp")
 
 

@@ -12,14 +12,13 @@ multi-level attention, its transformer, class batch attention, at the real size)
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from book.experiments import attention_models
+from book.experiments import attention_models, script
 from ferlib import data, explain
 from ferlib.data import named_parameters, render_faces
 from ferlib.evaluation import ResultRecord
@@ -161,9 +160,12 @@ def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
 def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
     """Class batch attention of the three named faces among five others: queries, keys and values."""
     drawn = data.SyntheticFaces(
-        len(COMPANY), size=SIZE, seed=4_000_003, framing="ferplus",
+        len(COMPANY),
+        size=SIZE,
+        seed=4_000_003,
+        framing="ferplus",
         expression=[data.EMOTIONS_FERPLUS[k] for k in COMPANY],
-    )  # fmt: skip
+    )
     others = drawn.batch(range(len(COMPANY)))
     images = torch.cat([torch.stack([pictures[name][0] for name in list(pictures)[:3]]), others["image"]])
     found = explain.batch_attention(model, data.model_input(images, size=attention_models.LARGE_SIZE))
@@ -179,16 +181,15 @@ def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
-    parser.add_argument("--results", type=Path, help="folder for the records (default: book/results)")
     options = parser.parse_args()
     pictures = hard_faces()
     fear, surprise = (data.EMOTIONS_FERPLUS.index(name) for name in ("fear", "surprise"))
     classes = torch.tensor([surprise if "friend" in name else fear for name in pictures])
     for make in (small_networks, large_network):
         record = make(options.runs, pictures, classes)
-        path = record.save(options.results / f"{record.name}.json" if options.results else None)
+        path = record.save()
         print(f"{path}: {path.stat().st_size / 1e3:.0f} kB")
 
 

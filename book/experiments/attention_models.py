@@ -18,7 +18,6 @@ learns from those. Each network goes to ``runs/attention/<name>/best.safetensors
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import time
@@ -30,9 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from book.experiments import script
 from ferlib import data, training
 from ferlib.data.base import FaceDataset
-from ferlib.data.faces import KeptFaces, SomeFaces
+from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import accuracy_interval
 from ferlib.models import BatchTransformerNetwork
 from ferlib.models.mobilenet_faces import BRANCH_SIZES, centered_bgr
@@ -52,23 +52,37 @@ def recipes() -> dict[str, Recipe]:
     swin = vit.replace(
         model="ResizedTransformer",
         model_options=dict(
-            backbone="swin_tiny_patch4_window7_224", in_size=96, out_size=56, hidden=128, dropout=0.2,
+            backbone="swin_tiny_patch4_window7_224",
+            in_size=96,
+            out_size=56,
+            hidden=128,
+            dropout=0.2,
             resizer_options={"channels": 8, "start_bilinear": True},
             backbone_options=dict(
                 embed_dim=64, depths=[2, 2], num_heads=[2, 4], window_size=7, drop_path_rate=0.05
             ),
         ),
-    )  # fmt: skip
+    )
     large = Recipe(
         model="BatchTransformerNetwork",
         model_options=dict(
             face_backbone="mobilenet-faces",
             encoder_options=dict(resize="bilinear", landmark_input="unit"),
         ),
-        weights={"face": "mobilenet-faces", "landmarks": "mobilefacenet"}, image_size=LARGE_SIZE,
-        loss="cross-entropy", targets="votes", vit_weight=5.0, epochs=1, batch_size=16, lr=3e-4,
-        warmup=0.1, augment="none", clip=5.0, precision="auto", channels_last=False,
-    )  # fmt: skip
+        weights={"face": "mobilenet-faces", "landmarks": "mobilefacenet"},
+        image_size=LARGE_SIZE,
+        loss="cross-entropy",
+        targets="votes",
+        vit_weight=5.0,
+        epochs=1,
+        batch_size=16,
+        lr=3e-4,
+        warmup=0.1,
+        augment="none",
+        clip=5.0,
+        precision="auto",
+        channels_last=False,
+    )
     found = {
         "swin-drawn": swin,
         "vit-drawn": vit,
@@ -96,9 +110,12 @@ class ResidualPatches(nn.Module):
         self.grid_size, self.num_patches = (side, side), side * side
         half = embed_dim // 2
         self.proj = nn.Sequential(
-            nn.Conv2d(in_chans, half, 3, 2, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU(inplace=True),
-            ResidualUnit(half, half), ResidualUnit(half, embed_dim, stride=2),
-        )  # fmt: skip
+            nn.Conv2d(in_chans, half, 3, 2, 1, bias=False),
+            nn.BatchNorm2d(half),
+            nn.ReLU(inplace=True),
+            ResidualUnit(half, half),
+            ResidualUnit(half, embed_dim, stride=2),
+        )
 
     def forward(self, image: Tensor) -> Tensor:
         return self.proj(image).permute(0, 2, 3, 1)
@@ -125,9 +142,7 @@ def faces(name: str, ferplus: Path | None, count: int) -> tuple[FaceDataset, Fac
         raise SystemExit(f"{name} learns from FER+: give its folder with --ferplus")
     found = []
     for split, length in (("train", count), ("valid", 1024)):
-        whole = data.FERPlus(ferplus, split)
-        order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(0))[:length]
-        found.append(KeptFaces(SomeFaces(whole, order.sort().values)))
+        found.append(KeptFaces(script.some(data.FERPlus(ferplus, split), length)))
     return found[0], found[1]
 
 
@@ -252,7 +267,7 @@ def load(name: str, seed: int = 0, runs: Path = RUNS) -> tuple[nn.Module, dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("name", choices=sorted(recipes()))
     parser.add_argument("--ferplus", type=Path, help="FER+ in any layout that ferlib reads")
     parser.add_argument("--weights", type=Path, help="folder of pretrained weights (README)")
@@ -275,10 +290,12 @@ def main() -> None:
         note = {"history": training.fit(network, build_criterion(recipe), *sets, recipe)}
         note["valid"] = note["history"][-1]["valid_accuracy"]
     note |= {
-        "recipe": dataclasses.asdict(recipe), "faces": len(sets[0]), "valid faces": len(sets[1]),
+        "recipe": dataclasses.asdict(recipe),
+        "faces": len(sets[0]),
+        "valid faces": len(sets[1]),
         "minutes": (time.monotonic() - began) / 60,
         "processor minutes": (time.process_time() - processor) / 60,
-    }  # fmt: skip
+    }
     path = checkpoints.save(folder / "best.safetensors", network, note)
     print(f"{path}: {note['valid']}")
 

@@ -11,7 +11,6 @@ study goes on. Writes ``book/results/attention_scores.json``.
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from book.experiments import attention_models
+from book.experiments import attention_models, script
 from book.experiments.perturbation import deletion_insertion
 from ferlib import data, explain
 from ferlib.data import render_faces
@@ -30,7 +29,7 @@ from ferlib.weights import CheckpointError
 NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
 SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
-STEPS = 8  # of deletion and insertion
+STEPS, QUICK = 8, 48  # of deletion and insertion: steps, faces
 LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam")
 COVERS = ("glasses", "hand", "mask", "scarf")
 KINDS = {
@@ -62,9 +61,14 @@ def covered_faces(count: int = 24) -> dict[str, Tensor]:
     parts = []
     for number, cover in enumerate(COVERS):
         faces = data.SyntheticFaces(
-            count, size=48, seed=SEED + 1 + number, framing="ferplus", masks=True, occlusion=cover,
+            count,
+            size=48,
+            seed=SEED + 1 + number,
+            framing="ferplus",
+            masks=True,
+            occlusion=cover,
             expression=data.EMOTIONS_FERPLUS[1:],
-        ).batch(range(count))  # fmt: skip
+        ).batch(range(count))
         parts.append((faces["image"], faces["label"], faces["masks"]["occluded"]))
     image, label, cover = (torch.cat(part) for part in zip(*parts, strict=True))
     kind = torch.arange(len(COVERS)).repeat_interleave(count)
@@ -215,12 +219,16 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         found = (answers(model, pictures, size).argmax(1) == true).float()
         record.add(f"accuracy, {key}", mean_interval(found), **place)
     record.extra = {
-        "faces": len(images), "faces of deletion": len(images[some]),
-        "faces turned or on random weights": len(images[part]), "occluded faces": len(covered["image"]),
-        "area": area.mean().item(), "occluder area": hidden["area"].mean().item(),
-        "turned area": turned["area"].mean().item(), "agreement": agreement,
+        "faces": len(images),
+        "faces of deletion": len(images[some]),
+        "faces turned or on random weights": len(images[part]),
+        "occluded faces": len(covered["image"]),
+        "area": area.mean().item(),
+        "occluder area": hidden["area"].mean().item(),
+        "turned area": turned["area"].mean().item(),
+        "agreement": agreement,
         "training": {key: note[key] for key in ("valid", "faces", "processor minutes") if key in note},
-    }  # fmt: skip
+    }
     return record
 
 
@@ -270,22 +278,18 @@ def two_seeds(name: str, runs: Path) -> ResultRecord | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
-    parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--quick", type=int, default=48, help="faces of the deletion and insertion scores")
-    parser.add_argument("--again", action="store_true", help="measure anew what is there")
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
     torch.manual_seed(0)
     began = time.process_time()
-    for name in options.models:
+    for name in MODELS:
         for part, work in (
-            ("scores", lambda n: measure(n, 0, options.runs, options.quick)),
+            ("scores", lambda n: measure(n, 0, options.runs, QUICK)),
             ("seeds", lambda n: two_seeds(n, options.runs)),
         ):
             path = attention_models.run_folder(name, 0, options.runs) / f"{part}.json"
-            if (options.again or not path.is_file()) and (found := work(name)) is not None:
+            if not path.is_file() and (found := work(name)) is not None:
                 found.save(path)
     record = ResultRecord(
         NAME, "maps of five networks against the true regions of drawn faces, 95 % over faces"
@@ -303,12 +307,12 @@ def main() -> None:
     record.settings = {
         "class asked about": "the true one",
         "steps of deletion": STEPS,
-        "faces of deletion": options.quick,
+        "faces of deletion": QUICK,
     }
     record.seed = 0
     record.extra["processor minutes of this call"] = (time.process_time() - began) / 60
     record.command = f"python -m book.experiments.{Path(__file__).stem}"
-    print(record.save(options.results / f"{NAME}.json" if options.results else None))
+    print(record.save())
 
 
 if __name__ == "__main__":

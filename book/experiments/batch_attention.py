@@ -20,7 +20,7 @@ from book.experiments import maps
 from book.experiments.faces import LABELS, Faces, grouped_folds, without_twins
 from book.experiments.harness import Checkpoint, Row, Run, pack, resumed_epochs
 from book.experiments.measures import measure
-from ferlib.evaluation.corruptions import corrupt as corrupt_images
+from ferlib.evaluation.suites import corrupt as corrupt_images
 from ferlib.models import BatchTransformer, MultiLevelAttention
 from ferlib.models.poster_v2 import LevelFusion, TokenTransformer
 

@@ -13,21 +13,18 @@ measured.
 
 Writes ``book/results/batch_attention_<synthetic|ferplus>.json``: means over seeds with 95 % t-intervals,
 differences paired by seed, and how many images a face listens to, by scale, before and after training.
-With ``--keep FILE`` each finished run is kept there, and a second call goes on where the first ended.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from book.experiments import script
 from book.experiments.ablation import about, difference, source, versions
 from ferlib.data import open_faces
 from ferlib.data.transforms import normalize, to_float, to_rgb
@@ -246,8 +243,7 @@ def attention(record: ResultRecord, done: dict[str, dict], seeds: int) -> None:
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = script.parser(__doc__)
     parser.add_argument("--faces", type=int, default=2048)
     parser.add_argument("--steps", type=int, default=256)
     parser.add_argument("--seeds", type=int, default=4)
@@ -255,9 +251,8 @@ def main() -> None:
     parser.add_argument(
         "--noise-only", action="store_true", help="label noise at two levels, and nothing else"
     )
-    parser.add_argument("--keep", type=Path, help="file of finished runs")
     options = parser.parse_args()
-    done = json.loads(options.keep.read_text()) if options.keep and options.keep.exists() else {}
+    done: dict[str, dict] = {}
     kept = {"train": open_faces("train", length=options.faces), "valid": open_faces("valid", length=1024)}
     data = {}
     for split, faces in kept.items():
@@ -265,8 +260,6 @@ def main() -> None:
         data[split] = Faces(batch["image"], batch["label"])
     for arm, trouble, scale, seed in plan(options):
         name = run_name(arm, trouble, scale, seed)
-        if name in done:
-            continue
         start = time.process_time()
         done[name] = run(arm, trouble, scale, seed, data, options)
         done[name]["seconds"] = time.process_time() - start
@@ -277,17 +270,14 @@ def main() -> None:
             f"{done[name]['seconds']:.0f} s",
             flush=True,
         )
-        if options.keep:
-            options.keep.write_text(json.dumps(done))
     kind = source()
-    settings = {k: v for k, v in vars(options).items() if k != "keep"}
     record = ResultRecord(
         name=f"batch_attention_{kind}",
         what="A small Batch Transformer Network trained alone and in batches, on clean faces and in trouble: "
         "accuracy, means over seeds and paired differences with 95 % t-intervals",
         data=about(len(data["train"].labels), kept["valid"]),
         classes=list(kept["valid"].classes),
-        settings=settings
+        settings=vars(options)
         | {
             "network": NETWORK,
             "levels": {"label noise": (0, 40)} if options.noise_only else LEVELS,

@@ -14,8 +14,7 @@ import time
 
 from book.experiments import small_models as small
 from ferlib.data.faces import KeptFaces
-from ferlib.evaluation import BatchedFaces, batch_dependence, compare
-from ferlib.evaluation.batches import compose
+from ferlib.evaluation import batch_dependence, batch_predictor, compare, compose
 
 SIZES = (2, 8, 64, 144, 256)
 SHUFFLES = 100
@@ -37,9 +36,9 @@ def main() -> None:
         extra=found.extra,
         settings={"sizes": SIZES, "rounds": SHUFFLES},
     )
-    faces = BatchedFaces(model, valid)
+    predict_in = batch_predictor(model, valid)
     for size in SIZES:
-        pair = [faces.predict(compose(valid.labels, size, how)) for how in ("sorted by class", "shuffled")]
+        pair = [predict_in(compose(valid.labels, size, how)) for how in ("sorted by class", "shuffled")]
         for metric in ("accuracy", "mean class accuracy"):
             sorting = compare(valid.labels, *pair, valid.classes, metric=metric, resamples=small.RESAMPLES)
             place = {"condition": f"batches of {size}", "over": "faces"}

@@ -120,13 +120,17 @@ def judge(kinds: dict[str, Said], valid: FaceDataset) -> ResultRecord:
     record = ResultRecord(
         name="best_classifiers",
         what="candidates for the best classifier: one half of validation chooses, the other judges",
-        data=about(valid, "valid"), classes=classes,
+        data=about(valid, "valid"),
+        classes=classes,
         settings={"resamples": 1000},
-        extra={"chosen": chosen, "candidates": {kind: list(said) for kind, said in kinds.items()},
-               "faces": {part: len(rows) for part, rows in parts.items()}},
+        extra={
+            "chosen": chosen,
+            "candidates": {kind: list(said) for kind, said in kinds.items()},
+            "faces": {part: len(rows) for part, rows in parts.items()},
+        },
         versions=versions(),
         command="python -m book.experiments.best_classifiers --alone RUN RUN RUN --branches RUN",
-    )  # fmt: skip
+    )
     for kind, said in kinds.items():
         for name, logits in said.items():
             for part, rows in parts.items():

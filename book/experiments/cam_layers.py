@@ -13,8 +13,6 @@ makes the expression, deletion and insertion, and how alike the maps of random w
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,13 +20,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from book.experiments import attention_models
+from book.experiments import attention_models, script
 from book.experiments.perturbation import deletion_insertion
 from ferlib import data, explain
 from ferlib.evaluation import ResultRecord, mean_interval
 
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn")
 METHODS = ("grad-cam", "hires-cam")
+FACES, SOME, SEED = 84, 7, 5_000_011  # SOME: faces of deletion, insertion and random weights
 REFERENCE = "last block, norm1"
 Candidates = dict[str, tuple[nn.Module, Callable[[Tensor], Tensor] | None]]
 
@@ -112,23 +111,19 @@ def note(record: ResultRecord, name: str, scores: dict[tuple[str, str], dict[str
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = script.parser(__doc__)
     parser.add_argument("--runs", type=Path, default=attention_models.RUNS)
-    parser.add_argument("--faces", type=int, default=140)
-    parser.add_argument("--some", type=int, default=14, help="faces of deletion, insertion, random weights")
-    parser.add_argument("--seed", type=int, default=5_000_011)
     options = parser.parse_args()
     start = time.perf_counter()
-    images, labels, truth = faces(options.faces, options.seed)
+    images, labels, truth = faces(FACES, SEED)
     record = ResultRecord(
         name="cam_layers",
         what="Grad-CAM and HiResCAM of three networks, by the layer they look at, against the true regions "
         "of drawn faces, 95 % over faces",
-        data={"name": "SyntheticFaces", "seed": options.seed, "faces": len(images)},
+        data={"name": "SyntheticFaces", "seed": SEED, "faces": len(images)},
         classes=list(data.EMOTIONS_FERPLUS),
-        settings={"class asked about": "the true one", "steps of deletion": 8, "some faces": options.some},
-        command=" ".join(["python -m book.experiments.cam_layers", *_told(sys.argv[1:])]),
+        settings={"class asked about": "the true one", "steps of deletion": 8, "some faces": SOME},
+        command="python -m book.experiments.cam_layers",
     )
     for name in MODELS:
         model, _ = attention_models.load(name, runs=options.runs)
@@ -138,18 +133,12 @@ def main() -> None:
         with torch.no_grad():
             right = (explain.output_logits(model, inputs).argmax(1) == labels).float()
         print(name, f"accuracy {right.mean():.3f}", flush=True)
-        note(record, name, measure(model, fresh, inputs, labels, truth, options.some))
+        note(record, name, measure(model, fresh, inputs, labels, truth, SOME))
         record.extra[name] = {
             "accuracy on these faces": float(right.mean()),
         }
     record.extra["minutes"] = (time.perf_counter() - start) / 60
     print(record.save())
-
-
-def _told(words: list[str]) -> list[str]:
-    """What was typed, without the place of this machine's runs."""
-    at = words.index("--runs") if "--runs" in words else len(words)
-    return words[:at] + words[at + 2 :]
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import torch
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.faces import KeptFaces
-from ferlib.evaluation import predict, record_predictions, scores
+from ferlib.evaluation import evaluate, predict, scores
 from ferlib.models import Ensemble
 
 FOLDER = Path(__file__).parents[1] / "checkpoints"
@@ -33,7 +33,7 @@ def main() -> None:
         recipe, made = network.recipe, network.stored[0]["made of"]
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, shuffle=0, **network.inputs())
-        record = record_predictions(logits, labels, valid, split="valid")
+        record = evaluate(model, valid, predictions=(logits, labels), split="valid", shuffle=0)
         if recipe.model != "Ensemble":  # which is asked with the mirror image anyway
             member = {"model": recipe.model, "model_options": recipe.model_options}
             both = Ensemble(len(valid.classes), members=[member])

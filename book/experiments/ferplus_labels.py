@@ -10,11 +10,11 @@ Splits whose ``label.csv`` is missing are named.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 
+from book.experiments import script
 from ferlib.data.ferplus import SPLITS, USAGE, microsoft_folder, read_fer2013new, read_label_csv
 from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, confusion_prior, majority_label
 from ferlib.evaluation import ResultRecord
@@ -43,9 +43,8 @@ def agreement(votes: torch.Tensor) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument("--data", required=True, type=Path, help="clone of Microsoft's FERPlus repository")
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
 
     usage, names, votes = read_fer2013new(options.data / "fer2013new.csv")
@@ -97,7 +96,7 @@ def main() -> None:
         versions={"torch": torch.__version__},
         command="python -m book.experiments.ferplus_labels --data /path/to/FERPlus",
     )
-    path = record.save(options.results / f"{NAME}.json" if options.results else None)
+    path = record.save()
     largest = record.extra["prior, largest difference to published"]
     print(f"{path}: prior of {record.extra['prior, faces']:,} faces, largest difference {largest:.1e}")
     print("vote files differ:", differ, "in all splits:", ALL_SPLITS)

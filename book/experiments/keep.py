@@ -45,8 +45,10 @@ def keep(path: Path, runs: list[str], *, half: bool = False, mirror: bool = Fals
         for name, tensor in one["model"].items():
             tensors[start + name] = tensor.half() if half and tensor.dtype == torch.float32 else tensor
     recipe = recipes[0] if one_alone else together(path.stem, recipes)
-    made = [{"recipe": r.name, "seed": r.seed, "epoch": s["record"]["epoch"]}
-            for r, s in zip(recipes, stored, strict=True)]  # fmt: skip
+    made = [
+        {"recipe": r.name, "seed": r.seed, "epoch": s["record"]["epoch"]}
+        for r, s in zip(recipes, stored, strict=True)
+    ]
     state: dict[str, Any] = {"recipe": vars(recipe), "record": stored[0]["record"], "made of": made}
     return checkpoints.save(path, tensors, state)
 

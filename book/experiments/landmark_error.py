@@ -9,20 +9,24 @@ distance between the outer eye corners. Whole pictures are given to the network,
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 
+from book.experiments import script
 from ferlib.data import EMOTIONS_FERPLUS, SyntheticFaces
 from ferlib.evaluation import ResultRecord, mean_interval
 from ferlib.models import MobileFaceNet
 
-NAME = "landmark_error"
+NAME, FACES, SEED = "landmark_error", 512, 0
 PARTS = {
-    "jaw": (0, 17), "brows": (17, 27), "nose": (27, 36), "eyes": (36, 48), "mouth": (48, 68),
-}  # fmt: skip
+    "jaw": (0, 17),
+    "brows": (17, 27),
+    "nose": (27, 36),
+    "eyes": (36, 48),
+    "mouth": (48, 68),
+}
 
 
 @torch.inference_mode()
@@ -39,26 +43,23 @@ def errors(network: MobileFaceNet, faces: SyntheticFaces) -> torch.Tensor:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument(
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
-    parser.add_argument("--faces", type=int, default=512)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
     network = MobileFaceNet().eval()
     network.load_state_dict(load_file(options.weights))
     record = ResultRecord(
         NAME,
         "normalised mean error of a landmark network trained on real faces, on drawn faces",
-        data={"name": "SyntheticFaces", "faces": options.faces, "seed": options.seed},
+        data={"name": "SyntheticFaces", "faces": FACES, "seed": SEED},
         settings={"size": 112, "channels": 3, "framings": ["portrait", "ferplus"]},
-        seed=options.seed,
+        seed=SEED,
         command=f"python -m book.experiments.{NAME} --weights mobilefacenet.safetensors",
     )
     for framing in ("portrait", "ferplus"):
-        faces = SyntheticFaces(options.faces, 112, options.seed, channels=3, framing=framing)
+        faces = SyntheticFaces(FACES, 112, SEED, channels=3, framing=framing)
         error = errors(network, faces)
         place = {"condition": framing, "over": "faces"}
         record.add("landmark error, 68 points", mean_interval(error.mean(1)), **place)
@@ -69,7 +70,7 @@ def main() -> None:
                 name: float(error[faces.labels == k].mean()) for k, name in enumerate(EMOTIONS_FERPLUS)
             },
         }
-    path = record.save(options.results / f"{NAME}.json" if options.results else None)
+    path = record.save()
     print(record.table())
     print(f"{path} written")
 

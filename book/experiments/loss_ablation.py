@@ -17,12 +17,12 @@ differences to cross-entropy, paired by seed.
 
 from __future__ import annotations
 
-import argparse
 import time
 
 import torch
 from torch import nn
 
+from book.experiments import script
 from book.experiments.ablation import (
     SmallCNN,
     about,
@@ -61,8 +61,7 @@ def label_kinds(y: torch.Tensor, shares: torch.Tensor, symmetric: float) -> dict
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = script.parser(__doc__)
     parser.add_argument("--faces", type=int, default=4096)
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--seeds", type=int, default=4)

@@ -115,22 +115,31 @@ def card(record: ResultRecord) -> str:
         cells = (percent(record.get("accuracy", condition=f"{kind} {s}")) for s in (1, 3, 5))
         changes.append(f"| {kind} | {' | '.join(cells)} |")
     return TEXT.format(
-        network=settings["network"], parameters=extra["parameters"], bytes=extra["bytes"],
+        network=settings["network"],
+        parameters=extra["parameters"],
+        bytes=extra["bytes"],
         sha256=extra["sha256"],
-        classes=", ".join(record.classes), temperature=extra["temperature"],
-        ms=record.get("milliseconds a face, one core").value, device=record.versions["device"],
-        faces=record.data["faces"], accuracy=percent(record.get("accuracy")),
+        classes=", ".join(record.classes),
+        temperature=extra["temperature"],
+        ms=record.get("milliseconds a face, one core").value,
+        device=record.versions["device"],
+        faces=record.data["faces"],
+        accuracy=percent(record.get("accuracy")),
         mean=percent(record.get("mean class accuracy")),
         before=percent(record.get("calibration error before temperature")),
         after=percent(record.get("calibration error after temperature")),
-        recalls="\n".join(recalls), suite=settings["robustness"]["faces"], 
+        recalls="\n".join(recalls),
+        suite=settings["robustness"]["faces"],
         clean=percent(record.get("accuracy", condition="clean")),
-        changes="\n".join(changes), moved=extra["largest change by half precision"],
-        parity=max(extra["parity"].values()), found=extra["detector"]["faces found"],
-        shown=extra["detector"]["faces shown"], side=record.get("window side", condition="detector").value,
+        changes="\n".join(changes),
+        moved=extra["largest change by half precision"],
+        parity=max(extra["parity"].values()),
+        found=extra["detector"]["faces found"],
+        shown=extra["detector"]["faces shown"],
+        side=record.get("window side", condition="detector").value,
         across=record.get("window centre across", condition="detector").value,
         down=record.get("window centre down", condition="detector").value,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -24,19 +24,20 @@ from PIL import Image
 from torch import Tensor
 
 import ferlib
+from book.experiments import script
 from book.experiments.model_card import card
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus
 from ferlib.data.base import FaceDataset
-from ferlib.data.faces import KeptFaces, SomeFaces
+from ferlib.data.faces import KeptFaces
 from ferlib.data.labels import EMOTIONS_FERPLUS
 from ferlib.data.transforms import to_float
 from ferlib.evaluation import (
     Interval,
     ResultRecord,
+    evaluate,
     fit_temperature,
     predict,
-    record_predictions,
     reliability,
     robustness,
     scores,
@@ -58,21 +59,10 @@ FRAMED = 300  # faces that the detector is shown
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script.parser(__doc__, data=True)
     parser.add_argument("--checkpoint", required=True, help="best.safetensors of a pocket-ferplus run")
-    parser.add_argument("--data", required=True, help="FER+ in any layout that ferlib reads")
     parser.add_argument("--faces", type=int, help="only so many of the faces, where time is short")
     return parser.parse_args()
-
-
-def chosen(faces: FaceDataset, count: int | None) -> FaceDataset:
-    """At most so many of the faces, drawn at random but always the same."""
-    if count is None or count >= len(faces):
-        return faces
-    order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
-    return SomeFaces(faces, order[:count].sort().values)
 
 
 def answers(path: Path, faces: FaceDataset) -> tuple[Tensor, Tensor]:
@@ -138,14 +128,17 @@ def main() -> None:
     options, began = arguments(), time.process_time()
     network = Network.find(options.checkpoint)
     model = network.build(len(EMOTIONS_FERPLUS))
-    valid = KeptFaces(chosen(FERPlus(options.data, "valid"), options.faces))
+    valid = KeptFaces(script.some(FERPlus(options.data, "valid"), options.faces))
     plain, labels = predict(model, valid, **network.inputs())
     done = export_onnx(
-        model, FOLDER / f"{NAME}.onnx", classes=EMOTIONS_FERPLUS, temperature=fit_temperature(plain, labels),
+        model,
+        FOLDER / f"{NAME}.onnx",
+        classes=EMOTIONS_FERPLUS,
+        temperature=fit_temperature(plain, labels),
         facts={"network": type(model).__name__, "recipe": network.recipe.name, "data": "FER+ train"},
         **network.inputs(),
-    )  # fmt: skip
-    some = chosen(valid, SUITE)
+    )
+    some = script.some(valid, SUITE)
     agree = parity(done.path, done.module, to_float(some.batch(torch.arange(32))["image"]))
     if max(agree.values()) > 1e-4:
         raise SystemExit(f"{done.path} differs from the network by {max(agree.values()):.1e}: not shipped")
@@ -153,19 +146,25 @@ def main() -> None:
     size, accuracy = done.path.stat().st_size, float((logits.argmax(1) == labels).float().mean())
     print("exported", size, "bytes; accuracy", accuracy)
 
-    record = record_predictions(logits, labels, valid, split="valid", resamples=RESAMPLES)
+    measured = {"predictions": (logits, labels), "split": "valid", "resamples": RESAMPLES}
+    record = evaluate(done.module.network, valid, **measured)
     errors, calibrated = calibration(labels, logits * done.facts["temperature"])
     times = milliseconds(done.path, torch.rand(1, 1, 48, 48))
-    windows, extra_windows = framing(chosen(valid, FRAMED))
+    windows, extra_windows = framing(script.some(valid, FRAMED))
     for metric, number in errors.items():
         record.add(metric, number, over="faces")
     for metric, number in windows.items():
         record.add(metric, number, condition="detector", over="faces")
     record.add("milliseconds a face, one core", times, over="runs")
     suite = robustness(
-        done.module.network, some, severities=SEVERITIES, split="valid", resamples=RESAMPLES,
-        report=lambda key, found: print(" ", key, found.percent(), flush=True), **network.inputs(),
-    )  # fmt: skip
+        done.module.network,
+        some,
+        severities=SEVERITIES,
+        split="valid",
+        resamples=RESAMPLES,
+        progress=True,
+        **network.inputs(),
+    )
     record.numbers += suite.numbers
     moved = (logits.softmax(1) - (plain / done.facts["temperature"]).softmax(1)).abs().max()
     record.name = NAME
@@ -173,11 +172,16 @@ def main() -> None:
     record.settings |= {**done.facts, "robustness": {"faces": len(some), "severities": SEVERITIES}}
     record.settings["stored recipe"] = network.stored[0].get("recipe")
     record.extra |= {
-        "bytes": size, "sha256": done.sha256, "parameters": done.facts["parameters"],
-        "temperature": done.facts["temperature"], "calibration": calibrated, "parity": agree,
-        "largest change by half precision": float(moved), "detector": extra_windows,
+        "bytes": size,
+        "sha256": done.sha256,
+        "parameters": done.facts["parameters"],
+        "temperature": done.facts["temperature"],
+        "calibration": calibrated,
+        "parity": agree,
+        "largest change by half precision": float(moved),
+        "detector": extra_windows,
         "severities": suite.extra.get("severities"),
-    }  # fmt: skip
+    }
     metrics = Path(options.checkpoint).with_name("metrics.jsonl")
     if metrics.is_file():
         record.curves = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]

@@ -18,19 +18,20 @@ have normalised with the batch's own statistics, so a change of the input moves 
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from book.experiments import script
 from ferlib.data import SyntheticFaces
 from ferlib.data.transforms import normalize
 from ferlib.evaluation import Interval, ResultRecord
 from ferlib.models import MobileFaceNet, PosterV2
 
 NAME = "poster_v2_options"
+FACES, DRAWS = 6, 3  # faces of 224 pixels for the logits; draws of weights
 OPTIONS = {
     "resize: bilinear": {"resize": "bilinear"},
     "shortcut: input": {"shortcut": "input"},
@@ -141,13 +142,14 @@ def drift(network: MobileFaceNet, batches: list[Tensor], probe: SyntheticFaces, 
         changes = [float((a - b).norm() / b.norm()) for a, b in zip(now, maps, strict=True)]
         first, *others = moved.values()
         return {
-            "step": step, "landmark error, images in [0, 1]": miss(images),
+            "step": step,
+            "landmark error, images in [0, 1]": miss(images),
             "landmark error, images ImageNet-normalised": miss(normalize(images)),
             "first batch norm's means moved, in standard deviations": float(first),
             "the others' means moved, in standard deviations": float(torch.stack(others).mean()),
             "fine maps changed, images ImageNet-normalised": changes[0],
             "coarse maps changed, images ImageNet-normalised": changes[2],
-        }  # fmt: skip
+        }
 
     curve = [look(0)]
     for step in range(1, STEPS[-1] + 1):
@@ -161,13 +163,10 @@ def drift(network: MobileFaceNet, batches: list[Tensor], probe: SyntheticFaces, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = script.parser(__doc__)
     parser.add_argument(
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
-    parser.add_argument("--faces", type=int, default=6, help="faces of 224 pixels for the logits")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of weights")
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
     options = parser.parse_args()
     network = MobileFaceNet().eval()
     network.load_state_dict(load_file(options.weights))
@@ -176,18 +175,19 @@ def main() -> None:
         NAME,
         "relative change of POSTER V2's logits when one behaviour of the released code is exchanged, same "
         "weights; and how far the landmark branch's batch norms drift in training mode",
-        data={"name": "SyntheticFaces", "faces": options.faces, "framing": "portrait", "seed": 0},
+        data={"name": "SyntheticFaces", "faces": FACES, "framing": "portrait", "seed": 0},
         settings={
             "logits": "224 pixels, landmark branch with published weights, all other weights drawn",
-            "draws of weights": options.seeds, "interval": "lowest and highest draw",
+            "draws of weights": DRAWS,
+            "interval": "lowest and highest draw",
             "drift": "batches of 16 drawn faces of 112 pixels, momentum 0.1, nothing learned",
             "landmark error": "normalised mean error of 64 other drawn faces, evaluation mode",
         },
         command=f"python -m book.experiments.{NAME} --weights mobilefacenet.safetensors",
-    )  # fmt: skip
-    large = SyntheticFaces(options.faces, 224, 0, channels=3)
+    )
+    large = SyntheticFaces(FACES, 224, 0, channels=3)
     images = normalize(large.batch(range(len(large)))["image"].float() / 255)
-    for name, draws in logit_changes(images, landmarks, options.seeds).items():
+    for name, draws in logit_changes(images, landmarks, DRAWS).items():
         changes = [d["change"] for d in draws]
         found = Interval(sum(changes) / len(changes), min(changes), max(changes))
         record.add("change of the logits", found, name, over="draws")
@@ -197,11 +197,12 @@ def main() -> None:
     probe = SyntheticFaces(64, 112, 2, channels=3)
     before = network(probe.batch(range(8))["image"].float() / 255).landmarks
     unfold(network, torch.cat(batches[:8]))
-    torch.testing.assert_close(network(probe.batch(range(8))["image"].float() / 255).landmarks, before,
-                               rtol=1e-3, atol=1e-3)  # fmt: skip
+    torch.testing.assert_close(
+        network(probe.batch(range(8))["image"].float() / 255).landmarks, before, rtol=1e-3, atol=1e-3
+    )
     record.extra["drift, images ImageNet-normalised (released)"] = drift(network, batches, probe, True)
     record.extra["drift, images in [0, 1]"] = drift(network, batches, probe, False)
-    path = record.save(options.results / f"{NAME}.json" if options.results else None)
+    path = record.save()
     print(record.table())
     for name, value in record.extra.items():
         print(name, value)

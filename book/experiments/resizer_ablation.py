@@ -17,7 +17,6 @@ and differences, paired by seed.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import time
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from book.experiments import script
 from book.experiments.ablation import (
     SmallTransformer,
     about,
@@ -91,8 +91,7 @@ def pairs() -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    form = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=form)
+    parser = script.parser(__doc__)
     parser.add_argument("--pretraining", type=int, default=4096, help="faces of the backbone's own training")
     parser.add_argument("--passes", type=int, default=8, help="epochs of the backbone's own training")
     parser.add_argument("--faces", type=int, default=3072)
@@ -114,8 +113,10 @@ def main() -> None:
     backbone, shrink = SmallTransformer(len(classes)), FixedResizer(SMALL, "antialiased")
     loss = nn.CrossEntropyLoss()
     train(backbone, shrink(x[first]), y[first], loss, seed=0, epochs=options.passes, rate=2e-3)
-    alone = {view: (logits(backbone, shrink(v)).argmax(1) == vy).double().mean().item()
-             for view, v in views.items()}  # fmt: skip
+    alone = {
+        view: (logits(backbone, shrink(v)).argmax(1) == vy).double().mean().item()
+        for view, v in views.items()
+    }
     print(
         "the pretrained transformer:", alone, f"{(time.perf_counter() - start) / 60:.1f} minutes", flush=True
     )
@@ -125,8 +126,16 @@ def main() -> None:
     for front, stn in CASES:
         for seed in range(options.seeds):
             model = System(front, stn, backbone, seed)
-            train(model, x[second], y[second], loss, seed=seed, epochs=options.epochs, rate=model.groups(),
-                  tilt=options.tilt)  # fmt: skip
+            train(
+                model,
+                x[second],
+                y[second],
+                loss,
+                seed=seed,
+                epochs=options.epochs,
+                rate=model.groups(),
+                tilt=options.tilt,
+            )
             for view, v in views.items():
                 right = (logits(model, v).argmax(1) == vy).double().mean().item()
                 found.setdefault((front + STN * stn, view), []).append(right)

@@ -8,7 +8,6 @@ faces, everything else as in the recipe btn-small-synthetic. Writes ``book/resul
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,20 +18,15 @@ from ferlib.evaluation import ResultRecord, accuracy_interval, predict
 from ferlib.training import build_criterion, build_model, fit, load_recipe, versions
 
 NAME = "small_model_lambda"
-LAMBDAS = (1.0, 2.0, 5.0)
+LAMBDAS, EPOCHS = (1.0, 2.0, 5.0), 4
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
-    options = parser.parse_args()
-
     train, valid = (
         KeptFaces(SyntheticFaces(count, size=48, seed=seed, framing="ferplus"))
         for count, seed in ((1536, 0), (512, 1_000_003))
     )
-    recipe = load_recipe("btn-small-synthetic").replace(epochs=options.epochs)
+    recipe = load_recipe("btn-small-synthetic").replace(epochs=EPOCHS)
     found, curves = {}, []
     for weight in LAMBDAS:
         chosen = recipe.replace(vit_weight=weight)
@@ -43,7 +37,7 @@ def main() -> None:
         found[f"lambda {weight:g}"] = accuracy_interval(labels, logits.argmax(1))
     record = ResultRecord(
         name=NAME,
-        what=f"btn_small after {options.epochs} epochs on {len(train)} drawn faces, by the lambda of its "
+        what=f"btn_small after {EPOCHS} epochs on {len(train)} drawn faces, by the lambda of its "
         f"loss; accuracy on {len(valid)} other drawn faces, one run each",
         data={
             "name": "SyntheticFaces",
@@ -60,7 +54,7 @@ def main() -> None:
     )
     for arm, number in found.items():
         record.add("accuracy", number, arm, over="faces")
-    path = record.save(options.results / f"{NAME}.json" if options.results else None)
+    path = record.save()
     print(record.table(), f"\n{path} written")
 
 

@@ -1,9 +1,9 @@
 """The two small networks on real FER+ that the evaluation records compare, and what the records share.
 
-``batch``: trained with the batch's losses (``small_model_ferplus.py``), its BT answer, batches of 64 at
+``batch``: trained with the batch's losses (``small_model_ferplus``), its BT answer, batches of 64 at
 random. ``own``: the same network's answer from the image alone. ``alone``: its twin that never learned from
-the batch (``small_model_alone.py``). All judged on the validation split, which also chose the first one's
-epoch.
+the batch (``small_model_ferplus --alone``). All are measured on the validation split, which also chose the
+first one's epoch.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from book.experiments import script
 from ferlib.data import FERPlus
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import SomeFaces
@@ -29,11 +30,8 @@ BATCH_SIZE, RESAMPLES = 64, 1000
 
 def arguments(description: str | None) -> argparse.Namespace:
     """Where the faces and the two trained networks are."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script.parser(description, data=True)
     add = parser.add_argument
-    add("--data", required=True, type=Path, help="FER+ in any layout that ferlib reads")
     add("--batch", type=Path, default=Path("runs/small_model_ferplus/best.safetensors"))
     add("--alone", type=Path, default=Path("runs/small_model_alone/best.safetensors"))
     add("--faces", type=int, help="only so many of the real faces, where time is short")
@@ -51,11 +49,7 @@ def models(options: argparse.Namespace) -> dict[str, nn.Module]:
 
 def faces(options: argparse.Namespace) -> FaceDataset:
     """The validation faces, or so many of them, drawn at random but always the same."""
-    valid = FERPlus(options.data, "valid")
-    if not options.faces:
-        return valid
-    order = torch.randperm(len(valid), generator=torch.Generator().manual_seed(0))
-    return SomeFaces(valid, order[: options.faces].sort().values)
+    return script.some(FERPlus(options.data, "valid"), options.faces)
 
 
 def record(name: str, what: str, data: FaceDataset, **parts) -> ResultRecord:

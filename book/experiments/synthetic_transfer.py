@@ -11,11 +11,11 @@ synthetic faces alone labels FER+'s validation faces. Writes ``book/results/real
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
 
+from book.experiments import script
 from ferlib.commands.networks import Network
 from ferlib.data import FERPlus, SyntheticFaces
 from ferlib.data.base import FaceDataset
@@ -62,7 +62,7 @@ def real_to_synthetic(valid: FERPlus) -> ResultRecord:
     return record
 
 
-def synthetic_to_real(valid: FERPlus, faces: int, epochs: int) -> ResultRecord:
+def synthetic_to_real(valid: FERPlus, faces: int = 3200, epochs: int = 5) -> ResultRecord:
     recipe = load_recipe("btn-small-synthetic").replace(epochs=epochs, batch_size=64)
     model = build_model(recipe)
     # the share of each expression is FER+'s; everything else is as varied as the renderer makes it
@@ -83,24 +83,12 @@ def synthetic_to_real(valid: FERPlus, faces: int, epochs: int) -> ResultRecord:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="FER+ in any layout that ferlib reads")
-    parser.add_argument("--faces", type=int, default=3200, help="synthetic faces to train on")
-    parser.add_argument("--epochs", type=int, default=5, help="epochs on synthetic faces")
-    parser.add_argument("--only", choices=["real-to-synthetic", "synthetic-to-real"])
-    parser.add_argument("--results", type=Path, help="folder for the records (default: book/results)")
-    options = parser.parse_args()
-    valid = FERPlus(options.data, "valid")
-
-    def keep(record: ResultRecord) -> None:
+    parser = script.parser(__doc__, data=True)
+    valid = FERPlus(parser.parse_args().data, "valid")
+    for make in (real_to_synthetic, synthetic_to_real):
+        record = make(valid)
         record.command = f"python -m book.experiments.{Path(__file__).stem} --data FERPlus"
-        path = record.save(options.results / f"{record.name}.json" if options.results else None)
-        print(f"{record.table()}\n{path} written", flush=True)
-
-    if options.only != "synthetic-to-real":
-        keep(real_to_synthetic(valid))
-    if options.only != "real-to-synthetic":
-        keep(synthetic_to_real(valid, options.faces, options.epochs))
+        print(f"{record.table()}\n{record.save()} written", flush=True)
 
 
 if __name__ == "__main__":

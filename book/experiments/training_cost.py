@@ -11,7 +11,6 @@ processor the script runs on. Writes ``book/results/training_cost.json``, in abo
 
 from __future__ import annotations
 
-import argparse
 import platform
 import statistics
 import time
@@ -35,8 +34,17 @@ from ferlib.training import (
 from ferlib.training.device import computes_bf16
 
 NAME = "training_cost"
-FULL = ("vt-nr-ferplus", "vt-nr-rafdb", "vt-nr-affectnet8", "poster-v2-rafdb", "poster-v2-affectnet7",
-        "poster-v2-affectnet8", "btn-rafdb", "btn-affectnet7", "btn-affectnet8")  # fmt: skip
+FULL = (
+    "vt-nr-ferplus",
+    "vt-nr-rafdb",
+    "vt-nr-affectnet8",
+    "poster-v2-rafdb",
+    "poster-v2-affectnet7",
+    "poster-v2-affectnet8",
+    "btn-rafdb",
+    "btn-affectnet7",
+    "btn-affectnet8",
+)
 SMALL = ("vt-nr-ferplus-small", "btn-small-ferplus")
 TIMED = ("vt-nr-ferplus", "poster-v2-rafdb", "btn-rafdb", *SMALL)  # the others repeat these networks
 # Training faces: FER+ by majority label (chapter 1); the other counts as their authors publish them.
@@ -85,9 +93,15 @@ def counted(recipe: Recipe, batch: int = 2) -> dict[str, float]:
     learned = multiply_adds(lambda: model(images, **given)) / batch
     both = multiply_adds(lambda: criterion(model(images, **given), target).backward()) / batch
     passes = 1 if recipe.sam_rho is None else 2
-    return {"forward": whole, "learned": learned, "frozen": whole - learned, "pass": both,
-            "passes": passes, "step": whole - learned + passes * both,
-            "parameters": sum(p.numel() for p in model.parameters())}  # fmt: skip
+    return {
+        "forward": whole,
+        "learned": learned,
+        "frozen": whole - learned,
+        "pass": both,
+        "passes": passes,
+        "step": whole - learned + passes * both,
+        "parameters": sum(p.numel() for p in model.parameters()),
+    }
 
 
 def multiply_adds(run: object) -> float:
@@ -131,15 +145,11 @@ def estimate(total: float) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--steps", type=int, default=3, help="timed steps of the large networks")
-    parser.add_argument("--results", type=Path, help="folder for the record (default: book/results)")
-    options = parser.parse_args()
     torch.set_num_threads(1)
 
     speed = {}
     for name in TIMED:
-        batch, steps = (32, 8) if name in SMALL else (4, options.steps)
+        batch, steps = (32, 8) if name in SMALL else (4, 3)
         speed[name] = {}
         for precision in ("fp32", "bf16") if computes_bf16("cpu") else ("fp32",):
             speed[name][precision] = timed(load_recipe(name), precision, batch, steps)
@@ -161,8 +171,16 @@ def main() -> None:
             "width": width_of(recipe),
             "measured on": twin,
         }
-        rows.append({"recipe": name, "faces": faces, "epochs": recipe.epochs, "multiply-adds": cost,
-                     "total FLOP": total, "devices": [*estimate(total), processor]})  # fmt: skip
+        rows.append(
+            {
+                "recipe": name,
+                "faces": faces,
+                "epochs": recipe.epochs,
+                "multiply-adds": cost,
+                "total FLOP": total,
+                "devices": [*estimate(total), processor],
+            }
+        )
         times = cost["step"] / cost["forward"]
         print(f"{name}: {cost['forward'] / 1e9:.2f} G forward, {times:.2f} of it a step, {total:.2e} FLOP")
     record = ResultRecord(
@@ -170,17 +188,28 @@ def main() -> None:
         "what a full run of each recipe costs: multiply-adds counted; hours and money an estimate from peak "
         "speeds, an assumed utilisation and assumed prices; the processor's hours from measured steps",
         data={"faces": FACES, "from": FACES_FROM},
-        settings={"devices": DEVICES, "utilisation": UTILISATION, "processor": {
-            "cores": CORES, "scaling": SCALING, "dollars for a core and an hour": CORE_PRICE,
-            "timing": "processor time of one thread, random images, the recipe's own precision"},
+        settings={
+            "devices": DEVICES,
+            "utilisation": UTILISATION,
+            "processor": {
+                "cores": CORES,
+                "scaling": SCALING,
+                "dollars for a core and an hour": CORE_PRICE,
+                "timing": "processor time of one thread, random images, the recipe's own precision",
+            },
             "prices": "assumed, dollars an hour as asked in 2026; they differ severalfold and change monthly",
-            "left out": "validation, reading and enlarging faces, super-resolution beforehand"},
-        extra={"rows": rows, "seconds of one core per face": speed, "computes bf16": computes_bf16("cpu"),
-               "processor": platform.processor() or platform.machine()},
+            "left out": "validation, reading and enlarging faces, super-resolution beforehand",
+        },
+        extra={
+            "rows": rows,
+            "seconds of one core per face": speed,
+            "computes bf16": computes_bf16("cpu"),
+            "processor": platform.processor() or platform.machine(),
+        },
         versions=versions(),
         command=f"python -m book.experiments.{Path(__file__).stem}",
-    )  # fmt: skip
-    print(f"{record.save(options.results / f'{NAME}.json' if options.results else None)} written")
+    )
+    print(f"{record.save()} written")
 
 
 if __name__ == "__main__":

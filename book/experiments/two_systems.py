@@ -85,15 +85,16 @@ def batch_transformer() -> list[list[Part]]:
     classes = seen["vit"][0][0]
     return [
         [Part("a batch of B faces", times("B", 3, size, size))],
-        [Part("landmark branch", "asks", ASKS),
-         Part("face branch", "answers", ANSWERS)],
+        [Part("landmark branch", "asks", ASKS), Part("face branch", "answers", ANSWERS)],
         [Part("cross-attention on three levels", f"maps {cells} wide, then {together}")],
         [Part("multi-level attention (reconstructed)", times("B", *tokens), PLAIN, True)],
-        [Part("transformer", f"value {times('B', classes)}"),
-         Part("query, key maps", times("B", *maps), PLAIN, True)],
+        [
+            Part("transformer", f"value {times('B', classes)}"),
+            Part("query, key maps", times("B", *maps), PLAIN, True),
+        ],
         [Part("batch transformer", f"faces ask faces: {classes} tables of B × B", DECIDES)],
         [Part("three answers, three losses", f"VIT, CBA, BT: each {times('B', classes)}", DECIDES)],
-    ]  # fmt: skip
+    ]
 
 
 def svg(title: str, rows: Sequence[Sequence[Part]]) -> str:

@@ -55,8 +55,15 @@ def forest(
         if row.over_faces is not None:
             lines["over faces"] = _line(ax, row.over_faces, place + 0.17, KEY, 1.6)
         level, colour = (place + 0.17, KEY) if row.over_seeds is None else (place - 0.1, QUERY)
-        ax.plot(100 * row.value, level, "o", color=colour, markersize=7, zorder=3,
-                markerfacecolor=colour if row.shown else "white")  # fmt: skip
+        ax.plot(
+            100 * row.value,
+            level,
+            "o",
+            color=colour,
+            markersize=7,
+            zorder=3,
+            markerfacecolor=colour if row.shown else "white",
+        )
     ax.axvline(0, color=INK, linewidth=0.9, zorder=0)
     _names(ax, rows if names else [""] * len(rows))
     low, high = ax.get_xlim() if lines else (-1.0, 1.0)
@@ -64,14 +71,27 @@ def forest(
     if not lines:
         ax.set_xticks([0])  # a scale would promise numbers
     if lines and names:
-        ax.legend(lines.values(), lines, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False,
-                  fontsize=9, borderaxespad=0.1)  # fmt: skip
+        ax.legend(
+            lines.values(),
+            lines,
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=2,
+            frameon=False,
+            fontsize=9,
+            borderaxespad=0.1,
+        )
     return ax.figure
 
 
 def _line(ax: Axes, number: Interval, place: float, colour: str, width: float):
-    (line,) = ax.plot([100 * number.low, 100 * number.high], [place, place], color=colour, linewidth=width,
-                      solid_capstyle="butt")  # fmt: skip
+    (line,) = ax.plot(
+        [100 * number.low, 100 * number.high],
+        [place, place],
+        color=colour,
+        linewidth=width,
+        solid_capstyle="butt",
+    )
     return line
 
 

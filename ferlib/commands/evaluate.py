@@ -1,20 +1,26 @@
 """Measure a trained network, with 95 % confidence intervals, and write a record of it.
 
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors
+  ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --calibrate
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --against runs/b/best.safetensors
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors runs/b/best.safetensors
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --suite robustness
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --suite batch
   ferlib evaluate --data ~/RAF-DB --checkpoint RAFDB92.54.pth --recipe btn-rafdb
+  ferlib evaluate --data ~/FERPlus --checkpoint pocket.onnx --json
 
 A checkpoint of ours holds its recipe. An official one (.pth) is read without running anything in it, and
-needs --recipe to say which network it is. Batches are drawn at random (--seed), because the answer of a
-batch transformer depends on who is in the batch; with --in-order they are taken as the folders have them,
-which in class folders puts faces of one expression together.
+needs --recipe to say which network it is. A file of `ferlib export` (.onnx) is measured as `ferlib predict`
+runs it. Expressions are matched by name, so that a network may be measured on another data set. Batches are
+drawn at random (--seed), because the output of a batch transformer depends on the other images of the batch;
+with --in-order they are taken as the folders have them, which in class folders puts faces of one expression
+together.
 
---suite robustness measures the same faces occluded, at 28 pixels (and more, and fewer), dark, noisy and,
-where the renderer draws them, turned; --list NAME=FILE adds a published list of difficult photographs.
---suite batch measures what the size and the composition of the batch do.
+--calibrate fits the temperature that calibrates the probabilities on the validation faces and keeps it in the
+checkpoint, where this command and `ferlib export` find it. --suite robustness measures the same faces
+occluded, at 28 pixels (and more, and fewer), dark, noisy and, where the renderer draws them, turned; --list
+NAME=FILE adds a published list of difficult photographs. --suite batch measures what the size and the
+composition of the batch do.
 
 Every measurement leaves a record: what, on which faces (with their fingerprint), every number with its
 interval, settings, versions, device, time and commit, in the folder `evaluations` beside the checkpoint, or
@@ -24,190 +30,235 @@ where --record says.
 from __future__ import annotations
 
 import argparse
+import copy
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+from torch import nn
 
-from ferlib.commands.faces import add_face_arguments, choose_faces
+from ferlib.commands.faces import Faces, add_face_arguments, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
+from ferlib.data.labels import CLASSES, class_mapping
 from ferlib.evaluation import (
     CORRUPTIONS,
-    Interval,
     RecordError,
     ResultRecord,
     batch_dependence,
-    batches,
     compare,
-    corruptions,
     evaluate,
+    fit_temperature,
     predict,
     robustness,
 )
-from ferlib.training import RecipeError, bundled
+from ferlib.evaluation.records import entry
+from ferlib.training import bundled
 from ferlib.training.device import choose_device
-from ferlib.weights import checkpoints
 
 COMPARED = ("accuracy", "mean class accuracy", "macro F1")
+#: How many faces a whole copy of each split has, where there is a published count.
+PUBLISHED = {
+    "rafdb": {"train": 12271, "test": 3068},
+    "ferplus": {"train": 25045, "valid": 3191, "test": 3137},
+    "affectnet7": {"test": 3500},
+    "affectnet8": {"test": 4000},
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options of ``ferlib evaluate``. Shape: parser in, nothing out."""
-    add = parser.add_argument
-    add("--checkpoint", required=True, nargs="+", metavar="FILE",
-        help="best or last of a run, or an official file; of several, the mean of their answers")  # fmt: skip
+    """Options of ``ferlib evaluate``."""
+    add, outputs = parser.add_argument, ("vit", "bt", "cba")
+    files = (
+        "best or last of a run, an official file or an exported one; of several, their averaged prediction"
+    )
+    add("--checkpoint", required=True, nargs="+", metavar="FILE", help=files)
     add_face_arguments(parser)
     add("--recipe", metavar="NAME", help=f"which network an official file is of: {', '.join(bundled())}")
     add("--mapping", metavar="FILE", help="JSON with places for names of an official file that are not known")
     add("--split", choices=("train", "valid", "test"), help="default test, or valid where there is no test")
     add("--batch-size", type=int, default=64, metavar="N", help="faces per batch (default 64)")
-    add("--output", choices=("vit", "bt", "cba"), help="answer of a batch transformer (default bt)")
+    add("--output", choices=outputs, help="output of a batch transformer (default bt)")
     add("--in-order", action="store_true", help="batches in the order of the files, not at random")
     add("--seed", type=int, default=0, metavar="N", help="of the batches, the bootstrap and the suites")
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default 1000)")
+    add("--calibrate", action="store_true", help="fit the temperature on validation and keep it")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--against", metavar="FILE", help="another network, compared on the same faces")
     what.add_argument("--suite", choices=("robustness", "batch"), help="more than the plain scores")
     add("--against-recipe", metavar="NAME", help="which network --against is of, as --recipe")
-    add("--against-output", choices=("vit", "bt", "cba"), help="its answer, as --output")
-    add("--kinds", nargs="+", choices=list(CORRUPTIONS), metavar="KIND",
-        help=f"only these of the robustness suite: {', '.join(CORRUPTIONS)}")  # fmt: skip
-    add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="only these, 1 to 5")
-    add("--list", action="append", default=[], metavar="NAME=FILE", dest="lists",
-        help="a published list of difficult photographs, for the robustness suite")  # fmt: skip
-    add("--sizes", nargs="+", type=int, default=[1, 2, 8, 64, 256], metavar="N",
-        help="faces per batch, for the batch suite (default 1 2 8 64 256)")  # fmt: skip
-    add("--rounds", type=int, default=100, metavar="N", help="random batches per face, for the batch suite")
+    add("--against-output", choices=outputs, help="its output, as --output")
+    kinds = list(CORRUPTIONS)
     add(
-        "--record", metavar="FILE", help="where to write the record (default: evaluations/ by the checkpoint)"
+        "--kinds",
+        nargs="+",
+        choices=kinds,
+        metavar="KIND",
+        help=f"of the robustness suite: {', '.join(kinds)}",
     )
+    add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="only these, 1 to 5")
+    lists = "a published list of difficult photographs, for the robustness suite"
+    add("--list", action="append", default=[], metavar="NAME=FILE", dest="lists", help=lists)
+    sizes = [1, 2, 8, 64, 256]
+    add("--sizes", nargs="+", type=int, default=sizes, metavar="N", help="batch sizes of the batch suite")
+    add("--rounds", type=int, default=100, metavar="N", help="random batches per face, for the batch suite")
+    add("--record", metavar="FILE", help="where the record goes (default: evaluations/ by the checkpoint)")
+    add("--json", action="store_true", help="print JSON: scores, recall by class, faces, what was left out")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
     add("--gpu", type=int, metavar="N", help="the GPU of this number")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Evaluate, print, write the record. Shape: parsed options -> exit code. Raises ``DataError``."""
-    for name, least in (("batch-size", 1), ("resamples", 1), ("rounds", 2)):
-        if (value := getattr(options, name.replace("-", "_"))) < least:
-            raise DataError(f"--{name} {value}: expected at least {least}")
-    if min(options.sizes) < 1:
-        raise DataError(f"--sizes {min(options.sizes)}: expected at least one face in a batch")
-    try:
-        network = Network.find(options.checkpoint, options.recipe, options.mapping)
-        other = None
-        if options.against:
-            other = Network.find(options.against, options.against_recipe or options.recipe)
-        faces, split = _faces(options, network)
-        place = _place(options, split)
-        record = _measure(options, network, other, faces, split)
-        record.command = getattr(options, "typed", "")
-        print(_text(record, split, options.suite))
-        _write(record, place, asked=bool(options.record))
-    except (checkpoints.CheckpointError, RecipeError, RecordError) as error:
-        raise DataError(str(error)) from error
+    """Evaluate, write the record, print; return the exit status."""
+    for name, least in (("batch_size", 1), ("resamples", 1), ("rounds", 2), ("sizes", 1)):
+        value = getattr(options, name)
+        if (value := min(value) if isinstance(value, list) else value) < least:
+            raise DataError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    network = Network.find(options.checkpoint, options.recipe, options.mapping)
+    source = choose_faces(options.data, options.dataset, network.recipe.data, options.length)
+    faces, split = _faces(source, options.split)
+    place = _place(options, split)
+    record = _measure(options, network, source, faces, split)
+    record.command = getattr(options, "typed", "")
+    published = PUBLISHED.get(source.kind, {}).get(split)
+    if published and not options.length:
+        record.data["published"] = published
+    _write(record, place, asked=bool(options.record))
+    print(json.dumps(summary(record), indent=1, ensure_ascii=False) if options.json else _text(record))
     return 0
 
 
+def _faces(source: Faces, split: str | None) -> tuple[FaceDataset, str]:
+    if split:
+        return source.open(split), split
+    test, why = source.open_test()
+    if test is not None:
+        return test, "test"
+    print(f"no test split, measured on validation ({why})", file=sys.stderr)
+    return source.open("valid"), "valid"
+
+
 def _measure(
-    options: argparse.Namespace,
-    network: Network,
-    other: Network | None,
-    faces: FaceDataset,
-    split: str,
+    options: argparse.Namespace, network: Network, source: Faces, faces: FaceDataset, split: str
 ) -> ResultRecord:
     device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
-    model = network.build(len(faces.classes), options.output).to(device)
-    shuffle = None if options.in_order else options.seed
-    common = {
-        "split": split, "batch_size": options.batch_size, "seed": options.seed, "settings": network.facts(),
-        "resamples": options.resamples, **network.inputs(),
-    }  # fmt: skip
-    if options.suite == "robustness":
-        lists = _lists(options.lists)
-        return robustness(
-            model, faces, kinds=options.kinds, severities=options.severities, lists=lists, shuffle=shuffle,
-            report=_report, **common,
-        )  # fmt: skip
-    if options.suite == "batch":
-        return batch_dependence(
-            model, faces, sizes=options.sizes, rounds=options.rounds, report=_report, **common
-        )
-    if other is None:
-        return evaluate(model, faces, shuffle=shuffle, **common)
-    rival = other.build(len(faces.classes), options.against_output).to(device)
-    (first, labels), (second, _) = (
-        predict(net, faces, batch_size=options.batch_size, shuffle=shuffle, **source.inputs())
-        for net, source in ((model, network), (rival, other))
+
+    def ready(network: Network, faces: FaceDataset, output: str | None) -> tuple[nn.Module, FaceDataset]:
+        trained = None if source.kind == "synthetic" else CLASSES.get(network.recipe.data)
+        named = with_classes(faces, network.classes or trained or faces.classes)
+        return network.build(len(named.classes), output).to(device), named
+
+    other = (
+        Network.find(options.against, options.against_recipe or options.recipe) if options.against else None
     )
-    record = evaluate(model, faces, shuffle=shuffle, predictions=(first, labels), **common)
-    _add_comparison(record, labels, first, second, options, other)
-    return record
-
-
-def _add_comparison(
-    record: ResultRecord, labels: Tensor, first: Tensor, second: Tensor, options: argparse.Namespace,
-    other: Network,
-) -> None:  # fmt: skip
-    bootstrap = {"resamples": options.resamples, "seed": options.seed}
+    model, faces = ready(network, faces, options.output)
+    shuffle = None if options.in_order else options.seed
+    how = {"batch_size": options.batch_size, **network.inputs()}
+    common = {"split": split, "seed": options.seed, "resamples": options.resamples, **how, "progress": True}
+    if options.calibrate:
+        valid = with_classes(source.open("valid"), faces.classes)
+        temperature = fit_temperature(*predict(model, valid, shuffle=shuffle, progress=True, **how))
+        network.keep_temperature(model, temperature)
+        print(f"temperature {temperature:.3f}, fitted on {len(valid)} validation faces", file=sys.stderr)
+    common["settings"] = {**network.facts(), "temperature": network.temperature(model)}
+    if options.suite == "robustness":
+        more = {"kinds": options.kinds, "severities": options.severities, "lists": _lists(options.lists)}
+        return robustness(model, faces, shuffle=shuffle, **more, **common)
+    if options.suite == "batch":
+        return batch_dependence(model, faces, sizes=options.sizes, rounds=options.rounds, **common)
+    first, labels = predict(model, faces, shuffle=shuffle, progress=True, **how)
+    scale = 1.0 if network.exported else network.temperature(model)
+    given = {"predictions": (first, labels), "temperature": scale}
+    record = evaluate(model, faces, shuffle=shuffle, **given, **common)
+    if other is None:
+        return record
+    rival, named = ready(other, faces, options.against_output)
+    if named.classes != faces.classes:
+        raise DataError(
+            f"{options.against} has the classes {named.classes}, the other network {faces.classes}"
+        )
+    second, _ = predict(rival, faces, shuffle=shuffle, progress=True, **how | other.inputs())
     record.name, record.what = "comparison", f"{record.what}, against {other.paths[0].name}"
     record.settings["against"] = {**other.facts(), "output": options.against_output}
+    bootstrap = {"resamples": options.resamples, "seed": options.seed}
     for metric in COMPARED:
         found = compare(labels, first, second, record.classes, metric=metric, **bootstrap)
         record.add_difference("checkpoint", "against", found.difference, metric, over="faces")
         record.extra.setdefault("other", {})[metric] = found.second
-    record.extra["McNemar"] = {
-        "only the first right": found.only_first, "only the other right": found.only_second,
-        "p": found.p_value,
-    }  # fmt: skip
+    only = {"only the first right": found.only_first, "only the other right": found.only_second}
+    record.extra["McNemar"] = {**only, "p": found.p_value}
+    return record
 
 
-def _text(record: ResultRecord, split: str, suite: str | None) -> str:
-    head = f"{record.what}, {split} split, 95 % intervals in brackets\n"
-    if suite == "robustness":
-        tables = "\n".join(corruptions.table(record, metric) for metric in corruptions.METRICS)
-        return head + "\n".join(
-            [tables, *(f"{k}: left out, {w}" for k, w in record.extra["left out"].items())]
+def with_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
+    """The same faces, labeled by the place of their expression among a network's classes.
+
+    Raises:
+        DataError: A class that the network does not have.
+    """
+    places = class_mapping(faces.classes, classes)
+    if (places < 0).any():
+        lacking = ", ".join(name for name, place in zip(faces.classes, places, strict=True) if place < 0)
+        raise DataError(
+            f"the network does not know {lacking}: it has {', '.join(classes)}; choose a data set "
+            "(--dataset) whose expressions are among them"
         )
-    if suite == "batch":
-        return head + batches.table(record)
-    text = head + record.table()
+    if faces.classes == classes:
+        return faces
+    named = copy.copy(faces)
+    named.classes, named.labels = tuple(classes), places[faces.labels]
+    return named
+
+
+def summary(record: ResultRecord) -> dict[str, Any]:
+    """What --json prints: the scores by name, recall by class name, faces, what was left out and why."""
+    plain = {n.metric: n.value for n in record.numbers if not n.place}
+    return {
+        "accuracy": plain.get("accuracy"),
+        "recall": {c: plain[f"recall {c}"] for c in record.classes if f"recall {c}" in plain},
+        "faces": record.data["faces"],
+        "left out": record.data.get("left out", {}),
+        "published": record.data.get("published"),
+        "data": record.data,
+        "classes": record.classes,
+        "confusion": record.confusion,
+        "temperature": record.settings["temperature"],
+        "numbers": [entry(one) for one in (*record.numbers, *record.differences)],
+        "extra": record.extra,
+    }
+
+
+def _text(record: ResultRecord) -> str:
+    lines = [f"{record.what}, {record.data['split']} split, 95 % intervals in brackets"]
+    if (published := record.data.get("published")) not in (None, record.data["faces"]):
+        lines += [f"{record.data['faces']:,} faces; a whole copy of this split has {published:,}"]
+    lines += [f"left out, {n} times: {why}" for why, n in record.data.get("left out", {}).items()]
+    lines += [record.table()]
+    for name in ("depends on the batch", "largest change of a probability", "left out", "McNemar"):
+        if found := record.extra.get(name):
+            words = found.items() if isinstance(found, dict) else [("", found)]
+            texts = (f"{value:.3g}" if isinstance(value, float) else str(value) for _, value in words)
+            pairs = (f"{key} {text}".strip() for (key, _), text in zip(words, texts, strict=True))
+            lines += [f"{name}: {', '.join(pairs)}"]
+    lines += [f"temperature {record.settings['temperature']:.3f}"]
     counts = zip(record.classes, record.data["per class"], strict=True)
     if few := [f"{name} ({count})" for name, count in counts if 0 < count < 30]:
-        text += f"\nfew faces, so look at Wilson's intervals in the record: {', '.join(few)}"
-    if "McNemar" in record.extra:
-        found = record.extra["McNemar"]
-        text += (
-            f"\nright only here {found['only the first right']}, only there {found['only the other right']} "
-            f"faces: McNemar p = {found['p']:.2g}"
-        )
-    return text
-
-
-def _faces(options: argparse.Namespace, network: Network) -> tuple[FaceDataset, str]:
-    faces = choose_faces(options.data, options.dataset, network.recipe.data, options.length)
-    if options.split:
-        return faces.open(options.split), options.split
-    test, why = faces.open_test()
-    if test is not None:
-        return test, "test"
-    print(f"no test split, measured on validation ({why})", file=sys.stderr)
-    return faces.open("valid"), "valid"
+        lines += [f"few faces, so look at Wilson's intervals in the record: {', '.join(few)}"]
+    return "\n".join(lines)
 
 
 def _lists(words: list[str]) -> dict[str, str]:
-    found = {}
-    for word in words:
-        name, equals, path = word.partition("=")
-        if not (name and equals and path):
+    pairs = [word.partition("=") for word in words]
+    for word, parts in zip(words, pairs, strict=True):
+        if not all(parts):
             raise DataError(f"--list {word}: expected NAME=FILE, such as pose45=pose_45_ferplus_list.txt")
-        found[name] = path
-    return found
+    return {name: path for name, _, path in pairs}
 
 
 def _place(options: argparse.Namespace, split: str) -> Path:
-    """Where the record goes: as asked, else a name beside the checkpoint that is not taken yet."""
+    """Where the record goes: as asked, else a name in a folder beside the checkpoint."""
     if options.record:
         place = Path(options.record)
         if place.is_dir():
@@ -216,27 +267,27 @@ def _place(options: argparse.Namespace, split: str) -> Path:
         if not (folder.is_dir() and os.access(folder, os.W_OK)):  # before the measuring, not after it
             raise DataError(f"--record {place}: {folder} is no folder that can be written to")
         return place
-    checkpoint = Path(options.checkpoint[0])
     what = options.suite or (f"against-{Path(options.against).stem}" if options.against else "scores")
     stem = "-and-".join(Path(one).stem for one in options.checkpoint)
-    folder, name = checkpoint.parent / "evaluations", f"{stem}-{split}-{what}"
-    place, number = folder / f"{name}.json", 1
-    while place.exists():
-        number += 1
-        place = folder / f"{name}-{number}.json"
-    return place
+    return Path(options.checkpoint[0]).parent / "evaluations" / f"{stem}-{split}-{what}.json"
 
 
 def _write(record: ResultRecord, place: Path, *, asked: bool) -> None:
+    """Write the record; without --record under a name that no other measurement has, also one at once."""
     try:
+        first, number = place, 1
+        while not asked:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                place.touch(exist_ok=False)
+                break
+            except FileExistsError:
+                number += 1
+                place = first.with_stem(f"{first.stem}-{number}")
         record.save(place)
-    except RecordError as error:
+    except (RecordError, OSError) as error:
         if asked:
             raise
         print(f"{error}; or say where with --record", file=sys.stderr)
         return
     print(f"record: {place}", file=sys.stderr)
-
-
-def _report(key: str, accuracy: Interval) -> None:
-    print(f"  {key}: accuracy {accuracy.percent()}", file=sys.stderr)

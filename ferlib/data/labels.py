@@ -15,6 +15,14 @@ EMOTIONS_FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "dis
 EMOTIONS_RAFDB = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
 #: The eight expressions of AffectNet in the order of its annotation numbers 0-7.
 EMOTIONS_AFFECTNET = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+#: The class names of each kind of data set that a command knows, in label order.
+CLASSES = {
+    "ferplus": EMOTIONS_FERPLUS,
+    "rafdb": EMOTIONS_RAFDB,
+    "affectnet7": EMOTIONS_AFFECTNET[:7],
+    "affectnet8": EMOTIONS_AFFECTNET,
+    "affectnet": EMOTIONS_AFFECTNET,
+}
 #: The ten vote columns of FER+: the expressions, "unknown", and NF ("not a face").
 VOTE_COLUMNS = (*EMOTIONS_FERPLUS, "unknown", "NF")
 #: The rules by which votes become a label; see :func:`majority_label`.

@@ -1,13 +1,6 @@
 """Evaluation: predictions, metrics with intervals, records of what was measured. Chapter 7."""
 
-from ferlib.evaluation.batches import BatchedFaces, batch_dependence, compose
-from ferlib.evaluation.corruptions import (
-    CORRUPTIONS,
-    CorruptedFaces,
-    describe_corruption,
-    robustness,
-)
-from ferlib.evaluation.evaluate import PredictionError, evaluate, predict, record_predictions
+from ferlib.evaluation.evaluate import PredictionError, evaluate, predict
 from ferlib.evaluation.intervals import (
     Interval,
     Resamples,
@@ -34,10 +27,18 @@ from ferlib.evaluation.metrics import (
     split_faces,
 )
 from ferlib.evaluation.records import Difference, Number, RecordError, ResultRecord, about
+from ferlib.evaluation.suites import (
+    CORRUPTIONS,
+    CorruptedFaces,
+    batch_dependence,
+    batch_predictor,
+    compose,
+    describe_corruption,
+    robustness,
+)
 
 __all__ = [
     "CORRUPTIONS",
-    "BatchedFaces",
     "Bin",
     "Comparison",
     "CorruptedFaces",
@@ -53,6 +54,7 @@ __all__ = [
     "accuracy",
     "accuracy_interval",
     "batch_dependence",
+    "batch_predictor",
     "bootstrap_interval",
     "calibration_error",
     "compare",
@@ -65,7 +67,6 @@ __all__ = [
     "mean_class_accuracy",
     "mean_interval",
     "predict",
-    "record_predictions",
     "reliability",
     "resampled_scores",
     "robustness",

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ferlib.data.base import FaceDataset
 from ferlib.data.transforms import model_input
@@ -36,6 +37,7 @@ def predict(
     shuffle: int | None = None,
     image_size: int | None = None,
     interpolation: str = "bicubic",
+    progress: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Logits and labels of every face, in the order of the data set.
 
@@ -49,6 +51,7 @@ def predict(
         shuffle: A seed draws the batches at random; None takes the faces in order.
         image_size, interpolation: What the faces are resized to, and how; see
             :func:`ferlib.data.model_input`.
+        progress: Show a bar on standard error once it takes longer than a second.
 
     Returns:
         Logits (N, K) and labels (N,), on the CPU.
@@ -63,10 +66,11 @@ def predict(
     if shuffle is not None:
         order = torch.randperm(len(data), generator=torch.Generator().manual_seed(shuffle))
     device, parts = device_of(model), []
-    with evaluating(model):
+    with evaluating(model), tqdm(total=len(data), unit=" faces", delay=1, disable=not progress) as bar:
         for rows in order.split(batch_size):
             images = data.batch(rows)["image"].to(device)
             parts.append(logits_of(model(model_input(images, image_size, interpolation))).cpu())
+            bar.update(len(rows))
     logits = torch.cat(parts)[order.argsort()]
     if broken := int(logits.isnan().any(1).sum()):
         raise PredictionError(
@@ -87,6 +91,8 @@ def evaluate(
     seed: int = 0,
     settings: dict[str, Any] | None = None,
     predictions: tuple[Tensor, Tensor] | None = None,
+    temperature: float = 1.0,
+    progress: bool = False,
     **options: Any,
 ) -> ResultRecord:
     """Accuracy, mean class accuracy, macro F1, calibration error and recalls of a network, as a record.
@@ -101,52 +107,40 @@ def evaluate(
         name, what, split, settings: For the record.
         resamples, seed: Of the bootstrap.
         predictions: What :func:`predict` returned with the same options, so that it need not run again.
-        **options: Those of :func:`predict`.
+        temperature: Divides the logits; only the calibration depends on it.
+        progress, **options: Those of :func:`predict`.
     """
     start, options = time.perf_counter(), PREDICT | options
-    logits, labels = predictions or predict(model, data, **options)
-    record = record_predictions(logits, labels, data, split=split, resamples=resamples, seed=seed)
-    record.name = name
-    record.what = what or f"{type(model).__name__} on {len(data)} faces of {record.data['name']}"
-    record.settings = {**about_model(model), **options, **record.settings, **(settings or {})}
-    record.extra["parameters"] = sum(parameter.numel() for parameter in model.parameters())
-    record.versions["device"] = device_name(model)
-    record.seconds = round(time.perf_counter() - start, 2)
-    return record
-
-
-def record_predictions(
-    logits: Tensor,
-    labels: Tensor,
-    data: FaceDataset,
-    *,
-    split: str = "",
-    resamples: int = 1000,
-    seed: int = 0,
-) -> ResultRecord:
-    """The record of :func:`evaluate` for logits (N, K) and labels (N,) that are there already."""
+    logits, labels = predictions or predict(model, data, progress=progress, **options)
+    logits = logits / temperature
     truth, guess, classes = labels.numpy(), logits.argmax(1).numpy(), list(data.classes)
-    matrix = confusion_matrix(truth, guess, len(classes))
+    matrix, facts = confusion_matrix(truth, guess, len(classes)), about(data, split)
     bootstrap = {"resamples": resamples, "seed": seed}
     rows = [("accuracy", int(matrix.trace()), len(truth))]
     rows += [(f"recall {c}", int(matrix[i, i]), int(matrix[i].sum())) for i, c in enumerate(classes)]
     ends = {metric: wilson_interval(right, total) for metric, right, total in rows if total}
     record = ResultRecord(
-        name="evaluation",
-        what=f"predictions for {len(data)} faces",
-        data=about(data, split),
+        name=name,
+        what=what or f"{type(model).__name__} on {len(data)} faces of {facts['name']}",
+        data=facts,
         classes=classes,
         confusion=matrix.tolist(),
-        settings=bootstrap,
-        extra={
-            "wilson": {metric: [i.low, i.high] for metric, i in ends.items()},
-            "reliability": [asdict(b) for b in reliability(truth, logits, **bootstrap)],
+        settings={
+            **about_model(model),
+            **options,
+            "temperature": temperature,
+            **bootstrap,
+            **(settings or {}),
         },
         seed=seed,
-        versions=versions(),
+        versions={**versions(), "device": device_name(model)},
     )
+    record.extra["wilson"] = {metric: [i.low, i.high] for metric, i in ends.items()}
+    record.extra["reliability"] = [asdict(b) for b in reliability(truth, logits, **bootstrap)]
+    record.extra["parameters"] = sum(parameter.numel() for parameter in model.parameters())
     for metric, number in scores(truth, logits, classes, **bootstrap).items():
         record.add(metric, number, over="faces")
+    record.seconds = round(time.perf_counter() - start, 2)
     return record
 
 

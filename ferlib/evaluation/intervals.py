@@ -64,17 +64,15 @@ class Resamples:
     The same three numbers give the same sets, so two networks that are measured on the same faces are
     measured on the same resamples, and their differences are paired. Source: Efron 1979. Chapter 7.
 
-    Raises:
-        ValueError: ``faces`` or ``count`` is below 1.
+    Attributes:
+        faces: N.
+        count: Resamples.
+        seed: Of the draws.
     """
 
     faces: int
     count: int = 1000
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.faces < 1 or self.count < 1:
-            raise ValueError(f"{self.count} resamples of {self.faces} faces: expected at least one of each")
 
     def rows(self) -> Iterator[NDArray[np.int64]]:
         """The faces that are drawn, some resamples at a time: (n, N)."""
@@ -93,20 +91,14 @@ class Resamples:
     def sums(self, features: ArrayLike) -> NDArray[np.float64]:
         """Features (N, F) summed over each resample: (count, F)."""
         features = np.asarray(features, dtype=np.float64)
-        if features.ndim != 2 or len(features) != self.faces:
-            raise ValueError(f"features have shape {features.shape}, expected ({self.faces}, F)")
         return np.concatenate([weights @ features for weights in self.weights()])
 
 
 def percentiles(values: ArrayLike) -> tuple[float, float]:
-    """The two ends between which the middle 95 % of the numbers (R,) lie, without the NaNs among them; NaN
-    where all are NaN.
-    """
+    """The ends of the middle 95 % of the numbers (R,) that are not NaN; NaN where all are."""
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
-    if not len(values):
-        return math.nan, math.nan
-    low, high = np.quantile(values, [0.025, 0.975])
+    low, high = np.quantile(values, [0.025, 0.975]) if len(values) else (math.nan, math.nan)
     return float(low), float(high)
 
 
@@ -134,7 +126,7 @@ def bootstrap_interval(
         labels, predictions: Arrays (N,).
         resamples, seed: Of the bootstrap.
     """
-    labels, predictions = pair(labels, predictions)
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
     draws = (row for rows in Resamples(len(labels), resamples, seed).rows() for row in rows)
     values = [statistic(labels[row], predictions[row]) for row in draws]
     return Interval(float(statistic(labels, predictions)), *percentiles(values))
@@ -151,17 +143,15 @@ def wilson_interval(right: int, total: int) -> Interval:
     Raises:
         ValueError: Unless 0 <= right <= total and total > 0.
     """
-    if not 0 <= right <= total or total == 0:
-        raise ValueError(f"{right} right of {total}: expected 0 <= right <= total and at least one face")
     found = stats.binomtest(right, total).proportion_ci(method="wilson")
-    low = 0.0 if right == 0 else float(found.low)  # exactly, without a rounding error
-    return Interval(right / total, low, 1.0 if right == total else float(found.high))
+    low, high = found.low if right else 0.0, found.high if right < total else 1.0  # without rounding errors
+    return Interval(right / total, float(low), float(high))
 
 
 def accuracy_interval(labels: ArrayLike, predictions: ArrayLike) -> Interval:
     """Accuracy of predictions (N,) with Wilson's interval. Chapter 5."""
-    labels, predictions = pair(labels, predictions)
-    return wilson_interval(int((labels == predictions).sum()), len(labels))
+    right = np.asarray(labels) == np.asarray(predictions)
+    return wilson_interval(int(right.sum()), len(right))
 
 
 def summarize(values: Sequence[float]) -> Interval:
@@ -178,13 +168,12 @@ def summarize(values: Sequence[float]) -> Interval:
     Raises:
         ValueError: There is no value.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or not len(numbers):
-        raise ValueError(f"values have shape {numbers.shape}: expected one number per run, at least one")
-    mean, n = float(numbers.mean()), len(numbers)
+    if not len(values):
+        raise ValueError("there are no values: expected one number per run, at least one")
+    mean, n = float(np.mean(values)), len(values)
     if n == 1:
         return Interval(mean)
-    half = float(stats.t.ppf(0.975, n - 1) * numbers.std(ddof=1) / n**0.5)
+    half = float(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1) / n**0.5)
     return Interval(mean, mean - half, mean + half)
 
 
@@ -200,18 +189,5 @@ def mcnemar(only_first: int, only_second: int) -> float:
     Raises:
         ValueError: A count is below 0.
     """
-    if min(only_first, only_second) < 0:
-        raise ValueError(f"counts are {only_first} and {only_second}: expected numbers of at least 0")
     total = only_first + only_second
     return float(stats.binomtest(only_first, total, 0.5).pvalue) if total else 1.0
-
-
-def pair(labels: ArrayLike, predictions: ArrayLike) -> tuple[NDArray, NDArray]:
-    """Labels and predicted classes as arrays (N,), (N,); raises ``ValueError`` where they do not fit."""
-    labels, predictions = np.asarray(labels), np.asarray(predictions)
-    if labels.ndim != 1 or labels.shape != predictions.shape or len(labels) == 0:
-        raise ValueError(
-            f"labels have shape {labels.shape} and predictions {predictions.shape}: expected one label and "
-            "one predicted class per face, and at least one face"
-        )
-    return labels, predictions

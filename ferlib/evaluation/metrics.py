@@ -7,7 +7,7 @@ lines that chapter 7 explains.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,15 +18,15 @@ from sklearn import metrics as sk
 from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor
 
-from ferlib.evaluation.intervals import Interval, Resamples, mcnemar, pair, percentiles
+from ferlib.evaluation.intervals import Interval, Resamples, mcnemar, percentiles
 
+Values = ArrayLike | Tensor
 ECE = "expected calibration error"
 BINS = 15
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     r"""Share of predictions (N,) that are right, :math:`\frac1N \sum_i [\hat y_i = y_i]`."""
-    labels, predictions = pair(labels, predictions)
     return float(sk.accuracy_score(labels, predictions))
 
 
@@ -41,11 +41,9 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) ->
     Raises:
         ValueError: A class is outside 0 ... K-1, or the two lengths differ.
     """
-    labels, predictions = pair(labels, predictions)
     for name, values in (("label", labels), ("prediction", predictions)):
-        if values.min() < 0 or values.max() >= classes:
-            wrong = values.min() if values.min() < 0 else values.max()
-            raise ValueError(f"a {name} is {wrong}, expected 0 ... {classes - 1}: {classes} classes")
+        if strange := set(np.unique(values).tolist()) - set(range(classes)):
+            raise ValueError(f"a {name} is {min(strange)}, expected 0 ... {classes - 1}: {classes} classes")
     return sk.confusion_matrix(labels, predictions, labels=np.arange(classes))
 
 
@@ -91,8 +89,8 @@ class Scores(NamedTuple):
 
 
 def resampled_scores(
-    labels: ArrayLike | Tensor,
-    logits: ArrayLike | Tensor,
+    labels: Values,
+    logits: Values,
     classes: Sequence[str],
     *,
     resamples: int = 1000,
@@ -118,22 +116,21 @@ def resampled_scores(
     Raises:
         ValueError: The shapes do not fit.
     """
-    truth, guess, logits = _arrays(labels, logits, classes)
-    k = len(classes)
+    values, truth = _checked(labels, logits, len(classes))
+    guess, k = values.argmax(1), len(classes)
     matrix = confusion_matrix(truth, guess, k)
     cells = (truth * k + guess)[:, None] == np.arange(k * k)
-    gaps = _gaps(truth, logits)
+    gaps = _gaps(truth, values)
     drawn = Resamples(len(truth), resamples, seed).sums(np.hstack([cells, gaps * np.sign(gaps.sum(0))]))
-    points = {name: float(value) for name, value in _from_counts(matrix, classes).items()}
-    points[ECE] = calibration_error(truth, logits)
+    points = _from_counts(matrix, classes) | {ECE: calibration_error(truth, values)}
     found = _from_counts(drawn[:, : k * k].reshape(-1, k, k), classes)
     found[ECE] = drawn[:, k * k :].sum(1) / len(truth)
-    return Scores({name: value for name, value in points.items() if not np.isnan(value)}, found)
+    return Scores({name: float(value) for name, value in points.items() if not np.isnan(value)}, found)
 
 
 def scores(
-    labels: ArrayLike | Tensor,
-    logits: ArrayLike | Tensor,
+    labels: Values,
+    logits: Values,
     classes: Sequence[str],
     *,
     resamples: int = 1000,
@@ -147,19 +144,10 @@ def scores(
     """
     found = resampled_scores(labels, logits, classes, resamples=resamples, seed=seed)
     numbers = {name: found.interval(name) for name in found.points}
-    error = numbers[ECE]
-    chance = _chance_of_calibration(labels, logits, Resamples(len(labels), resamples, seed))
-    low = 0.0 if error.value <= chance else max(0.0, error.low)
-    return numbers | {ECE: Interval(error.value, low, error.high)}
-
-
-def _chance_of_calibration(
-    labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, resamples: Resamples
-) -> float:
-    """The calibration error that a perfectly calibrated network exceeds once in forty, by chance."""
-    gaps = _gaps(labels, logits)
-    noise = np.abs(resamples.sums(gaps) - gaps.sum(0)).sum(1) / len(gaps)
-    return float(np.quantile(noise, 0.975))
+    gaps, error = _gaps(labels, logits), numbers[ECE]
+    noise = np.abs(Resamples(len(gaps), resamples, seed).sums(gaps) - gaps.sum(0)).sum(1) / len(gaps)
+    by_chance = error.value <= np.quantile(noise, 0.975)
+    return numbers | {ECE: replace(error, low=0.0 if by_chance else max(0.0, error.low))}
 
 
 @dataclass(frozen=True)
@@ -176,26 +164,22 @@ class Bin:
     accuracy: Interval | None
 
 
-def _binned(
-    labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, bins: int
-) -> tuple[NDArray, NDArray, NDArray]:
+def _binned(labels: Values, logits: Values, bins: int) -> tuple[NDArray, NDArray, NDArray]:
     """Confidence, whether right, and in which of the bins of equal width: three times (N,)."""
-    if bins < 1:
-        raise ValueError(f"bins is {bins}: expected at least one")
-    values, truth = _tensors(labels, logits)
-    confidence, guess = values.softmax(1).float().max(1)
+    values, truth = _checked(labels, logits)
+    confidence, guess = torch.from_numpy(values).softmax(1).float().max(1)
     edges = torch.linspace(0, 1, bins + 1)
     which = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(bins - 1)  # 1.0 is in the last
-    return confidence.double().numpy(), (guess == truth).numpy(), which.numpy()
+    return confidence.double().numpy(), guess.numpy() == truth, which.numpy()
 
 
-def _gaps(labels: ArrayLike | Tensor, logits: ArrayLike | Tensor) -> NDArray[np.float64]:
+def _gaps(labels: Values, logits: Values) -> NDArray[np.float64]:
     """Confidence minus rightness of each face, in the column of its bin: (N, 15)."""
     sure, right, which = _binned(labels, logits, BINS)
     return (sure - right)[:, None] * (which[:, None] == np.arange(BINS))
 
 
-def calibration_error(labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, bins: int = BINS) -> float:
+def calibration_error(labels: Values, logits: Values, bins: int = BINS) -> float:
     r"""Expected calibration error of logits (N, K): the distance of confidence and accuracy over the bins.
 
     .. math:: \sum_b \frac{n_b}{N} \, \bigl| \mathrm{acc}_b - \mathrm{conf}_b \bigr|
@@ -209,14 +193,14 @@ def calibration_error(labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, bi
     # imported where it is used: it takes as long to load as torch itself
     from torchmetrics.functional.classification import multiclass_calibration_error
 
-    values, truth = _tensors(labels, logits)
+    values, truth = map(torch.from_numpy, _checked(labels, logits))
     below_one = values.softmax(1).float().clamp_max(1 - 2**-24)  # torchmetrics gives 1.0 a bin of its own
     return float(multiclass_calibration_error(below_one, truth, values.shape[1], n_bins=bins))
 
 
 def reliability(
-    labels: ArrayLike | Tensor,
-    logits: ArrayLike | Tensor,
+    labels: Values,
+    logits: Values,
     bins: int = BINS,
     *,
     resamples: int = 1000,
@@ -239,17 +223,16 @@ def reliability(
     shares = np.divide(hits, faces, out=np.full(hits.shape, np.nan), where=faces > 0)
     edges = np.linspace(0, 1, bins + 1)
     found = []
-    for b in range(bins):
-        here, ends = inside[:, b], (float(edges[b]), float(edges[b + 1]))
-        if not here.any():
-            found.append(Bin(*ends, 0, None, None))
-            continue
-        accuracy = Interval(float(right[here].mean()), *percentiles(shares[:, b]))
-        found.append(Bin(*ends, int(here.sum()), float(sure[here].mean()), accuracy))
+    for b, here in enumerate(inside.T):
+        mean = accuracy = None
+        if here.any():
+            mean = float(sure[here].mean())
+            accuracy = Interval(float(right[here].mean()), *percentiles(shares[:, b]))
+        found.append(Bin(float(edges[b]), float(edges[b + 1]), int(here.sum()), mean, accuracy))
     return found
 
 
-def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> float:
+def fit_temperature(logits: Values, labels: Values) -> float:
     r"""The temperature T > 0 at which softmax(z / T) gives the labels the largest likelihood.
 
     .. math:: T = \arg\min_T -\frac1N \sum_i \log \mathrm{softmax}(z_i / T)_{y_i}
@@ -264,7 +247,7 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     Returns:
         The temperature, from 0.01 to 100 where the likelihood has no maximum.
     """
-    values, truth = _tensors(labels, logits)
+    values, truth = map(torch.from_numpy, _checked(labels, logits))
     log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS([log_t], max_iter=100, line_search_fn="strong_wolfe")
 
@@ -279,7 +262,7 @@ def fit_temperature(logits: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> f
     return float(log_t.detach().clamp(-4.6, 4.6).exp())
 
 
-def split_faces(labels: ArrayLike | Tensor, share: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
+def split_faces(labels: Values, share: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Rows in two parts, each with its share of every class: one to fit a temperature on, one to measure it.
 
     Args:
@@ -317,9 +300,9 @@ class Comparison:
 
 
 def compare(
-    labels: ArrayLike | Tensor,
-    first: ArrayLike | Tensor,
-    second: ArrayLike | Tensor,
+    labels: Values,
+    first: Values,
+    second: Values,
     classes: Sequence[str],
     *,
     metric: str = "accuracy",
@@ -343,10 +326,8 @@ def compare(
     Raises:
         ValueError: The shapes do not fit, or there is no such metric.
     """
-    a, b = (
-        resampled_scores(labels, logits, classes, resamples=resamples, seed=seed)
-        for logits in (first, second)
-    )
+    same = {"classes": classes, "resamples": resamples, "seed": seed}
+    a, b = (resampled_scores(labels, logits, **same) for logits in (first, second))
     if metric not in a.points:
         raise ValueError(f"metric is {metric!r}, expected one of: {', '.join(a.points)}")
     difference = a.minus(b, metric)
@@ -355,20 +336,17 @@ def compare(
     return Comparison(metric, a.points[metric], b.points[metric], difference, mcnemar(*only), *only)
 
 
-def _tensors(labels: ArrayLike | Tensor, logits: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
-    values, truth = torch.as_tensor(logits).detach().cpu().double(), torch.as_tensor(labels).cpu().long()
-    if values.ndim != 2 or truth.shape != values.shape[:1] or not len(truth):
+def _checked(
+    labels: Values, logits: Values, classes: int | None = None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Logits (N, K) and labels (N,) as arrays, of at least one face."""
+    values = torch.as_tensor(logits).detach().cpu().double().numpy()
+    truth = torch.as_tensor(labels).cpu().long().numpy()
+    if values.ndim != 2 or truth.shape != values.shape[:1] or classes not in (None, values.shape[1]):
         raise ValueError(
-            f"labels have shape {tuple(truth.shape)} and logits {tuple(values.shape)}: expected (N,) and "
-            "(N, K), and at least one face"
+            f"labels have shape {truth.shape} and logits {values.shape}: expected (N,) and "
+            f"(N, {classes or 'K'})"
         )
+    if not len(truth):
+        raise ValueError("there is no face to score")
     return values, truth
-
-
-def _arrays(
-    labels: ArrayLike | Tensor, logits: ArrayLike | Tensor, classes: Sequence[str]
-) -> tuple[NDArray, NDArray, NDArray]:
-    values, truth = (part.numpy() for part in _tensors(labels, logits))
-    if values.shape[1] != len(classes):
-        raise ValueError(f"logits have shape {values.shape}: expected {len(classes)}, one for each class")
-    return truth, values.argmax(1), values

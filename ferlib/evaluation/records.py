@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import ferlib
 from ferlib.data.base import FaceDataset, fingerprint
+from ferlib.data.faces import ResizedFaces, SomeFaces
 from ferlib.errors import FerlibError
 from ferlib.evaluation.intervals import Interval
 from ferlib.files import write_text
@@ -23,10 +26,7 @@ _FORMAT = "ferlib-result-2"
 
 
 class RecordError(FerlibError):
-    """A result record that is not there or cannot be read; the message names the file and what to do.
-
-    Shape: takes one message string. Chapter 7.
-    """
+    """A result record that is not there or cannot be read; the message names the file and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,17 +49,21 @@ class Number(Interval):
     by_seed: tuple[float, ...] = ()
 
     @property
+    def place(self) -> str:
+        """The arm and the condition, in words."""
+        return ", ".join(filter(None, (self.arm, self.condition)))
+
+    @property
     def label(self) -> str:
-        """Arm, condition and metric in words."""
-        return ", ".join(filter(None, (self.arm, self.condition, self.metric)))
+        """What it is of, in words."""
+        return ", ".join(filter(None, (self.place, self.metric)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference(Interval):
-    """A difference of two arms: the first of ``contrast`` minus the second.
+class Difference(Number):
+    """A difference of two arms: the first of ``contrast`` minus the second. It has no ``arm`` of its own.
 
     Attributes:
-        metric, condition, over, by_seed: As in :class:`Number`.
         contrast: The two arms.
         p: The p-value, where the record has one.
         detectable: The smallest difference that the experiment could detect.
@@ -67,20 +71,16 @@ class Difference(Interval):
         margin: That margin.
     """
 
-    metric: str
     contrast: tuple[str, str]
-    condition: str | None = None
-    over: str | None = None
-    by_seed: tuple[float, ...] = ()
     p: float | None = None
     detectable: float | None = None
     equivalence: tuple[float, float] | None = None
     margin: float | None = None
 
     @property
-    def label(self) -> str:
-        """The contrast, its condition and metric in words."""
-        return ", ".join(filter(None, (" minus ".join(self.contrast), self.condition, self.metric)))
+    def place(self) -> str:
+        """The contrast and the condition, in words."""
+        return ", ".join(filter(None, (" minus ".join(self.contrast), self.condition)))
 
 
 @dataclass
@@ -145,13 +145,7 @@ class ResultRecord:
         Raises:
             RecordError: There is no such number; the message says which there are.
         """
-        for one in self.numbers:
-            if (one.metric, one.arm, one.condition) == (metric, arm, condition) and over in (None, one.over):
-                return one
-        asked = f"number of metric {metric!r}, arm {arm!r}, condition {condition!r}, over {over!r}"
-        near = [n for n in self.numbers if n.metric == metric]
-        there = [repr((n.metric, n.arm, n.condition, n.over)) for n in near or self.numbers]
-        raise RecordError(self._lacks(asked, there))
+        return self._one(self.numbers, over, metric=metric, arm=arm, condition=condition)
 
     def difference(
         self,
@@ -162,11 +156,7 @@ class ResultRecord:
         over: str | None = None,
     ) -> Difference:
         """Arm a minus arm b, read as :meth:`get` reads a number."""
-        found = self.intervals(a, b, metric, condition)
-        if over is not None and over not in found:
-            asked = f"interval over {over!r} of {a!r} minus {b!r}, metric {metric!r}, condition {condition!r}"
-            raise RecordError(self._lacks(asked, [repr(one) for one in found]))
-        return found[over] if over is not None else next(iter(found.values()))
+        return self._one(self.differences, over, contrast=(a, b), metric=metric, condition=condition)
 
     def intervals(
         self, a: str, b: str, metric: str = "accuracy", condition: str | None = None
@@ -176,18 +166,21 @@ class ResultRecord:
         Raises:
             RecordError: There is no such difference; the message says which there are.
         """
-        asked = ((a, b), metric, condition)
-        found = {d.over: d for d in self.differences if (d.contrast, d.metric, d.condition) == asked}
-        if not found:
-            near = [d for d in self.differences if {a, b} & set(d.contrast)]
-            there = [repr((*d.contrast, d.metric, d.condition)) for d in near or self.differences]
-            text = f"difference {a!r} minus {b!r} of metric {metric!r}, condition {condition!r}"
-            raise RecordError(self._lacks(text, there))
-        return found
+        label = self.difference(a, b, metric, condition).label
+        return {one.over: one for one in self.differences if one.label == label}
 
-    def _lacks(self, asked: str, there: list[str]) -> str:
-        some = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "")
-        return f"record '{self.name}' has no {asked}; it has {some or 'none'}"
+    def _one(self, held: list[Any], over: str | None, **wanted: Any) -> Any:
+        """The first of the numbers or differences with these attributes."""
+
+        def fits(one: Number) -> int:
+            return sum(getattr(one, name) == value for name, value in wanted.items())
+
+        for one in held:
+            if fits(one) == len(wanted) and over in (None, one.over):
+                return one
+        near = sorted(held, key=fits, reverse=True)[:12]
+        there = "; ".join(f"{one.label}, over {one.over}" for one in near) or "none"
+        raise RecordError(f"record '{self.name}' has no number of {wanted}, over {over!r}; it has: {there}")
 
     def save(self, path: str | Path | None = None) -> Path:
         """Write as JSON in one move; without a path to ``book/results/<name>.json`` of the repository.
@@ -210,41 +203,39 @@ class ResultRecord:
         Raises:
             RecordError: The file is not there, is damaged or was written in another format.
         """
-        path = Path(name_or_path)
-        if not path.is_file():
-            places = [folder / f"{name_or_path}.json" for folder in folders()]
-            path = next((place for place in places if place.is_file()), path)
-        if not path.is_file():
+        places = [Path(name_or_path), *(folder / f"{name_or_path}.json" for folder in folders())]
+        path = next((place for place in places if place.is_file()), None)
+        if path is None:
             raise RecordError(
                 f"no record '{name_or_path}' in {' or '.join(str(folder) for folder in folders())}: "
                 "give a path, or make the record with its script in book/experiments"
             )
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if (found := values.pop("format")) != _FORMAT:
-                raise RecordError(f"{path.name} has format {found!r}, expected {_FORMAT!r}: make it again")
-            for part, kind in (("numbers", Number), ("differences", Difference)):
-                values[part] = [kind(**_tuples(entry)) for entry in values[part]]
-            return cls(**{"commit": "", **values})  # not the commit of whoever reads it
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise RecordError(f"{path.name} is not a whole result record ({error}): make it again") from error
+            return cls(**_checked(json.loads(path.read_text(encoding="utf-8"))))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError, OSError) as error:
+            reason = str(error)[:200] or type(error).__name__
+            raise RecordError(f"{path} is not a whole result record ({reason}): make it again") from error
 
     def table(self) -> str:
-        """Numbers and differences as text, one a line."""
-        rows = [*self.numbers, *self.differences]
-        width = max((len(row.label) for row in rows), default=0)
-        return "\n".join(f"{row.label:{width}s}  {row.percent()}" for row in rows)
+        """Numbers and differences as text: metrics down, or across where there are several conditions."""
+        import pandas as pd  # takes half a second, and only printing needs it
+
+        places: dict[str, dict[str, str]] = {}
+        for one in (*self.numbers, *self.differences):
+            places.setdefault(one.place, {}).setdefault(one.metric, one.percent())
+        table = pd.DataFrame.from_dict(places, orient="index").fillna("")
+        return (table if len(places) > 1 else table.T).to_string(justify="left")
 
 
 def _json(value: Any) -> str:
     """A part of a record; of numbers and differences each has a line of its own."""
     if isinstance(value, list) and value and isinstance(value[0], Interval):
-        lines = (json.dumps(_entry(one), ensure_ascii=False) for one in value)
+        lines = (json.dumps(entry(one), ensure_ascii=False) for one in value)
         return "[\n  " + ",\n  ".join(lines) + "\n ]"
     return json.dumps(value, indent=1, ensure_ascii=False).replace("\n", "\n ")
 
 
-def _entry(found: Number | Difference) -> dict[str, Any]:
+def entry(found: Number) -> dict[str, Any]:
     """A number as JSON has it: what it is of first, nothing that is not there."""
     values = {part.name: getattr(found, part.name) for part in fields(found)}
     ends = {name: values.pop(name) for name in ("value", "low", "high")}
@@ -252,15 +243,31 @@ def _entry(found: Number | Difference) -> dict[str, Any]:
     return said | {name: end for name, end in ends.items() if name == "value" or not math.isnan(end)}
 
 
+def _checked(values: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a record from what its file holds, each of the kind it has in a new record."""
+    if (found := values.pop("format")) != _FORMAT:
+        raise ValueError(f"it has format {found!r}, expected {_FORMAT!r}")
+    values = {"commit": "", **values}  # where there is none: not the commit of whoever reads it
+    for name, value in vars(ResultRecord("", "")).items():
+        if name in values and name != "seconds" and type(values[name]) is not type(value):
+            raise TypeError(f"{name} is {str(values[name])[:40]!r}, expected a {type(value).__name__}")
+    for name, kind in (("numbers", Number), ("differences", Difference)):
+        values[name] = [kind(**_tuples(entry)) for entry in values[name]]
+    return values
+
+
 def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    for end in ("value", "low", "high"):
+        if type(entry.get(end, 0.0)) not in (int, float):
+            raise TypeError(
+                f"{end} of {entry.get('metric')!r} is {str(entry[end])[:40]!r}, expected a number"
+            )
     return {name: tuple(value) if isinstance(value, list) else value for name, value in entry.items()}
 
 
 def folders() -> list[Path]:
     """Where records are looked for: ``$FERLIB_RESULTS``, the repository's ``book/results``, and the copy that
-    an installed ``ferlib`` has of it.
-
-    Shape: a list of paths. Chapter 7.
+    an installed ``ferlib`` has of it. Chapter 7.
     """
     chosen = [Path(os.environ["FERLIB_RESULTS"])] if os.environ.get("FERLIB_RESULTS") else []
     package = Path(ferlib.__file__).resolve().parent
@@ -268,25 +275,31 @@ def folders() -> list[Path]:
 
 
 def about(data: FaceDataset, split: str = "") -> dict[str, Any]:
-    """What a record says of its data: name, split, number of faces, faces per class, fingerprint.
+    """What a record says of its data: name, split, faces, faces per class, what was left out, fingerprint.
 
-    The name is that of the data set itself, whatever it is wrapped in.
-
-    Shape: N faces of K classes in, words and counts out. Chapter 7.
+    The name is that of the data set itself, whatever it is wrapped in. Chapter 7.
     """
-    inner = innermost(data)
+    inner, _, _ = origin(data)
     counts = np.bincount(np.asarray(data.labels), minlength=len(data.classes))
+    left_out = Counter(one.reason for one in getattr(inner, "skipped", ()))
     return {
         "name": type(inner).__name__,
         "split": split or getattr(data, "split", "") or getattr(inner, "split", ""),
         "faces": len(data),
         "per class": counts.tolist(),
         "fingerprint": fingerprint(data),
-    }
+    } | ({"left out": dict(left_out.most_common(20))} if left_out else {})
 
 
-def innermost(data: FaceDataset) -> FaceDataset:
-    """The data set itself, without what it is wrapped in. Shape: N faces in, M out. Chapter 7."""
+def origin(data: FaceDataset) -> tuple[FaceDataset, torch.Tensor, int | None]:
+    """The data set itself, without what it is wrapped in; which of its rows (n,) are meant, and at what size
+    where they are resized.
+    """
+    rows, size = torch.arange(len(data)), None
     while isinstance(inner := getattr(data, "faces", None), FaceDataset):
+        if isinstance(data, SomeFaces):
+            rows = data.rows[rows]
+        elif isinstance(data, ResizedFaces):
+            size = size or data.size
         data = inner
-    return data
+    return data, rows, size

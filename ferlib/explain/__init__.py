@@ -14,7 +14,7 @@ from ferlib.explain.cam import (
 )
 from ferlib.explain.recorder import Attention, AttentionRecorder, batch_attention, output_logits
 from ferlib.explain.rollout import gradient_rollout, rollout, rollout_rows, token_map
-from ferlib.explain.scores import attention_score, rank_correlation, sanity_check
+from ferlib.explain.scores import attention_score, rank_correlation
 
 __all__ = [
     "BASELINES",
@@ -31,7 +31,6 @@ __all__ = [
     "rank_correlation",
     "rollout",
     "rollout_rows",
-    "sanity_check",
     "target_layer",
     "token_map",
     "tokens_to_map",

@@ -12,10 +12,14 @@ from typing import NamedTuple
 import pytorch_grad_cam
 import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from timm.models.eva import Eva
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer_v2 import SwinTransformerV2
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlib.explain.recorder import AttentionRecorder, output_logits, undisturbed
+from ferlib.explain.recorder import AttentionRecorder, grid_of, output_logits, undisturbed
 from ferlib.explain.rollout import (
     chain,
     check_classes,
@@ -24,6 +28,7 @@ from ferlib.explain.rollout import (
     pull,
     rollout_rows,
 )
+from ferlib.models.btn import LEVELS
 from ferlib.models.modes import evaluating
 from ferlib.models.poster_v2 import TokenTransformer
 from ferlib.models.resized_transformer import ResizedTransformer
@@ -107,9 +112,8 @@ def _readout(model: nn.Module) -> str | None:
     """Which tokens a timm transformer reads, as :func:`output_rows` names them; None for other networks."""
     for module in model.modules():
         if hasattr(module, "patch_embed") and hasattr(module, "global_pool"):
-            if hasattr(module, "head_dist"):
-                return "prefix"
-            return {"token": "token", "avg": "mean", "avgmax": "mean", "max": "mean"}.get(module.global_pool)
+            pools = {"token": "token", "avg": "mean", "avgmax": "mean", "max": "mean"}
+            return "prefix" if hasattr(module, "head_dist") else pools.get(module.global_pool)
     return None
 
 
@@ -192,12 +196,12 @@ def grad_cam(
     seen: list[Tensor] = []  # the layer's output, then its gradient
 
     def picture(maps: Tensor) -> Tensor:
-        maps = maps if reshape is None else reshape(maps)
         seen.append(maps)
-        if maps.ndim != 4:
+        maps = maps if reshape is None else reshape(maps)
+        if maps.ndim != 4 or len(maps) != len(images):
             raise ValueError(
-                f"the layer outputs {tuple(maps.shape)}, not (B, channels, h, w): give a reshape=, such as "
-                "tokens_to_map(1) or channels_last_to_map"
+                f"the layer outputs {tuple(maps.shape)} for {len(images)} images, not (B, channels, h, w): "
+                "give another layer, or a reshape=, such as tokens_to_map(1) or channels_last_to_map"
             )
         return maps
 
@@ -205,9 +209,8 @@ def grad_cam(
         targets = None
         if classes is not None:
             with torch.no_grad():
-                first = output_logits(model, images[:1], output)
-            checked = check_classes(first.expand(len(images), -1), classes)
-            targets = [ClassifierOutputTarget(int(c)) for c in checked]
+                first = output_logits(model, images[:1], output).expand(len(images), -1)
+            targets = [ClassifierOutputTarget(c) for c in check_classes(first, classes).tolist()]
         cam = CAMS[method](_OneOutput(model, output), [layer], reshape_transform=picture)
         try:
             maps = cam(input_tensor=images.detach().clone().requires_grad_(), targets=targets)
@@ -255,40 +258,51 @@ def target_layer(model: nn.Module, images: Tensor) -> TargetLayer:
       the output finds the true region best was measured: ``book/results/cam_layers.json``.
     * the Batch Transformer Network and POSTER V2: ``norm1`` of the transformer's last block, where all three
       levels still stand beside each other; their channels are stacked.
-    * a network of convolutions: the last module whose output is a picture, (B, channels, h, w) with h, w > 1,
-      of images (B, 3, H, W).
+    * any other network: the last module with a convolution in it whose output is a picture of each image,
+      (B, channels, h, w) or (B, h, w, channels) with h, w > 1, unless tokens come after it.
+
+    Args:
+        model: A classifier.
+        images: (B, 3, H, W).
 
     Raises:
         ValueError: There is none: give a layer and a reshape yourself.
     """
     names = {module: name for name, module in model.named_modules()}
     for module in names:
+        layer = None
         if isinstance(module, TokenTransformer):
-            layer = module.blocks[-1].norm1
-            tokens = module.pos_embed.shape[1] - 1
-            levels = 3 if tokens % 3 == 0 and round((tokens // 3) ** 0.5) ** 2 == tokens // 3 else 1
-            return TargetLayer(layer, tokens_to_map(1, levels=levels), names[layer])
-        if hasattr(module, "patch_embed") and hasattr(module, "blocks"):  # timm's ViT
-            layer = module.blocks[-1].norm1
-            prefix = int(getattr(module, "num_prefix_tokens", 1))
-            return TargetLayer(layer, tokens_to_map(prefix), names[layer])
-        if hasattr(module, "patch_embed") and hasattr(module, "layers"):  # timm's Swin
+            layer, tokens = module.blocks[-1].norm1, module.pos_embed.shape[1] - 1
+            levels = LEVELS if round((tokens / LEVELS) ** 0.5) ** 2 * LEVELS == tokens else 1
+            reshape = tokens_to_map(1, levels=levels)
+        elif isinstance(module, SwinTransformer):
             block = module.layers[-1].blocks[-1]
-            if hasattr(block.attn, "logit_scale"):  # version 2
-                return TargetLayer(block, channels_last_to_map, names[block])
-            grid = tuple(block.input_resolution)
-            return TargetLayer(block.norm2, tokens_to_map(0, grid=grid), names[block.norm2])
-    layer = _last_picture(model, images)
-    return TargetLayer(layer, None, names[layer])
+            layer, reshape = block.norm2, tokens_to_map(0, grid=tuple(block.input_resolution))
+        elif isinstance(module, SwinTransformerV2):
+            layer, reshape = module.layers[-1].blocks[-1], channels_last_to_map
+        elif isinstance(module, VisionTransformer | Eva):
+            layer = module.blocks[-1].norm1
+            reshape = tokens_to_map(module.num_prefix_tokens, grid=grid_of(module.patch_embed, images))
+        if layer is not None:
+            return TargetLayer(layer, reshape, names[layer])
+    layer, reshape = _last_picture(model, images)
+    return TargetLayer(layer, reshape, names[layer])
 
 
-def _last_picture(model: nn.Module, images: Tensor) -> nn.Module:
-    found: list[nn.Module] = []
+def _last_picture(model: nn.Module, images: Tensor) -> tuple[nn.Module, Reshape | None]:
+    """The last module whose output is a picture of each image, and how it becomes (B, channels, h, w)."""
+    found: list[tuple[nn.Module, Tensor]] = []
+    tokens: list[str] = []
 
     def note(module: nn.Module, _: tuple, output: object) -> None:
-        picture = isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1
-        if picture and any(isinstance(part, nn.Conv2d) for part in module.modules()):
-            found.append(module)
+        if not isinstance(output, Tensor) or len(output) != len(images):
+            return
+        if output.ndim == 3 and min(output.shape[1:]) > 1:
+            tokens.append(type(module).__name__)
+        convolves = any(isinstance(part, nn.Conv2d) for part in module.modules())
+        if output.ndim == 4 and min(output.shape[1:3]) > 1 and min(output.shape[2:]) > 1 and convolves:
+            tokens.clear()
+            found.append((module, output))
 
     hooks = [module.register_forward_hook(note) for module in model.modules()]
     try:
@@ -297,12 +311,15 @@ def _last_picture(model: nn.Module, images: Tensor) -> nn.Module:
     finally:
         for hook in hooks:
             hook.remove()
-    if not found:
+    if not found or tokens:
         raise ValueError(
-            f"{type(model).__name__} has no convolutional feature map: give layer= and a reshape= that makes "
-            "its output (B, channels, h, w), such as tokens_to_map(1)"
+            f"{type(model).__name__} has no feature map of the whole picture behind its last block: give "
+            "layer= and a reshape= that makes its output (B, channels, h, w), such as tokens_to_map(1)"
         )
-    return found[-1]
+    layer, output = found[-1]
+    channels = getattr(model, "num_features", output.shape[1])
+    last = output.shape[1] != channels and output.shape[3] == channels
+    return layer, channels_last_to_map if last else None
 
 
 def tokens_to_map(prefix: int = 1, *, levels: int = 1, grid: tuple[int, int] | None = None) -> Reshape:

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -197,13 +197,13 @@ class Attention:
 class Site(NamedTuple):
     """One attention inside a network.
 
-    ``watched`` is the module whose input tells how large the picture is, and ``layout(shape of the weights,
-    that input)`` says where the tokens lie.
+    ``watched`` is the module whose inputs tell how large the picture is, and ``layout(shape of the weights,
+    those inputs)`` says where the tokens lie.
     """
 
     name: str
     module: nn.Module
-    kind: str
+    kind: str = "other"
     watched: nn.Module | None = None
     layout: Callable[[torch.Size, tuple], Layout | None] = lambda shape, inputs: None
 
@@ -212,30 +212,47 @@ def find_sites(model: nn.Module) -> list[Site]:
     """Every attention of a network: those of ``ferlib.models``, and of timm's ViT, DeiT and Swin."""
     sites = []
     for name, module in model.named_modules():
-        parts = name.split(".") if name else []
-        around = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts) - 1, -1, -1)]
-        if hasattr(module, "listeners"):
-            sites.append(_our_site(name, module, around))
-        elif hasattr(module, "attn_drop") and "Attention" in type(module).__name__:
-            sites.append(_timm_site(name, module, around))
+        if hasattr(module, "listeners") or (
+            hasattr(module, "attn_drop") and "Attention" in type(module).__name__
+        ):
+            parts = name.split(".") if name else []
+            around = [model.get_submodule(".".join(parts[:n])) for n in range(len(parts) - 1, -1, -1)]
+            found = next(filter(None, (_placed(module, parent) for parent in around)), ())
+            found = ("class-batch",) if isinstance(module, ClassBatchAttention) else found
+            sites.append(Site(name, module, *found))
     return sites
 
 
-def _our_site(name: str, module: nn.Module, around: list[nn.Module]) -> Site:
-    if isinstance(module, ClassBatchAttention):
-        return Site(name, module, "class-batch")
-    for parent in around:
-        if isinstance(parent, LevelFusion):
-            return Site(name, module, "window-cross", parent, partial(_landmark_windows, parent.window))
-        if isinstance(parent, MultiLevelAttention):
-            return Site(name, module, "levels", None, lambda shape, _: _square(shape[-1], 0))
-        if isinstance(parent, TokenTransformer):
-            return Site(name, module, "tokens", None, lambda shape, _: _square(shape[-1], 1))
-    return Site(name, module, "other")
+def _placed(module: nn.Module, parent: nn.Module) -> tuple[Any, ...] | None:
+    """Kind, watched module and layout of an attention inside ``parent``, where this says it."""
+    if isinstance(parent, LevelFusion):
+        window = _pair(parent.window)
+        return "window-cross", parent, lambda _, inputs: Layout(tuple(inputs[1].shape[-2:]), window=window)
+    if isinstance(parent, MultiLevelAttention):
+        return "levels", None, lambda shape, _: _square(shape[-1], 0)
+    if isinstance(parent, TokenTransformer):
+        return "tokens", None, lambda shape, _: _square(shape[-1], 1)
+    if hasattr(module, "window_size") and hasattr(parent, "shift_size"):  # timm's Swin
+        how = {"window": _pair(parent.window_size), "shift": _pair(parent.shift_size)}
+        return "window", parent, lambda _, inputs: Layout(tuple(inputs[0].shape[1:3]), **how)
+    if hasattr(parent, "patch_embed"):  # timm's ViT
+        embed = parent.patch_embed
+        return "tokens", embed, lambda shape, inputs: _tokens(shape, grid_of(embed, inputs[0]), inputs[0])
+    return None
 
 
-def _landmark_windows(window: int, shape: torch.Size, inputs: tuple) -> Layout:
-    return Layout(tuple(inputs[1].shape[-2:]), window=(window, window))
+def grid_of(embed: nn.Module, images: Tensor) -> tuple[int, int] | None:
+    """Rows and columns of the patches that timm's patch embedding cuts images (B, 3, H, W) into."""
+    if images.ndim == 4 and hasattr(embed, "dynamic_feat_size"):
+        return tuple(embed.dynamic_feat_size(tuple(images.shape[-2:])))
+    return getattr(embed, "grid_size", None)
+
+
+def _tokens(shape: torch.Size, grid: tuple[int, int] | None, images: Tensor) -> Layout | None:
+    """None where the weights are not those of all patches of each image."""
+    if not grid or len(shape) != 4 or shape[0] != len(images) or shape[-1] < grid[0] * grid[1]:
+        return None
+    return Layout(grid, shape[-1] - grid[0] * grid[1])
 
 
 def _square(tokens: int, prefix: int) -> Layout | None:
@@ -245,30 +262,6 @@ def _square(tokens: int, prefix: int) -> Layout | None:
         if side and levels * side * side == tokens - prefix:
             return Layout((side, side), prefix, levels)
     return None
-
-
-def _timm_site(name: str, module: nn.Module, around: list[nn.Module]) -> Site:
-    block = around[0] if around else None
-    if hasattr(module, "window_size") and hasattr(block, "shift_size"):
-        sides = (_pair(block.window_size), _pair(block.shift_size))
-        return Site(name, module, "window", block, partial(_swin_windows, *sides))
-    embed = next((parent.patch_embed for parent in around if hasattr(parent, "patch_embed")), None)
-
-    def tokens(shape: torch.Size, inputs: tuple) -> Layout | None:
-        grid = getattr(embed, "grid_size", None)
-        if inputs and inputs[0].ndim == 4 and hasattr(embed, "dynamic_feat_size"):
-            grid = embed.dynamic_feat_size(tuple(inputs[0].shape[-2:]))
-        if not grid or shape[-1] < grid[0] * grid[1]:  # unknown, or some patches were dropped
-            return None
-        return Layout(tuple(grid), shape[-1] - grid[0] * grid[1])
-
-    return Site(name, module, "tokens", embed, tokens)
-
-
-def _swin_windows(
-    window: tuple[int, int], shift: tuple[int, int], shape: torch.Size, inputs: tuple
-) -> Layout:
-    return Layout(tuple(inputs[0].shape[1:3]), window=window, shift=shift)
 
 
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -287,8 +280,8 @@ class AttentionRecorder:
     Works for the networks of ``ferlib.models`` and for timm's ViT, DeiT and Swin (both versions), inside
     other networks, too, in any memory format. The attention is computed explicitly meanwhile, so outputs may
     differ from those of fused attention in the last digits. Afterwards the model is as before: no hook,
-    listener or setting stays, whatever happens in the block. Recorders may be nested. The recorder's
-    ``records`` are in the order of the computation; a second forward pass appends.
+    listener or setting stays, whatever happens in the block. Several recorders may be nested. The
+    recorder's ``records`` are in the order of the computation; a second forward pass appends.
 
     Args:
         model: The network.
@@ -314,44 +307,42 @@ class AttentionRecorder:
                 f"{type(model).__name__} has no attention to record: expected a network of ferlib.models "
                 "or a vision transformer of timm"
             )
-        self._entered: list[ExitStack] = []
 
     def __enter__(self) -> AttentionRecorder:
-        if self._entered:  # already recording
-            self._entered.append(ExitStack())
-            return self
         with ExitStack() as stack:
             inputs: dict[nn.Module, tuple] = {}
             for watched in {site.watched for site in self._sites} - {None}:
                 stack.callback(watched.register_forward_pre_hook(inputs.__setitem__).remove)
             for site in self._sites:
-                stack.callback(self._listen(site, inputs))
-            self._entered.append(stack.pop_all())
+                self._listen(site, inputs, stack)
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._entered.pop().close()
+        self._stack.close()
 
-    def _listen(self, site: Site, inputs: dict[nn.Module, tuple]) -> Callable[[], Any]:
-        """Start to record one attention; returns what ends it."""
+    def _listen(self, site: Site, inputs: dict[nn.Module, tuple], stack: ExitStack) -> None:
+        """Start to record one attention until the stack is closed."""
+        module = site.module
 
         def note(weights: Tensor) -> None:
-            axes = getattr(site.module, "axes", "batch, heads, queries, keys")
+            axes = getattr(module, "axes", "batch, heads, queries, keys")
             layout = site.layout(weights.shape, inputs.get(site.watched, ()))
+            kind = site.kind if layout or site.kind == "class-batch" else "other"
             if self.heads == "mean" and weights.ndim == 4:
                 weights = weights.mean(1, keepdim=True)
             weights = weights if self.keep_graph else weights.detach()
-            self.records.append(Attention(site.name, weights, axes, site.kind, layout))
+            self.records.append(Attention(site.name, weights, axes, kind, layout))
 
-        if hasattr(site.module, "listeners"):
-            site.module.listeners.append(note)
-            return lambda: site.module.listeners.remove(note)
-        hook = site.module.attn_drop.register_forward_pre_hook(lambda _, args: note(args[0]))
-        fused = getattr(site.module, "fused_attn", None)
-        if fused is None:
-            return hook.remove
-        site.module.fused_attn = False
-        return lambda: (hook.remove(), setattr(site.module, "fused_attn", fused))
+        if hasattr(module, "listeners"):
+            module.listeners.append(note)
+            stack.callback(module.listeners.remove, note)
+            return
+        hook = module.attn_drop.register_forward_pre_hook(lambda _, args: note(args[0]))
+        stack.callback(hook.remove)
+        if hasattr(module, "fused_attn"):
+            stack.callback(setattr, module, "fused_attn", module.fused_attn)
+            module.fused_attn = False
 
     def clear(self) -> None:
         """Forget what was recorded."""

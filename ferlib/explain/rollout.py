@@ -33,15 +33,10 @@ def rollout(weights: Sequence[Tensor], *, residual: float = 0.5) -> Tensor:
     Raises:
         ValueError: There are no weights, they are not square or of several sizes, or r is outside [0, 1].
     """
-    if not weights:
-        raise ValueError("no attention weights: record a forward pass first")
-    _check_residual(residual)
-    sizes = {tuple(layer.shape) for layer in weights}
-    first = weights[0]
-    if first.ndim != 4 or first.shape[-1] != first.shape[-2] or len({(s[0], *s[2:]) for s in sizes}) > 1:
-        raise ValueError(
-            f"weights have shapes {sorted(sizes)}, expected (B, heads, N, N) with one B and one N"
-        )
+    shapes = {tuple(layer.shape[-2:]) for layer in weights}
+    first = weights[0] if weights else None
+    if len(shapes) != 1 or first.ndim != 4 or first.shape[-1] != first.shape[-2]:
+        raise ValueError(f"weights have shapes {sorted(shapes)}, expected (B, heads, N, N) with one N")
     identity = torch.eye(first.shape[-1], device=first.device, dtype=first.dtype)
     result = identity.expand(len(first), -1, -1)
     for layer in weights:
@@ -74,7 +69,6 @@ def rollout_rows(
     Raises:
         ValueError: The records are no chain of self-attentions.
     """
-    _check_residual(residual)
     matrices = [(_mean_heads(record), record.layout) for record in chain(records)]
     rows = output_rows(records) if start is None else start
     rows = _propagate(rows, matrices, residual, 1 - residual)
@@ -158,13 +152,9 @@ def check_classes(logits: Tensor, classes: Tensor | None) -> Tensor:
     if classes is None:
         return logits.argmax(1)
     classes = torch.as_tensor(classes, device=logits.device).long()
-    if classes.shape != logits.shape[:1]:
+    if classes.shape != logits.shape[:1] or not all(0 <= c < logits.shape[1] for c in classes.tolist()):
         raise ValueError(
-            f"classes have shape {tuple(classes.shape)}, expected one for each of {len(logits)} images"
-        )
-    if classes.min() < 0 or classes.max() >= logits.shape[1]:
-        raise ValueError(
-            f"classes go from {int(classes.min())} to {int(classes.max())}, the network has {logits.shape[1]}"
+            f"classes are {classes.tolist()}, expected {len(logits)} numbers from 0 to {logits.shape[1] - 1}"
         )
     return classes
 
@@ -177,18 +167,19 @@ def chain(records: Sequence[Attention]) -> list[Attention]:
     Raises:
         ValueError: Nothing is left, or the tokens of two layers do not fit together.
     """
+    strange = [record.name for record in records if record.kind == "other"]
     kept = [record for record in records if record.kind in ("tokens", "window")]
+    shapes = {(record.kind, record.kind == "tokens" and record.weights.shape[-2:]) for record in kept}
     names = ", ".join(record.name for record in kept)
-    if not kept:
-        raise ValueError("no self-attention of places was recorded: a rollout needs a vision transformer")
+    if strange or not kept:
+        raise ValueError(
+            f"a rollout needs attention between all places of the picture, as in timm's ViT, DeiT and Swin: "
+            f"{', '.join(strange) or 'nothing recorded'} has another kind"
+        )
     if len({record.name for record in kept}) != len(kept):
         raise ValueError("records of several forward passes: clear() the recorder between them")
-    sizes = {record.weights.shape[-1] for record in kept if record.kind == "tokens"}
-    if len({record.kind for record in kept}) > 1 or len(sizes) > 1:
+    if len(shapes) > 1:
         raise ValueError(f"windows and whole pictures, or layers of several sizes, in one chain: {names}")
-    for record in kept:
-        if record.layout is None or record.weights.shape[-2] != record.weights.shape[-1]:
-            raise ValueError(f"{record.name}: its tokens do not lie on a picture")
     return kept
 
 
@@ -253,8 +244,3 @@ def _mean_heads(record: Attention) -> Tensor:
         return matrix
     kept = layout.per_image(matrix) * real[:, None].to(matrix.dtype)
     return (kept / kept.sum(-1, keepdim=True).clamp(min=1e-12)).flatten(0, 1)
-
-
-def _check_residual(residual: float) -> None:
-    if not 0 <= residual <= 1:
-        raise ValueError(f"residual is {residual}, expected a share between 0 and 1")

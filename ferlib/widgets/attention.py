@@ -11,6 +11,7 @@ import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
 from PIL import Image
+from scipy.linalg import block_diag
 
 from ferlib.style import as_array, as_image
 from ferlib.widgets.base import Explorer, data_address, module, picture
@@ -60,13 +61,15 @@ class TokenAttention:
             raise ValueError("weights holds no layer: record a forward pass first")
         if stray := sorted(set(rollout) - set(weights)):
             raise ValueError(f"rollout is for {stray}, which are none of the layers {list(weights)}")
-        layers = []
-        for name, rows in weights.items():
-            layer = {"name": str(name), "scores": None, "rollout": None}
-            layer["softmax"] = self._block(f"attention of {name!r}", rows)
-            if name in rollout:
-                layer["rollout"] = self._block(f"rollout of {name!r}", rollout[name], headless=True)
-            layers.append(layer)
+        layers = [
+            {
+                "name": str(name),
+                "scores": None,
+                "rollout": self._block(f"rollout of {name!r}", rollout[name], 3) if name in rollout else None,
+                "softmax": self._block(f"attention of {name!r}", rows, 4),
+            }
+            for name, rows in weights.items()
+        ]
         self.packed: dict[str, Any] = {"prefix": self._prefix, "levels": self._levels, "layers": layers}
         faces_of(self.packed)
 
@@ -93,10 +96,10 @@ class TokenAttention:
         weights = {name: record.on_grid() for name, record in zip(names, records, strict=True)}
         return cls(weights, prefix=prefix, **options)
 
-    def _block(self, name: str, given: ArrayLike, headless: bool = False) -> dict[str, Any]:
+    def _block(self, name: str, given: ArrayLike, ndim: int) -> dict[str, Any]:
         """Rows (F, heads, Q, K) of one layer at one step, pooled and packed; cells a side of both grids."""
-        rows = as_array(given, name, 3 if headless else 4)
-        rows = rows[:, None] if headless else rows
+        rows = as_array(given, name, ndim)
+        rows = rows.reshape(len(rows), -1, *rows.shape[-2:])
         if rows.size and rows.min() < 0:
             raise ValueError(f"{name} holds {rows.min():.3g}: shares are not negative")
         asked, side = self._side(rows.shape[2]), self._side(rows.shape[3])
@@ -105,8 +108,11 @@ class TokenAttention:
                 f"{name} has shape {rows.shape}: its tokens are not {self._prefix} class tokens and "
                 f"{max(1, len(self._levels))} square grids; say prefix= and levels= as the network has them"
             )
-        rows, side = self._pool(rows, 3, side, name)
-        rows, asked = self._pool(rows, 2, asked, name)
+        if self._grid is not None and self._grid < side:
+            rows, side = rows @ self._pooling(side, name).T, self._grid
+        if self._grid is not None and self._grid < asked:
+            pooling = self._pooling(asked, name)
+            rows, asked = pooling / pooling.sum(1, keepdims=True) @ rows, self._grid
         return {"asked": asked, "side": side, **pack_rows(rows)}
 
     def _side(self, tokens: int) -> int:
@@ -115,17 +121,13 @@ class TokenAttention:
         side = math.isqrt(max(0, cells))
         return side if side * side == cells and not rest else 0
 
-    def _pool(self, rows: np.ndarray, axis: int, side: int, name: str) -> tuple[np.ndarray, int]:
-        """Fewer, larger cells along one axis: the shares of keys are added, queries averaged."""
-        if self._grid is None or self._grid >= side:
-            return rows, side
+    def _pooling(self, side: int, name: str) -> np.ndarray:
+        """Which tokens (columns) make up each of the fewer tokens (rows): class tokens, then larger cells."""
         if self._grid < 1 or side % self._grid:
             raise ValueError(f"grid={self._grid} does not divide the {side} x {side} cells of {name}")
-        step, last = side // self._grid, np.moveaxis(rows, axis, -1)
-        cells = last[..., self._prefix :].reshape(*last.shape[:-1], -1, self._grid, step, self._grid, step)
-        cells = cells.sum((-1, -3)) if axis == 3 else cells.mean((-1, -3))
-        cells = cells.reshape(*last.shape[:-1], -1)
-        return np.moveaxis(np.concatenate([last[..., : self._prefix], cells], -1), -1, axis), self._grid
+        line = np.kron(np.eye(self._grid), np.ones(side // self._grid))
+        grids = np.kron(np.eye(max(1, len(self._levels))), np.kron(line, line))
+        return block_diag(np.eye(self._prefix), grids)
 
 
 def faces_of(source: Packed) -> int:
@@ -244,7 +246,13 @@ class AttentionExplorer(Explorer):
             if faces_of(source) != len(names):
                 raise ValueError(f"source {name!r} is of {faces_of(source)} faces, {len(names)} are shown")
         inside = None if truth is None else _region(truth, names)
-        answers = _answers(answers or {}, self._sources, len(names))
+        answers = {str(name): [str(text) for text in texts] for name, texts in (answers or {}).items()}
+        for name, texts in answers.items():
+            if name not in self._sources or len(texts) != len(names):
+                raise ValueError(
+                    f"{len(texts)} answers are for {name!r}, expected {len(names)} for one of the sources "
+                    f"{', '.join(self._sources)}"
+                )
         left, right = ([*self._sources] * 2)[:2]  # a single source is shown alone
         chosen = self._query(query, left)
         region = "the region that makes the expression"
@@ -315,15 +323,14 @@ class AttentionExplorer(Explorer):
         return map_of(self._sources[source], face_number, layer, head, step, query, level)
 
     def fallback(self) -> str:
-        """The first face under the first two maps, as one picture."""
+        """The first face and the first two maps of it, as one picture."""
         name = self.data["faces"][self.face]
         both = [list(self._sources)[place] for place in dict.fromkeys([self.left, self.right])]
         query: Query = tuple(self.query) if self.asks == "patch" else self.asks
-        covered = [
-            _cover(self._pictures[self.face], self.shown(source, name, query=query), self.heat)
-            for source in both
-        ]
-        return picture(covered, f"{name}, and where it is looked at: {' and '.join(both)}")
+        maps = [self.shown(source, name, query=query) for source in both]
+        face = self._pictures[self.face]
+        shown = [_colored(heat, face.shape[1::-1]) for heat in maps]
+        return picture([face, *shown], f"{name}, and where it is looked at: {' and '.join(both)}")
 
 
 def _packed(name: object, source: TokenAttention | Packed | ArrayLike) -> Packed:
@@ -342,23 +349,8 @@ def _region(truth: ArrayLike, names: list[str]) -> np.ndarray:
     return inside.astype(np.uint8)
 
 
-def _answers(
-    answers: Mapping[str, Sequence[str]], sources: Mapping[str, object], count: int
-) -> dict[str, list[str]]:
-    for name, texts in answers.items():
-        if name not in sources:
-            raise ValueError(f"answers are for {name!r}, which is none of the sources {', '.join(sources)}")
-        if len(texts) != count:
-            raise ValueError(f"{len(texts)} answers of {name!r} for {count} faces")
-    return {str(name): [str(text) for text in texts] for name, texts in answers.items()}
-
-
-def _cover(image: np.ndarray, heat: np.ndarray, strength: float) -> np.ndarray:
-    """A picture under a map, as the page draws it: the more heat, the more of its color."""
+def _colored(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map as a picture of this width and height, in the colors that the page gives it."""
     share = np.maximum(heat, 0) / max(heat.max(), 1e-12)
-    size = tuple(side * max(1, 280 // max(image.shape[:2])) for side in image.shape[1::-1])
-    share = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size, Image.Resampling.NEAREST))
-    color = matplotlib.colormaps["viridis"](share)[..., :3] * 255
-    alpha = (strength * (0.2 + 0.8 * np.sqrt(share)))[..., None]
-    gray = np.asarray(Image.fromarray(image).convert("L").resize(size, Image.Resampling.BICUBIC))[..., None]
-    return (gray * (1 - alpha) + color * alpha).round().astype(np.uint8)
+    small = (matplotlib.colormaps["viridis"](share)[..., :3] * 255).round().astype(np.uint8)
+    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.NEAREST))

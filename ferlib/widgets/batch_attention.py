@@ -17,6 +17,7 @@ from ferlib.widgets.codec import pack
 __all__ = ["BatchAttentionExplorer"]
 
 MOST_FACES = 32
+PARTS = ("query", "key", "value")
 
 
 class BatchAttentionExplorer(Explorer):
@@ -75,8 +76,6 @@ class BatchAttentionExplorer(Explorer):
         query, key = as_array(query, "query", 3), as_array(key, "key", 3)
         value, labels = as_array(value, "value", 2), as_array(labels, "labels", 1)
         count, wanted = len(pictures), (len(pictures), len(classes), query.shape[2])
-        if not 1 <= count <= MOST_FACES:
-            raise ValueError(f"between 1 and {MOST_FACES} faces can be shown, got {count}")
         if query.shape != wanted or key.shape != wanted or value.shape != wanted[:2]:
             raise ValueError(
                 f"{count} faces and {len(classes)} classes need query, key {wanted} and value {wanted[:2]}, "
@@ -84,30 +83,26 @@ class BatchAttentionExplorer(Explorer):
             )
         if labels.shape != (count,) or not all(0 <= int(y) < len(classes) for y in labels):
             raise ValueError(f"labels: {count} numbers from 0 to {len(classes) - 1}, got {labels.tolist()}")
-        if names is not None and len(names) != count:
+        names = _numbered(labels, classes) if names is None else [str(n) for n in names]
+        if len(names) != count:
             raise ValueError(f"{count} faces need {count} names, got {len(names)}")
         chosen = {str(name): _members(who, count, name) for name, who in (presets or {}).items()}
         if start is None:
             start = next(iter(chosen.values()), range(min(8, count)))
         first = _members(start, count, "start")
-        usual = [
-            (f"√C = √{wanted[1]}", 1 / math.sqrt(wanted[1])),
-            (f"√E = √{wanted[2]}", 1 / math.sqrt(wanted[2])),
-        ]
+        usual = [(f"√{name} = √{n}", 1 / math.sqrt(n)) for name, n in zip("CE", wanted[1:], strict=True)]
         scale = usual[0][1] if scale is None else float(scale)
-        if not any(abs(scale - other) < 1e-9 for _, other in usual):
+        if not any(math.isclose(scale, other) for _, other in usual):
             usual.append((f"{1 / scale:.3g}", scale))
         data = {
             "classes": classes,
             "colours": class_colors(classes),
             "labels": [int(y) for y in labels],
-            "names": [str(n) for n in names] if names is not None else _numbered(labels, classes),
+            "names": names,
             "presets": [[name, sorted(who)] for name, who in chosen.items()],
             "scales": usual,
             "faces": pack(pictures),
-            "query": pack(query, "float32"),
-            "key": pack(key, "float32"),
-            "value": pack(value, "float32"),
+            **{name: pack(part, "float32") for name, part in zip(PARTS, (query, key, value), strict=True)},
         }
         self._pictures = pictures
         super().__init__(data, members=sorted(first), asking=first[0], cls=int(labels[first[0]]), scale=scale)
@@ -120,10 +115,10 @@ class BatchAttentionExplorer(Explorer):
 
 def _gray(faces: ArrayLike) -> np.ndarray:
     """(N, H, W) or (N, 1 or 3, H, W) as gray uint8 (N, H, W)."""
-    pictures = [as_image(face, "faces") for face in faces]
-    if len({p.shape[:2] for p in pictures}) > 1:
-        raise ValueError("all faces have the same size (H, W)")
-    return np.stack([p if p.ndim == 2 else np.asarray(Image.fromarray(p).convert("L")) for p in pictures])
+    pictures = [np.asarray(Image.fromarray(as_image(face, "faces")).convert("L")) for face in faces]
+    if not 1 <= len(pictures) <= MOST_FACES or len({p.shape for p in pictures}) > 1:
+        raise ValueError(f"1 to {MOST_FACES} faces of one size (H, W) can be shown, got {len(pictures)}")
+    return np.stack(pictures)
 
 
 def _members(who: Sequence[int], count: int, name: str) -> list[int]:
@@ -135,9 +130,5 @@ def _members(who: Sequence[int], count: int, name: str) -> list[int]:
 
 def _numbered(labels: np.ndarray, classes: list[str]) -> list[str]:
     """ "fear 1", "fear 2", ... in the order of the faces."""
-    seen: dict[int, int] = {}
-    names = []
-    for label in map(int, labels):
-        seen[label] = seen.get(label, 0) + 1
-        names.append(f"{classes[label]} {seen[label]}")
-    return names
+    labels = labels.tolist()
+    return [f"{classes[int(y)]} {labels[: i + 1].count(y)}" for i, y in enumerate(labels)]

@@ -64,19 +64,18 @@ class LossExplorer(Explorer):
     ) -> None:
         classes = [str(c) for c in classes]
         matrix = as_array(prior, "prior", 2).astype(np.float64)
-        if matrix.shape != (len(classes), len(classes)):
+        count = len(classes)
+        if matrix.shape != (count, count) or (matrix < 0).any() or np.abs(matrix.sum(1) - 1).max() > 1e-4:
             raise ValueError(
-                f"prior is ({len(classes)}, {len(classes)}), one row a class; got {matrix.shape}"
+                f"prior has shape {matrix.shape}, expected {count} rows, each a distribution over {count} "
+                "classes: entries at least 0 that sum to 1"
             )
-        if (matrix < 0).any() or np.abs(matrix.sum(1) - 1).max() > 1e-4:
-            raise ValueError("every row of prior must be a distribution: entries at least 0, sum 1")
         if label is None:
             label = "fear" if "fear" in classes else 0
-        if isinstance(label, str) and label not in classes:
+        label = classes[label] if label in range(len(classes)) else label
+        if label not in classes:
             raise ValueError(f"label={label!r} is none of the classes {', '.join(classes)}")
-        index = classes.index(label) if isinstance(label, str) else int(label)
-        if not 0 <= index < len(classes):
-            raise ValueError(f"label {index} is outside 0 ... {len(classes) - 1}")
+        index = classes.index(label)
         face = _torn(matrix, index) if logits is None else as_array(logits, "logits", 1).astype(np.float64)
         if face.shape != (len(classes),):
             raise ValueError(f"logits holds one number a class ({len(classes)}), got shape {face.shape}")

@@ -83,23 +83,15 @@ class ResizerExplorer(Explorer):
             face: {m: radial_spectrum(image) for m, image in ways.items()} for face, ways in table.items()
         }
         values = np.array([spectrum for ways in spectra.values() for spectrum in ways.values()])
-        faces = [
-            {
-                "name": face,
-                "source": {"image": pack(sources[face])} if face in sources else None,
-                "images": [
-                    {
-                        "image": pack(image),
-                        "spectrum": pack(spectra[face][m], "float16"),
-                        "error": _distance(image, truths[face])
-                        if face in truths and m != "the truth"
-                        else None,
-                    }
-                    for m, image in ways.items()
-                ],
-            }
-            for face, ways in table.items()
-        ]
+        faces = []
+        for face, ways in table.items():
+            images = []
+            for method, image in ways.items():
+                code = {"image": pack(image), "spectrum": pack(spectra[face][method], "float16")}
+                known = face in truths and method != "the truth"
+                images.append(code | {"error": _distance(image, truths[face]) if known else None})
+            source = {"image": pack(sources[face])} if face in sources else None
+            faces.append({"name": face, "source": source, "images": images})
         width = next(iter(next(iter(table.values())).values())).shape[1]
         small = next(iter(sources.values())).shape[1] if sources else 0
         top = float(np.ceil(values.max()))
@@ -149,7 +141,7 @@ def radial_spectrum(image: ArrayLike) -> np.ndarray:
 
 def _distance(image: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square difference in gray levels."""
-    a, b = (x if x.ndim == 3 else x[..., None] for x in (image.astype(np.float64), truth.astype(np.float64)))
+    a, b = (np.atleast_3d(x).astype(np.float64) for x in (image, truth))
     return float(np.sqrt(((a - b) ** 2).mean()))
 
 
@@ -158,26 +150,16 @@ def _by_face(value: Any, table: Mapping[str, Any], name: str) -> dict[str, np.nd
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        if len(table) > 1:
-            raise ValueError(f"with several faces, {name} maps each face to its picture")
-        value = {next(iter(table)): value}
+        value = dict.fromkeys(list(table)[:1], value)
     if set(map(str, value)) != set(table):
-        raise ValueError(
-            f"{name} is for the faces {sorted(map(str, value))}, the pictures for {sorted(table)}"
-        )
+        raise ValueError(f"{name} is for {sorted(map(str, value))}, expected one for each of {sorted(table)}")
     return {str(face): as_image(image, name) for face, image in value.items()}
 
 
 def _check(table: Mapping[str, Mapping[str, np.ndarray]], methods: list[str]) -> None:
-    if len(methods) < 2:
-        raise ValueError(f"a comparison needs at least two methods, got {methods}")
-    for face, ways in table.items():
-        if list(ways) != methods:
-            raise ValueError(
-                f"every face has the same methods: {face!r} has {list(ways)}, expected {methods}"
-            )
-    sizes = {(f, m): image.shape[:2] for f, ways in table.items() for m, image in ways.items()}
-    if len(set(sizes.values())) > 1:
-        raise ValueError(f"all pictures have one size (H, W), got {sorted(set(sizes.values()))}")
-    if min(next(iter(sizes.values()))) < 8:
-        raise ValueError(f"pictures are at least 8 pixels wide and high, got {next(iter(sizes.values()))}")
+    if len(methods) < 2 or any(list(ways) != methods for ways in table.values()):
+        found = {face: list(ways) for face, ways in table.items()}
+        raise ValueError(f"every face has the same methods, two at least; got {found}")
+    sizes = {image.shape[:2] for ways in table.values() for image in ways.values()}
+    if len(sizes) > 1 or min(min(sizes)) < 8:
+        raise ValueError(f"all pictures have one size (H, W) of at least 8 pixels, got {sorted(sizes)}")

@@ -117,15 +117,17 @@ def surface_loss(wells: ArrayLike, points: ArrayLike) -> np.ndarray:
     Returns:
         The loss of each point, (...).
     """
-    wells, points = np.asarray(wells, dtype=np.float64), np.asarray(points, dtype=np.float64)
+    return -_depths(np.asarray(wells, dtype=np.float64), np.asarray(points, dtype=np.float64)).sum(-1)
+
+
+def _depths(wells: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """What each well takes from the loss of points (..., 2): (..., W)."""
     distance = ((points[..., None, :] - wells[:, :2]) ** 2).sum(-1)
-    return -(wells[:, 2] * np.exp(-distance / wells[:, 3])).sum(-1)
+    return wells[:, 2] * np.exp(-distance / wells[:, 3])
 
 
 def _slope(wells: np.ndarray, w: np.ndarray) -> np.ndarray:
-    away = w - wells[:, :2]
-    depth = wells[:, 2] * np.exp(-(away**2).sum(1) / wells[:, 3])
-    return (2 * away * (depth / wells[:, 3])[:, None]).sum(0)
+    return (2 * (w - wells[:, :2]) * (_depths(wells, w) / wells[:, 3])[:, None]).sum(0)
 
 
 def _walk(wells: np.ndarray, w: np.ndarray, rho: float, lr: float, steps: int) -> np.ndarray:

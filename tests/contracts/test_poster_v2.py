@@ -41,8 +41,10 @@ def test_every_stage_and_the_logits(classes, filled):
         gated = filled.vit.se_block(embedded)
         logits = filled(images)
     for value, name, atol in (
-        (embedded, "vit_cls_after_norm", 5e-5), (gated, "vit_after_se", 5e-5), (logits, "logits", 1e-5)
-    ):  # fmt: skip
+        (embedded, "vit_cls_after_norm", 5e-5),
+        (gated, "vit_after_se", 5e-5),
+        (logits, "logits", 1e-5),
+    ):
         torch.testing.assert_close(value, torch.from_numpy(expected[name]), rtol=1e-5, atol=atol)
 
 
