@@ -5,8 +5,9 @@
 
 The file takes grey faces, `face` (N, 1, 48, 48) with values 0 to 1, and gives `probabilities` (N, K),
 `logits` (N, K) and, for networks whose logits are means of local evidence, `evidence` (N, K, G, G). Resizing
-and normalizing are inside. With --data the temperature that calibrates the probabilities is fitted on the
-validation faces; it is stored in the file and applied. Weights are stored in half precision (--full: single).
+and normalizing are inside, and the temperature that calibrates the probabilities: the one that `ferlib
+evaluate --calibrate` has put into the checkpoint, or, with --data, one that is fitted now on the validation
+faces and kept there. Weights are stored in half precision (--full: single).
 
 Before the command ends it compares the file with the network on drawn faces. Exit code 0, or 1 where they
 differ by more than 0.0001 or the network cannot be exported.
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--output", choices=("vit", "bt", "cba"), help=output)
     add("--dataset", choices=KINDS, help="whose expressions it names (default: what the recipe is for)")
     add("--data", metavar="DIR", help="fit the temperature on this data set's validation faces")
-    add("--temperature", type=float, metavar="T", help="this temperature instead (default 1)")
+    add("--temperature", type=float, metavar="T", help="this temperature instead of the checkpoint's")
     add("--face", type=int, default=48, metavar="PX", help="side of the faces it takes (default 48)")
     add("--full", action="store_true", help="weights in single precision: twice the size")
 
@@ -67,10 +68,12 @@ def run(options: argparse.Namespace) -> int:
         model = network.build(len(CLASSES[kind]))
         if options.output or isinstance(getattr(model, "inference", None), str):
             model = network.build(len(CLASSES[kind]), options.output or "vit")
-        temperature = 1.0 if options.temperature is None else options.temperature
+        temperature = network.temperature(model) if options.temperature is None else options.temperature
         if options.data:
             valid = choose_faces(options.data, options.dataset, network.recipe.data).open("valid")
             temperature = fit_temperature(*predict(model, valid, **network.inputs()))
+            if network.paths[0].suffix == ".safetensors":  # an official file is left as it is
+                network.keep_temperature(model, temperature)
         done = export_onnx(
             model,
             options.out,
