@@ -17,11 +17,10 @@ from pathlib import Path
 import torch
 
 from ferlib import files
-from ferlib.data.base import DataError
+from ferlib.data.base import DataError, Source, SourceDataset, summarize
 from ferlib.data.faces import cache_root
-from ferlib.data.images import Source, SourceDataset
 from ferlib.data.labels import majority_label
-from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest, summarize, verify
+from ferlib.data.prepare import DATASETS, Kind, is_cache, kinds_in, read_manifest, verify
 from ferlib.data.twins import find_twins, told
 from ferlib.weights import (
     ARCHITECTURES,
@@ -188,16 +187,13 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None, *, every: bool 
 
 def _data_sets(root: Path, every: bool) -> list[Finding]:
     """Data sets in a folder, or in the folders right below it."""
-    for places in ([root], sorted(p for p in root.glob("*") if p.is_dir())):
+    for places in ([root] if root.is_dir() else [], sorted(p for p in root.glob("*") if p.is_dir())):
         found = []
         for folder in places:
-            for kind in DATASETS.values():
-                try:
-                    if folder.is_dir() and kind.find(folder)[0]:
-                        found.append(_data_set(kind, folder, every))
-                except DataError as error:
-                    found.append(Finding("Data", "broken", kind.title, str(error)))
-                    break
+            try:
+                found += [_data_set(kind, folder, every) for kind in kinds_in(folder)[:1]]
+            except DataError as error:
+                found.append(Finding("Data", "broken", folder.name, str(error)))
         if found:
             return found
     return []
@@ -226,11 +222,16 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
         finding.lines += [f"{split}: {note}" for note in source.notes]
         if source.skipped:
             finding.lines += [f"{split}: left out", *summarize(source.skipped, shown=3).splitlines()]
+        if len(source) < (published := kind.published.get(split, 0)):
+            finding.lines.append(f"{split}: {len(source):,} faces, {published:,} were published")
+    if sources and (doubts := kind.doubts(sources)):
+        finding.status = "odd"
+        finding.lines += doubts
     absent = [split for split in kind.splits if split not in there]
     if absent and list(kind.instead) != absent:
         finding.status = "odd"
         finding.lines.append(f"not there: {', '.join(absent)}")
-        finding.advice = f"add what belongs to {' and '.join(absent)}; what is here can be used as it is"
+        finding.advice = f"add what belongs to {' and '.join(absent)}"
     if layout != "prepared" and sources and not finding.advice:
         command = f"ferlib prepare {kind.name} --source {shlex.quote(str(root))} --out FOLDER"
         finding.advice = f"{command} makes it read faster"

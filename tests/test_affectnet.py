@@ -10,7 +10,7 @@ import pytest
 from ferlib.data.base import DataError
 from ferlib.data.folders import AffectNet
 from ferlib.data.labels import EMOTIONS_AFFECTNET
-from ferlib.data.prepare import DATASETS
+from ferlib.data.prepare import DATASETS, kinds_in
 from tests import data_files
 
 
@@ -61,6 +61,46 @@ def test_folders_may_have_the_classes_names(tmp_path: Path) -> None:
     faces = AffectNet(root, "train")
     assert faces.labels.tolist() == list(range(8)) and faces[2]["name"].startswith("Sadness/")
     assert [s.reason for s in faces.skipped] == ["its folder is no class (0 to 7)"]
+
+
+def test_folders_1_to_7_are_rafdbs(tmp_path: Path) -> None:
+    root = data_files.class_folders(tmp_path / "a", {"train": 1, "val": 1}, "1234567", side=64)
+    with pytest.raises(DataError, match=r"'neutral'.*AffectNet"):
+        AffectNet(root, "valid", classes=7)
+    assert [kind.name for kind in kinds_in(root)] == ["rafdb"]
+    root = data_files.class_folders(tmp_path / "b", {"train": 1, "val": 1}, "0123456", side=64)
+    assert len(AffectNet(root, "valid", classes=7)) == 7
+    assert [kind.name for kind in kinds_in(root)] == ["affectnet"]
+
+
+def test_kaggles_folders_are_read_by_their_names(tmp_path: Path) -> None:
+    names = ["angry", "disgust", "fear", "happy", "neutral", "sad", "surprise"]
+    root = data_files.class_folders(tmp_path, {"train": 1, "test": 1}, names, side=48)
+    faces = AffectNet(root, "test", classes=7)
+    assert {face["name"].split("/")[0]: face["label"] for face in map(faces.__getitem__, range(7))} == {
+        "neutral": 0,
+        "happy": 1,
+        "sad": 2,
+        "surprise": 3,
+        "fear": 4,
+        "disgust": 5,
+        "angry": 6,
+    }
+    assert [kind.name for kind in kinds_in(root)] == ["rafdb", "affectnet"]  # the second lacks contempt
+
+
+@pytest.mark.parametrize(
+    "content", [np.array(3.7), np.array(np.inf), b"PK\x03\x04", b"\x93NUMPY\x01\x00v\x00{"]
+)
+def test_an_annotation_that_is_no_number_leaves_one_face_out(tmp_path: Path, content) -> None:
+    root = data_files.affectnet_official(tmp_path, {"train_set": [0, 3]})
+    path = root / "train_set" / "annotations" / "0_exp.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    faces = AffectNet(root, "train")
+    assert faces.labels.tolist() == [3] and [skip.name for skip in faces.skipped] == ["0.jpg"]
 
 
 def test_faults_of_annotations(tmp_path: Path) -> None:

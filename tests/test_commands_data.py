@@ -192,13 +192,14 @@ def test_layouts_are_checked_before_anything_is_built(tmp_path, capsys):
     assert "raf holds RAF-DB, AffectNet is wanted" in _error(capsys, [*affectnet, "raf"])
     (tmp_path / "outer").mkdir()
     (tmp_path / "raf").rename(tmp_path / "outer" / "raf")
+    (tmp_path / "outer" / "more").mkdir()
     assert "RAF-DB lies in outer/raf: give that folder" in _error(capsys, [*raf, "outer"])
 
     # AffectNet's folders 0 ... 6 under RAF-DB's name, and the other way round
     data_files.class_folders(tmp_path / "zero", {"train": 2, "valid": 1}, "0123456")
     assert "a folder '0', which is no class of RAF-DB (7 expressions)" in _error(capsys, [*raf, "zero"])
     data_files.class_folders(tmp_path / "one", {"train": 2, "test": 1}, "1234567")
-    assert "no training face of 'neutral' of AffectNet" in _error(capsys, [*affectnet, "one"])
+    assert "no folder for 'neutral', a class of AffectNet" in _error(capsys, [*affectnet, "one"])
     wanted = ["train", "--recipe", "btn-affectnet8", "--from-scratch", "--data", "zero"]
     assert "no training face of 'contempt' of AffectNet (8 expressions)" in _error(capsys, wanted)
     assert "--length 0" in _error(capsys, [*raf, "one", "--length", "0"])

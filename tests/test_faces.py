@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ferlib.data import SyntheticFaces, open_faces
-from ferlib.data.base import DataError, identity
+from ferlib.data.base import DataError
 from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces, SomeFaces, cache_root
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.prepare import is_cache
@@ -85,7 +85,7 @@ def test_synthetic_faces_have_the_same_form(drawn: None) -> None:
     assert torch.equal(open_faces("valid", length=24).batch(range(24))["image"], batch["image"])
     assert not torch.equal(open_faces("test", length=24).batch(range(24))["image"], batch["image"])
     assert faces[5]["landmarks"].shape == (68, 2)
-    loader = DataLoader(faces, batch_size=16, collate_fn=identity)
+    loader = DataLoader(faces, batch_size=16)
     assert [len(b["label"]) for b in loader] == [16, 8]
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from ferlib.data.base import DataError, identity
+from ferlib.data.base import DataError
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.labels import EMOTIONS_FERPLUS, VOTE_COLUMNS
 from ferlib.data.prepare import DATASETS
@@ -136,6 +136,22 @@ def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> No
     assert reasons["minus.png"] == "votes are negative or not finite"
     assert reasons["extra.png"] == "no row in label.csv"
     assert len(faces.skipped) == 12
+
+
+def test_paths_of_label_csv_may_be_written_otherwise(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path, {"train": 4})
+    table = root / "data" / "FER2013Train" / "label.csv"
+    rows = table.read_text().splitlines()
+    rows[0] = "./" + rows[0]
+    rows[1] = "FER2013Train\\" + rows[1]
+    rows[2] = rows[2].replace(".png", ".PNG")
+    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e39", 1)]))
+    faces = FERPlus(root, "train")
+    assert faces.labels.tolist() == [0, 1, 2, 3]
+    assert [skip.reason for skip in faces.skipped] == [
+        "votes are negative or not finite",
+        "named again (the first row counts)",
+    ]
 
 
 def test_a_damaged_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
@@ -291,7 +307,7 @@ def test_a_clone_of_microsofts_repository_is_read_with_kaggles_pixels(tmp_path: 
 @pytest.mark.parametrize("layout", ["microsoft", "kaggle"])
 def test_batches_in_loader_processes(tmp_path: Path, layout: str) -> None:
     faces = FERPlus(LAYOUTS[layout](tmp_path, COUNTS), "train")
-    loader = DataLoader(faces, batch_size=4, num_workers=1, collate_fn=identity)
+    loader = DataLoader(faces, batch_size=4, num_workers=1)
     batches = list(loader)
     assert [len(b["label"]) for b in batches] == [4, 4, 1]
     assert batches[0]["image"].shape == (4, 1, 48, 48) and batches[0]["votes"].shape == (4, 8)

@@ -13,9 +13,12 @@ from ferlib.data.labels import (
     EMOTIONS_AFFECTNET,
     EMOTIONS_FERPLUS,
     EMOTIONS_RAFDB,
+    class_folders,
     class_mapping,
     confusion_prior,
     majority_label,
+    match_classes,
+    read_class,
 )
 from ferlib.losses import FERPLUS_PRIOR
 
@@ -84,6 +87,63 @@ def test_mappings_between_data_sets() -> None:
     )
     assert class_mapping(EMOTIONS_FERPLUS, EMOTIONS_RAFDB).tolist() == [6, 3, 0, 4, 5, 2, 1, -1]
     assert class_mapping(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET).tolist() == [0, 1, 3, 2, 6, 5, 4, 7]
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("1", 0),
+        ("7", 6),
+        ("7.0", 6),
+        ("0", None),
+        ("8", None),
+        ("01", None),
+        ("Happy", 3),
+        ("SAD", 4),
+        ("joy", 3),
+        ("angry", 5),
+        ("contempt", None),
+        ("", None),
+        ("1_surprise", None),
+    ],
+)
+def test_a_class_is_read_from_its_number_or_a_word_for_it(text: str, label: int | None) -> None:
+    assert read_class(text, EMOTIONS_RAFDB, 1) == label
+
+
+NUMBERS = [*"12345678"]
+
+
+@pytest.mark.parametrize(
+    ("classes", "first", "good", "bad", "named"),
+    [
+        (EMOTIONS_RAFDB, 1, NUMBERS[:7], [*"0123456"], "'0'"),
+        (EMOTIONS_RAFDB, 1, [*NUMBERS[:7], "notes"], NUMBERS, "'8'"),
+        (EMOTIONS_AFFECTNET, 0, [*"01234567"], NUMBERS, "'8'"),
+        (EMOTIONS_AFFECTNET, 0, [*"0123456"], NUMBERS[:7], "'neutral'"),
+        (EMOTIONS_RAFDB, 1, ["Happy", *EMOTIONS_RAFDB], EMOTIONS_RAFDB[1:], "'surprise'"),
+        (
+            EMOTIONS_AFFECTNET,
+            0,
+            ["Angry", "Sad", "happy", *EMOTIONS_RAFDB[:3], "neutral"],
+            ["3", *EMOTIONS_AFFECTNET],
+            "3 and surprise",
+        ),
+    ],
+)
+def test_folders_numbered_otherwise_are_refused(classes, first, good, bad, named) -> None:
+    labels = class_folders(good, classes, first, ["contempt"])
+    assert all(label == read_class(name, classes, first) for name, label in labels.items())
+    assert len(labels) >= 7 and len({*labels.values()}) == len(labels)
+    with pytest.raises(DataError, match=named):
+        class_folders(bad, classes, first, ["contempt"])
+
+
+def test_outputs_are_matched_by_the_names_of_classes() -> None:
+    columns = match_classes(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET[:7], "the network")
+    assert [EMOTIONS_FERPLUS[column] for column in columns] == [*EMOTIONS_AFFECTNET[:7]]
+    with pytest.raises(DataError, match="contempt"):
+        match_classes(EMOTIONS_RAFDB, EMOTIONS_AFFECTNET, "the network")
 
 
 def test_names_that_repeat_are_refused() -> None:

@@ -20,10 +20,9 @@ from PIL import Image
 import ferlib.data.prepare as module
 from ferlib.cli import main
 from ferlib.data import SyntheticFaces
-from ferlib.data.base import DataError
+from ferlib.data.base import DataError, Source
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.folders import RAFDB, AffectNet
-from ferlib.data.images import Source
 from ferlib.data.prepare import BLOCK, WORK, block_checksums, prepare, verify
 from tests import data_files
 from tests.data_files import name_of, picture
@@ -83,7 +82,7 @@ def test_colour_data_sets(tmp_path: Path) -> None:
 CHILD = """
 import sys, time
 import ferlib.data.prepare as module
-from ferlib.data.images import Source
+from ferlib.data.base import Source
 module.PIECE_BYTES = 4 * 48 * 48
 read = Source.read
 def slow(source, index):
@@ -272,7 +271,7 @@ def test_a_full_disk_is_told_before_writing(tmp_path: Path, monkeypatch) -> None
     root = data_files.microsoft(tmp_path / "in", {"train": 2})
     usage = module.shutil.disk_usage(tmp_path)._replace(free=100)
     monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match=r"are needed and 0.0 GB are free"):
+    with pytest.raises(DataError, match=r"bytes are needed and 100 are free"):
         prepare("ferplus", root, tmp_path / "out", progress=False)
 
 

@@ -85,7 +85,7 @@ def test_faults_of_the_official_list(tmp_path: Path) -> None:
 
 
 def test_faults_of_class_folders(tmp_path: Path) -> None:
-    root = data_files.class_folders(tmp_path, {"train": 1}, [*LABELS, "8", "happy"])
+    root = data_files.class_folders(tmp_path, {"train": 1}, [*LABELS, "extra", "happy"])
     (root / "train" / "1" / "notes.txt").write_text("x")
     (root / "train" / "loose.jpg").write_bytes(b"")
     (root / "train" / "3" / "train_2_0.jpg").write_bytes(b"")
@@ -93,7 +93,7 @@ def test_faults_of_class_folders(tmp_path: Path) -> None:
     assert len(faces) == 7
     assert {s.name: s.reason for s in faces.skipped} == {
         "1/notes.txt": "not an image by its ending",
-        "8/train_7_0.jpg": "its folder is no class (1 to 7)",
+        "extra/train_7_0.jpg": "its folder is no class (1 to 7)",
         "happy/train_8_0.jpg": "its folder is no class (1 to 7)",
         "loose.jpg": "lies beside the class folders, so it has no label",
     }
@@ -101,6 +101,52 @@ def test_faults_of_class_folders(tmp_path: Path) -> None:
         faces[2]
     with pytest.raises(DataError, match="test"):
         RAFDB(root, "test")
+
+
+def test_labels_that_count_from_0_are_refused(tmp_path: Path) -> None:
+    root = data_files.rafdb_official(tmp_path, {"train": 7, "test": 7})
+    table = root / "basic" / "EmoLabel" / "list_patition_label.txt"
+    rows = [line.split() for line in table.read_text().splitlines()]
+    table.write_text("\n".join(f"{name} {label}.0" for name, label in rows))
+    assert RAFDB(root, "test").labels.tolist() == [*range(7)]
+    table.write_text("\n".join(f"{name} {int(label) - 1}" for name, label in rows))
+    with pytest.raises(DataError, match="count from 0"):
+        RAFDB(root, "test")
+
+
+def test_names_with_aligned_and_other_endings_are_found(tmp_path: Path) -> None:
+    root = data_files.rafdb_official(tmp_path, {"train": 2})
+    images = root / "basic" / "Image" / "aligned"
+    (images / "train_00001_aligned.jpg").rename(images / "train_00001_aligned.JPG")
+    table = root / "basic" / "EmoLabel" / "list_patition_label.txt"
+    table.write_text(table.read_text().replace(".jpg", "_aligned.jpg"))
+    assert RAFDB(root, "train").labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("names", [[name.upper() for name in EMOTIONS_RAFDB], LABELS])
+def test_numbers_and_names_of_class_folders(tmp_path: Path, names: list[str]) -> None:
+    root = data_files.class_folders(tmp_path, {"Train": 1, "Test": 1}, names)
+    assert RAFDB(root, "train").labels.tolist() == [*range(7)]
+    (root / "Train" / names[6]).rename(root / "Train" / "0")
+    (root / "Test" / names[6]).rename(root / "Test" / "0")
+    for split in ("train", "test"):
+        with pytest.raises(DataError, match=r"'0'.*RAF-DB"):
+            RAFDB(root, split)
+
+
+def test_a_split_that_is_not_read_is_noted(tmp_path: Path) -> None:
+    root = data_files.class_folders(tmp_path, {"train": 1, "test": 1}, LABELS)
+    assert not RAFDB(root, "test").source.notes
+    data_files.class_folders(tmp_path, {"valid": 1}, LABELS)
+    assert "valid" in RAFDB(root, "test").source.notes[0]
+
+
+def test_a_folder_in_a_folder_is_found(tmp_path: Path) -> None:
+    data_files.rafdb_official(tmp_path / "RAF-DB" / "RAF-DB", {"train": 2})
+    assert len(RAFDB(tmp_path, "train")) == 2
+    (tmp_path / "RAF-DB" / "other").mkdir()
+    with pytest.raises(DataError, match="no RAF-DB found"):
+        RAFDB(tmp_path, "train")
 
 
 def test_nothing_there_is_one_error(tmp_path: Path) -> None:

@@ -59,15 +59,6 @@ def test_a_learned_network_is_given_as_an_object(tmp_path: Path) -> None:
     assert torch.equal(prepared, upscale(FERPlus(root, "train")[1]["image"][None], 2, Coloring())[0])
 
 
-def test_a_method_that_breaks_its_word_is_found_out() -> None:
-    class Bad(Coloring):
-        def __call__(self, images: torch.Tensor, scale: int) -> torch.Tensor:
-            return images
-
-    with pytest.raises(DataError, match=r"\(3, 1, 12, 12\).*\(3, 3, 24, 24\)"):
-        upscale(faces(), 2, Bad())
-
-
 def test_refusals() -> None:
     with pytest.raises(DataError, match=r"'cubic'.*nearest, bilinear, bicubic, lanczos"):
         upscale(faces(), 8, "cubic")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ferlib.data import EMOTIONS_FERPLUS, FaceDataset, Twins, confusion_prior, find_twins, majority_label
-from ferlib.data.images import SourceDataset
+from ferlib.data.base import SourceDataset
 from ferlib.data.prepare import DATASETS
 from ferlib.data.twins import NEAR
 from ferlib.evaluation import ResultRecord

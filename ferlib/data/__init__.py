@@ -1,6 +1,6 @@
 """Faces with labels: data sets people download, faces the book renders, and the way from files to tensors."""
 
-from ferlib.data.base import DataError, FaceDataset, identity
+from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.faces import open_faces
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.folders import RAFDB, AffectNet
@@ -11,6 +11,7 @@ from ferlib.data.labels import (
     class_mapping,
     confusion_prior,
     majority_label,
+    match_classes,
 )
 from ferlib.data.prepare import upscale
 from ferlib.data.synthetic import (
@@ -40,8 +41,8 @@ __all__ = [
     "class_mapping",
     "confusion_prior",
     "find_twins",
-    "identity",
     "majority_label",
+    "match_classes",
     "model_input",
     "named_parameters",
     "open_faces",

@@ -1,18 +1,21 @@
-"""What every data set of this book has in common: items, batches, errors, and a code for their content."""
+"""What every data set of this book has in common: faces with labels, where they are read, a code for both."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
 from ferlib.errors import DataError
+from ferlib.images import center_square, to_pillow, to_planes
 
-__all__ = ["DataError", "FaceDataset", "Skip", "fingerprint", "identity"]
+__all__ = ["DataError", "FaceDataset", "Skip", "Source", "SourceDataset", "fingerprint", "identity"]
 
 T = TypeVar("T")
 
@@ -25,15 +28,25 @@ class Skip:
     reason: str
 
 
+def summarize(skipped: Sequence[Skip], shown: int = 5) -> str:
+    """Skipped faces as lines of text: for each reason its count and the first names."""
+    groups: dict[str, list[str]] = {}
+    for skip in skipped:
+        groups.setdefault(skip.reason, []).append(skip.name)
+    return "\n".join(
+        f"{len(names):7,}  {reason}: {', '.join(names[:shown])}{', ...' if len(names) > shown else ''}"
+        for reason, names in sorted(groups.items(), key=lambda item: -len(item[1]))
+    )
+
+
 class FaceDataset(Dataset):
     """A list of faces with labels, readable one by one or many at a time.
 
     An item is ``dict(image=uint8 (C, H, W), label=int, [votes=float (K,)], name=str, ...)``. A batch is one
     dict of the same keys with a leading axis: ``image`` uint8 (n, C, H, W), ``label`` int64 (n,), ``votes``
-    float32 (n, K). ``torch.utils.data.DataLoader`` finds ``__getitems__`` by itself; give it
-    ``collate_fn=ferlib.data.identity``, since the batch is ready.
+    float32 (n, K). ``torch.utils.data.DataLoader`` reads the faces of a batch together.
 
-    Subclasses write ``__getitem__``; one that can read many faces faster overrides ``batch``. Chapter 1.
+    Subclasses write ``batch``, or ``__getitem__`` where faces can only be read one by one. Chapter 1.
 
     Attributes:
         classes: Names of the K classes, in label order.
@@ -49,23 +62,120 @@ class FaceDataset(Dataset):
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        raise TypeError(f"{type(self).__name__} does not say how to read one face: write __getitem__")
+        return self.__getitems__([index])[0]
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         """Read many faces: one dict with ``image`` uint8 (n, C, H, W), ``label`` (n,), ..."""
         return default_collate([self[int(i)] for i in indices])
 
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
-        return self.batch(indices)
+    def __getitems__(self, indices: Sequence[int]) -> list[dict[str, Any]]:
+        batch = self.batch(indices)
+        return [_item(batch, i) | {"label": int(batch["label"][i])} for i in range(len(indices))]
 
     def class_counts(self) -> torch.Tensor:
         """How many faces each class has: int64 (K,)."""
         return torch.bincount(self.labels, minlength=len(self.classes))
 
 
+def _item(batch: dict[str, Any], i: int) -> dict[str, Any]:
+    return {key: _item(all_, i) if isinstance(all_, dict) else all_[i] for key, all_ in batch.items()}
+
+
 def identity(batch: T) -> T:
-    """Return the batch as it is: the ``collate_fn`` for data sets that read whole batches."""
+    """Return the batch as it is: the ``collate_fn`` where whole batches are read."""
     return batch
+
+
+@dataclass
+class Source:
+    """One split of a downloaded data set, as its layout gives it.
+
+    Attributes:
+        dataset, layout, split: What it is ("ferplus", "microsoft", "train").
+        classes: Class names in label order, K of them.
+        names: N names, unique, safe relative paths or made-up names of csv rows.
+        labels: int64 (N,); -1 where the label follows from ``votes`` by a rule.
+        votes: float32 (N, columns) or ``None``.
+        load: Index -> uint8 (C, H, W) as stored; raises DataError for a face that cannot be used.
+        files: What is read, one file for each face or fewer.
+        side: Pixels of a square face.
+        channels: 1 or 3.
+        skipped: Rows and files that were already left out, each with its reason.
+        notes: Odd things worth telling that lose no face.
+        resize: Resize faces of another size; otherwise they cannot be used.
+    """
+
+    dataset: str
+    layout: str
+    split: str
+    classes: tuple[str, ...]
+    names: list[str]
+    labels: torch.Tensor
+    votes: torch.Tensor | None
+    load: Callable[[int], np.ndarray]
+    files: Sequence[Path]
+    side: int
+    channels: int
+    skipped: list[Skip] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    resize: bool = False
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> np.ndarray:
+        """One face, uint8 (C, side, side). Raises DataError where it cannot be used."""
+        planes = self.load(index)
+        _, height, width = planes.shape
+        if height == width == self.side:
+            return planes
+        if not self.resize:
+            where = self.files[index] if len(self.files) == len(self) else self.names[index]
+            raise DataError(f"{width} x {height} pixels; expected {self.side} x {self.side}", where)
+        return to_planes(np.array(center_square(to_pillow(planes), self.side)))
+
+    def resized(self, size: int | None) -> Source:
+        """The same faces at ``size`` x ``size`` pixels."""
+        if size is not None and not 8 <= size <= 4096:
+            raise DataError(f"size={size}; expected a side from 8 to 4096 pixels")
+        return self if size is None else replace(self, side=size, resize=True)
+
+
+class SourceDataset(FaceDataset):
+    """Faces of one :class:`Source`: files are decoded one by one, a prepared folder is read in one piece.
+
+    Args:
+        source: Where the faces are.
+        labels: int64 (N,), one for each face of the source; those below 0 are left out (default: all faces
+            with the source's labels).
+        why: The reason to tell for these.
+
+    Attributes:
+        names: The faces' names, in their order.
+        skipped: Files and rows that cannot be used.
+        unlabeled: Faces that are left out.
+    """
+
+    def __init__(self, source: Source, labels: torch.Tensor | None = None, why: str = "") -> None:
+        self.source, self.classes, self.skipped = source, source.classes, source.skipped
+        kept = torch.ones(len(source), dtype=torch.bool) if labels is None else labels >= 0
+        self.rows = torch.nonzero(kept)[:, 0]
+        self.labels = (source.labels if labels is None else labels)[kept]
+        self.votes = None if source.votes is None else source.votes[kept]
+        self.names = [source.names[row] for row in self.rows.tolist()]
+        self.unlabeled = [Skip(source.names[row], why) for row in torch.nonzero(~kept)[:, 0].tolist()]
+
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
+        index = torch.as_tensor(indices)
+        rows = self.rows[index].tolist()
+        stored = getattr(self.source.load, "images", None)  # of a prepared folder
+        if stored is None or self.source.resize:
+            images = np.stack([self.source.read(row) for row in rows])
+        else:
+            images = stored[rows]
+        votes = {} if self.votes is None else {"votes": self.votes[index]}
+        names = [self.source.names[row] for row in rows]
+        return {"image": torch.from_numpy(images), "label": self.labels[index], **votes, "name": names}
 
 
 def fingerprint(data: FaceDataset, sample: int | None = None) -> str:

@@ -52,13 +52,12 @@ def open_faces(
     root = files.place("FERLIB_DATA")
     if not root:
         return drawn_faces(split, size=size, length=length, seed=seed)
-    faces: FaceDataset = FERPlus(_prepared(check_root(root)), split)
-    if length is not None:
-        if length > len(faces):
-            raise DataError(f"{split} has {len(faces):,} labeled faces, {length:,} were asked for", root)
-        order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
-        faces = SomeFaces(faces, order[:length].sort().values)
-    return faces if size == 48 else ResizedFaces(faces, size)
+    faces = FERPlus(_prepared(check_root(root)), split, size=None if size == 48 else size)
+    if length is None:
+        return faces
+    if length > len(faces):
+        raise DataError(f"{split} has {len(faces):,} labeled faces, {length:,} were asked for", root)
+    return SomeFaces.drawn(faces, length, seed)
 
 
 def drawn_faces(
@@ -139,6 +138,12 @@ class SomeFaces(FaceDataset):
         self.labels = faces.labels[self.rows]
         self.votes = None if faces.votes is None else faces.votes[self.rows]
 
+    @classmethod
+    def drawn(cls, faces: FaceDataset, length: int, seed: int = 0) -> SomeFaces:
+        """That many of them, drawn at random and kept in their order."""
+        order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
+        return cls(faces, order[:length].sort().values)
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.faces[int(self.rows[index])]
 
@@ -152,10 +157,6 @@ class ResizedFaces(FaceDataset):
     def __init__(self, faces: FaceDataset, size: int):
         self.faces, self.size = faces, size
         self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        item = self.faces[index]
-        return {**item, "image": resize(item["image"][None], self.size)[0]}
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         batch = self.faces.batch(indices)

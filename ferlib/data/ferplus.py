@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import os
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from ferlib.data.base import DataError, Skip
+from ferlib.data.base import DataError, Skip, Source, SourceDataset
 from ferlib.data.folders import AGAIN, Listing, read_table
-from ferlib.data.images import Source, SourceDataset
-from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, VOTE_COLUMNS, majority_label
+from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, VOTE_COLUMNS, majority_label, read_class
 from ferlib.data.prepare import DATASETS, Kind
 from ferlib.images import SUFFIXES
 
@@ -25,24 +24,24 @@ USAGE = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
 # The Neural Resizer's csv calls FER+'s private test images PublicTest, and the public ones PrivateTest.
 USAGE_NEURAL_RESIZER = {"train": "Training", "valid": "PrivateTest", "test": "PublicTest"}
 FIRST_TEST_IMAGE = 32220  # fer0032220.png is the first PrivateTest image in Microsoft's numbering
-KAGGLE_FILES = ("fer2013.csv", "icml_face_data.csv")
+FILES = (("fer2013.csv", "icml_face_data.csv"), ("fer2013new.csv",))  # Kaggle's pixels, Microsoft's votes
 UPSCALED = ("", "_x8_SR", "_x4_SR", "_x2_SR", "_SR")  # what super-resolution tools append to a name
 NO_VOTES = "votes sum to zero"
-_PLACES = ("", "data", "FERPlus", "FERPlus/data", "fer2013", "data/fer2013")
+_PLACES = ("data", "", "FERPlus/data", "FERPlus", "fer2013", "data/fer2013")
 
 
 # ---- the label and pixel files ----
 
 
-def _votes(cells: Sequence[str]) -> list[float] | str:
+def _votes(cells: Sequence[str]) -> np.ndarray | str:
     """Ten votes, or the reason why they cannot be used."""
     try:
-        votes = [float(cell) for cell in cells]
+        votes = np.array(cells, dtype=np.float32)
     except ValueError:
         return "votes are not numbers"
-    if not all(0 <= v < float("inf") for v in votes):
+    if not (np.isfinite(votes) & (votes >= 0)).all():
         return "votes are negative or not finite"
-    return votes if sum(votes) > 0 else NO_VOTES
+    return votes if votes.any() else NO_VOTES
 
 
 def read_label_csv(path: str | Path) -> tuple[list[str], torch.Tensor, list[Skip]]:
@@ -62,17 +61,15 @@ def read_label_csv(path: str | Path) -> tuple[list[str], torch.Tensor, list[Skip
             f"{', '.join(VOTE_COLUMNS)}. Take label.csv from Microsoft's FERPlus repository",
             path,
         )
-    if table[0][2].lower() == "neutral":
-        table = table[1:]
-    names, kept, skipped = [], [], []
-    for row in table:
+    kept, skipped = [], []
+    for row in table[table[0][2].lower() == "neutral" :]:
         votes = _votes(row[2:]) if len(row) == wide else f"row has not {wide} columns"
         if isinstance(votes, str):
             skipped.append(Skip(row[0], votes))
         else:
-            names.append(row[0])
-            kept.append(votes)
-    return names, torch.tensor(kept).reshape(-1, len(VOTE_COLUMNS)), skipped
+            kept.append((row[0], votes))
+    votes = np.array([votes for _, votes in kept], np.float32).reshape(-1, len(VOTE_COLUMNS))
+    return [name for name, _ in kept], torch.from_numpy(votes), skipped
 
 
 def read_fer2013new(path: str | Path) -> tuple[list[str], list[str], torch.Tensor]:
@@ -94,7 +91,7 @@ def read_fer2013new(path: str | Path) -> tuple[list[str], list[str], torch.Tenso
         if isinstance(votes, str) and votes != NO_VOTES:
             # rows are matched to Kaggle's by position, so one damaged row makes all after it doubtful
             raise DataError(f"line {number} is damaged ({','.join(row)[:60]}); {AGAIN}", path)
-    votes = torch.tensor([[float(cell) for cell in row[2:]] for row in table])
+    votes = torch.from_numpy(np.array([row[2:] for row in table], np.float32))
     return [row[0] for row in table], [row[1] for row in table], votes
 
 
@@ -137,7 +134,7 @@ def _scan_lines(path: Path) -> tuple[list[str], list[int], list[bytes]]:
     starts, ends = [], []
     try:
         with path.open("rb") as file:
-            header = [cell.strip().strip('"') for cell in file.readline().decode("utf-8-sig").split(",")]
+            header = [cell.strip(' "\r\n').lower() for cell in file.readline().decode("utf-8-sig").split(",")]
             place = file.tell()
             for line in file:
                 if line.strip():
@@ -154,37 +151,35 @@ def _scan_lines(path: Path) -> tuple[list[str], list[int], list[bytes]]:
 
 def microsoft_folder(root: Path, split: str) -> Path | None:
     """The folder ``FER2013Train`` (``Valid``, ``Test``) below a root."""
-    places = (root / place / FOLDERS[split] for place in ("data", "", "FERPlus/data", "FERPlus"))
-    return next((folder for folder in places if folder.is_dir()), None)
+    return next((f for place in _PLACES[:4] if (f := root / place / FOLDERS[split]).is_dir()), None)
 
 
-def _first_line(path: Path) -> bytes:
+def _is_label_csv(path: Path) -> bool:
     try:
         with path.open("rb") as file:
-            return file.readline(500).lower()
+            line = file.readline(500).lower()
     except OSError:
-        return b""  # a csv that cannot be opened is not the one that is looked for
+        return False
+    return b"image name" in line and b"emotion" in line
 
 
 def _look(root: Path) -> tuple[str, dict[str, Any]] | None:
     folders = {split: f for split in SPLITS if (f := microsoft_folder(root, split))}
     # a clone of Microsoft's repository has label.csv in the folders, but no images
-    if any(entry.name.lower().endswith(SUFFIXES) for f in folders.values() for entry in os.scandir(f)):
+    if any(path.suffix.lower() in SUFFIXES for f in folders.values() for path in f.iterdir()):
         return "microsoft", folders
     for folder in (root, root / "data"):
         for path in sorted(folder.glob("*.csv"), key=lambda p: (p.name != "fer2013new_jin2.csv", p.name)):
-            header = _first_line(path)
-            if b"image name" in header and b"emotion" in header:
-                for base in (folder, folder / "data"):
-                    if any((base / split).is_dir() for split in SPLITS):
-                        return "neural-resizer", dict.fromkeys(SPLITS, (path, base))
+            bases = (b for b in (folder, folder / "data") if any((b / split).is_dir() for split in SPLITS))
+            if _is_label_csv(path) and (base := next(bases, None)):
+                return "neural-resizer", dict.fromkeys(SPLITS, (path, base))
     pixels, votes = (
         next((path for place in _PLACES for name in names if (path := root / place / name).is_file()), None)
-        for names in (KAGGLE_FILES, ("fer2013new.csv",))
+        for names in FILES
     )
-    if folders and not (pixels and votes):
-        return "microsoft", folders
-    return ("kaggle", dict.fromkeys(SPLITS, (pixels, votes))) if pixels else None
+    if pixels and (votes or not folders):
+        return "kaggle", dict.fromkeys(SPLITS, (pixels, votes))
+    return ("microsoft", folders) if folders else None
 
 
 def _microsoft(folder: Path, split: str) -> Source:
@@ -212,7 +207,7 @@ def _kaggle(files: tuple[Path, Path | None], split: str) -> Source:
         raise DataError("fer2013new.csv (Microsoft's FERPlus repository) is not beside it", pixels)
     usage, names, votes = read_fer2013new(new)
     header, starts, ends = _scan_lines(pixels)
-    if "pixels" not in header or "Usage" not in header:
+    if not {"pixels", "usage"} <= {*header}:
         raise DataError(f"columns are {', '.join(header)}; expected emotion, pixels and Usage", pixels)
     if len(starts) != len(names):
         raise DataError(
@@ -227,34 +222,30 @@ def _kaggle(files: tuple[Path, Path | None], split: str) -> Source:
             "damaged line; take both files anew",
             pixels,
         )
-    listing, rows = Listing("ferplus", "kaggle", split, None), {}
+    listing, places = Listing("ferplus", "kaggle", split, None), {}
     for i in (i for i, u in enumerate(usage) if u == USAGE[split]):
         if not names[i]:
             listing.skip(f"row {i + 1}", "no image name in fer2013new.csv (FER+ removed the picture)")
-        elif votes[i].sum() == 0:
+        elif not votes[i].any():
             listing.skip(names[i], NO_VOTES)
         else:
-            rows.setdefault(names[i], i)
+            places.setdefault(names[i], starts[i])
             listing.add(names[i], votes[i].tolist())
     source = listing.source(EMOTIONS_FERPLUS, 48, 1, f"{new.name} has no row of usage {USAGE[split]!r}")
-    places = [starts[rows[name]] for name in source.names]
-    source.load = partial(_load_row, pixels, places, header.index("pixels"), source.names)
+    rows = [places[name] for name in source.names]
+    source.load = partial(_load_row, pixels, rows, header.index("pixels"), source.names)
     source.files = [pixels]
     source.notes.append("votes come from fer2013new.csv; label.csv differs for some images")
     return source
 
 
-def _image_number(name: str) -> int:
-    digits = "".join(c for c in Path(name).stem.split("_")[0] if c.isdigit())
-    return int(digits) if digits else -1
-
-
-def _usage_names(rows: list[list[str]], usage: int, name: int) -> tuple[dict[str, str], str]:
+def _usage_names(rows: list[tuple[str, str]]) -> tuple[dict[str, str], str]:
     """Which Usage name means which split in a Neural Resizer csv, told by the image numbers if they can."""
-    public, private = (
-        [n for row in rows if row[usage] == which and (n := _image_number(row[name])) >= 0]
-        for which in ("PublicTest", "PrivateTest")
-    )
+    numbers: dict[str, list[int]] = {"PublicTest": [], "PrivateTest": []}
+    for usage, name in rows:
+        if usage in numbers and (found := re.search(r"\d+", name)):
+            numbers[usage].append(int(found[0]))
+    public, private = numbers.values()
     # FER2013's order is training, public, private: of two groups the one with the higher numbers is private
     if public and private and max(public) < min(private) and min(private) >= FIRST_TEST_IMAGE:
         return USAGE, "its Usage names are Microsoft's"
@@ -278,20 +269,19 @@ def _neural_resizer(files: tuple[Path, Path], split: str) -> Source:
     if "usage" not in cells:
         raise DataError(f"columns are {', '.join(header)}; expected Usage, Image Name and emotion", path)
     usage, name, emotion = (cells.index(c) for c in ("usage", "image name", "emotion"))
-    whole = [row for row in table if len(row) == len(header)]
-    meaning, note = _usage_names(whole, usage, name)
+    meaning, note = _usage_names([(row[usage], row[name]) for row in table if len(row) == len(header)])
     folder = next((f for s in (split, "train", "test") if (f := base / s).is_dir()), base)
     listing = Listing("ferplus", "neural-resizer", split, folder)
     for row in table:
         if len(row) != len(header):
             listing.skip(",".join(row)[:40], f"row has not {len(header)} columns")
-        elif row[usage] != meaning[split]:
+        elif row[usage].lower() != meaning[split].lower():
             continue
-        elif row[emotion] not in "01234567" or len(row[emotion]) != 1:
+        elif (label := read_class(row[emotion], EMOTIONS_FERPLUS)) is None:
             listing.skip(row[name], "emotion is not one of 0 to 7")
         else:
             stem, dot, suffix = row[name].rpartition(".")
-            listing.add(row[name], int(row[emotion]), [f"{stem}{u}{dot}{suffix}" for u in UPSCALED])
+            listing.add(row[name], label, [f"{stem}{u}{dot}{suffix}" for u in UPSCALED])
     source = listing.source(
         EMOTIONS_FERPLUS, 48, 1, f"none of the {split!r} images named in {path.name} is there"
     )
@@ -299,21 +289,18 @@ def _neural_resizer(files: tuple[Path, Path], split: str) -> Source:
     return source
 
 
-def _read(place: Any, layout: str, split: str) -> Source:
-    return {"microsoft": _microsoft, "kaggle": _kaggle, "neural-resizer": _neural_resizer}[layout](
-        place, split
-    )
-
-
+_READERS = {"microsoft": _microsoft, "kaggle": _kaggle, "neural-resizer": _neural_resizer}
 DATASETS["ferplus"] = Kind(
     "ferplus",
     "FER+",
     "Microsoft's folders data/FER2013Train, FER2013Valid, FER2013Test with png files and label.csv; Kaggle's "
     "fer2013.csv (or icml_face_data.csv) beside fer2013new.csv; the Neural Resizer's train/ and test/ beside "
     "its label csv; or a folder made by `ferlib prepare ferplus`",
-    SPLITS,
+    EMOTIONS_FERPLUS,
+    dict.fromkeys(SPLITS, ()),
     _look,
-    _read,
+    lambda there, layout, split: _READERS[layout](there[split], split),
+    published={"train": 28_558, "valid": 3_579, "test": 3_573},
 )
 
 
@@ -359,11 +346,6 @@ class FERPlus(SourceDataset):
             chosen = source.labels
         else:
             raise DataError(f"holds decided majority labels, no votes; rule {labels!r} needs votes", root)
-        rows = torch.nonzero(chosen >= 0)[:, 0]
-        super().__init__(source, rows, chosen[rows])
+        super().__init__(source, chosen, f"votes give no label by rule {labels!r}")
         self.all_votes = self.votes
         self.votes = None if self.votes is None else self.votes[:, : len(EMOTIONS_FERPLUS)]
-        self.unlabeled = [
-            Skip(source.names[i], f"votes give no label by rule {labels!r}")
-            for i in torch.nonzero(chosen < 0)[:, 0].tolist()
-        ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -14,36 +14,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from ferlib.data.base import DataError, Skip
-from ferlib.data.images import Source, SourceDataset
-from ferlib.data.labels import EMOTIONS_AFFECTNET, EMOTIONS_RAFDB
-from ferlib.data.prepare import DATASETS, Kind
+from ferlib.data.base import DataError, Skip, Source, SourceDataset, summarize
+from ferlib.data.labels import EMOTIONS_AFFECTNET, EMOTIONS_RAFDB, class_folders, read_class
+from ferlib.data.prepare import DATASETS, Kind, folders_in, list_folder
 from ferlib.images import SUFFIXES, image_side, read_image
 
 AGAIN = "take the file anew"
 
 
-def list_folder(folder: Path) -> list[str]:
-    """Sorted names in a folder, without hidden ones. Raises DataError if it cannot be opened."""
-    try:
-        return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    except FileNotFoundError:
-        raise DataError("the folder is not there", folder) from None
-    except OSError as error:
-        raise DataError(f"cannot be opened as a folder ({error.strerror})", folder) from None
-
-
 def safe_name(name: str) -> str:
-    """A file name from a label file, if it stays inside its folder.
+    r"""A file name from a label file, if it stays inside its folder; ``./a``, ``.\a`` and ``a`` are one.
 
     Raises:
-        DataError: An absolute name, a drive letter, a back-slash, ``..``, control characters, or nothing.
+        DataError: An absolute name, a drive letter, ``..``, control characters, or nothing.
     """
-    path = PurePosixPath(name)
-    strange = any(c in "\\:" or ord(c) < 32 for c in name)
-    if strange or not name.strip() or path.is_absolute() or ".." in path.parts:
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    strange = any(c == ":" or ord(c) < 32 for c in name)
+    if strange or not path.name or path.is_absolute() or ".." in path.parts:
         raise DataError("not a name inside the folder")
-    return name
+    return str(path)
 
 
 def read_table(path: Path, *, delimiter: str | None = ",") -> list[list[str]]:
@@ -69,14 +58,10 @@ def read_table(path: Path, *, delimiter: str | None = ",") -> list[list[str]]:
 
 
 def common_side(paths: Sequence[Path], usual: int) -> int:
-    """The side most of some 25 square pictures have, taken from the whole list, so that damaged files at its
-    front do not decide; the usual one on a tie or where none can be read.
-    """
+    """The side that most of some 25 pictures have, taken from the whole list; else the usual one."""
     some = paths[:: max(1, -(-len(paths) // 25))]
-    sides = Counter(side for side in map(image_side, some) if side)
-    best = max(sides.values(), default=0)
-    winners = [side for side, count in sides.items() if count == best]
-    return usual if usual in winners or not winners else max(winners)
+    side, count = Counter(map(image_side, some)).most_common(1)[0]
+    return side if side and 2 * count > len(some) else usual
 
 
 class Listing:
@@ -91,13 +76,14 @@ class Listing:
         self.what, self.folder = (dataset, layout, split), folder
         self.rows: list[tuple[str, int | list[float], Path]] = []
         self.skipped: list[Skip] = []
+        self.notes: list[str] = []
         self.seen: set[str] = set()
-        self.there = set() if folder is None else set(list_folder(folder))
+        self.there = [] if folder is None else list_folder(folder)
+        self.spelled = {name.lower(): name for name in self.there}
 
     def skip(self, name: str, reason: str) -> None:
         """A row or file that is no face."""
         self.skipped.append(Skip(name, reason))
-        self.seen.add(name)
 
     def add(self, name: str, label: int | list[float], files: Sequence[str] = ()) -> None:
         """A face with its label or votes.
@@ -105,26 +91,28 @@ class Listing:
         Args:
             name: What it is called.
             label: Its label, or its votes.
-            files: Names its file may have (default: the name itself).
+            files: Names its file may have, in any case (default: the name itself).
         """
-        if name in self.seen:
-            return self.skip(name, "named again (the first row counts)")
-        file: str | None = name
+        try:
+            tried = [safe_name(file) for file in files or [name]]
+        except DataError as error:
+            return self.skip(name, str(error))
+        file: str | None = tried[0]
         if self.folder is not None:
-            try:
-                tried = [safe_name(file) for file in files or [name]]
-            except DataError as error:
-                return self.skip(name, str(error))
-            file = next((f for f in tried if os.path.exists(self.folder / f)), None)  # links may lead nowhere
+            tried += [PurePosixPath(path).name for path in tried]
+            tried += [self.spelled.get(path.lower(), path) for path in tried]
+            file = next((f for f in tried if os.path.isfile(self.folder / f)), None)  # links may lead nowhere
         if file is None:
             return self.skip(name, "file is not there")
-        self.seen.add(name)
-        self.rows.append((name, label, (self.folder or Path()) / file))
+        if file in self.seen:
+            return self.skip(name, "named again (the first row counts)")
+        self.seen.add(file)
+        self.rows.append((safe_name(name), label, (self.folder or Path()) / file))
         return None
 
     def unlisted(self, reason: str, start: str = "") -> None:
         """Leave out what lies in the folder and was not named."""
-        for name in sorted(self.there - self.seen):
+        for name in sorted({*self.there} - self.seen - {skip.name for skip in self.skipped}):
             if name.startswith(start) and name.lower().endswith(SUFFIXES):
                 self.skip(name, reason)
 
@@ -141,82 +129,111 @@ class Listing:
             DataError: There are none.
         """
         if not self.rows:
-            raise DataError(empty, self.folder or "")
+            why = [" ".join(line.split()) for line in summarize(self.skipped, shown=1).splitlines()]
+            there = f"; there is {self.there[0]}" if self.there else ""
+            raise DataError("; ".join([empty, *why[:5]]) + there, self.folder or "")
         names, labels, paths = map(list, zip(*self.rows, strict=True))
         given, votes = torch.tensor(labels), None
         if given.ndim > 1:
             given, votes = torch.full((len(names),), -1), given
         load = partial(_load, paths, "L" if channels == 1 else "RGB")
         side = common_side(paths, side) if self.folder else side
-        return Source(*self.what, classes, names, given, votes, load, paths, side, channels, self.skipped)
+        return Source(
+            *self.what, classes, names, given, votes, load, paths, side, channels, self.skipped, self.notes
+        )
 
 
 def _load(paths: Sequence[Path], mode: str, index: int) -> np.ndarray:
     return read_image(paths[index], mode=mode)
 
 
-def _class_folders(dataset: str, split: str, folder: Path, labels: Mapping[str, int], what: str) -> Listing:
-    """Images in one folder per class, sorted by class and name.
+# ---- one folder for each class ----
 
-    Args:
-        dataset, split, folder: What is read, and where.
-        labels: Folder name in lower case -> label.
-        what: In words, which names are classes.
-    """
+
+def _split_folders(
+    root: Path, names: dict[str, tuple[str, ...]], fits: Callable[[Path], bool]
+) -> dict[str, Path]:
+    """The folder of each split: of the names it may have, in any case, the first one that fits."""
+    there, found = {folder.name.lower(): folder for folder in folders_in(root)}, {}
+    for split, known in names.items():
+        for name, inner in product(known, ("", "label")):  # some copies of RAF-DB have train/label/1
+            folder = there.get(name, root / name) / inner
+            if split not in found and folder.is_dir() and fits(folder):
+                found[split] = folder
+    return found
+
+
+def _by_class(folder: Path, classes: tuple[str, ...], first: int) -> bool:
+    return any(read_class(inner.name, classes, first) is not None for inner in folders_in(folder))
+
+
+def _class_folders(
+    dataset: str, split: str, there: dict[str, Path], first: int, absent: tuple[str, ...] = ()
+) -> Listing:
+    """Images in one folder per class, sorted by class and name."""
+    kind, folder = DATASETS[dataset], there[split]
     listing = Listing(dataset, "class-folders", split, folder)
-    for entry in sorted(listing.there, key=lambda e: (labels.get(e.lower(), 99), e)):
+    inner = {folder.name for place in there.values() for folder in folders_in(place)}
+    try:
+        labels = class_folders(inner, kind.classes, first, absent, kind.title)
+    except DataError as error:
+        raise DataError(str(error), folder.parent) from None
+    for entry in sorted(listing.there, key=lambda e: (labels.get(e, 99), e)):
         if not (folder / entry).is_dir():
             listing.skip(entry, "lies beside the class folders, so it has no label")
             continue
         for name in list_folder(folder / entry):
-            if entry.lower() not in labels:
-                listing.skip(f"{entry}/{name}", f"its folder is no class ({what})")
+            if entry not in labels:
+                numbers = f"{first} to {first + len(kind.classes) - 1}"
+                listing.skip(f"{entry}/{name}", f"its folder is no class ({numbers})")
             elif not name.lower().endswith(SUFFIXES):
                 listing.skip(f"{entry}/{name}", "not an image by its ending")
             else:
-                listing.rows.append((f"{entry}/{name}", labels[entry.lower()], folder / entry / name))
+                listing.add(f"{entry}/{name}", labels[entry])
+    others = {name for names in kind.splits.values() for name in names}
+    for other in folders_in(folder.parent):
+        if other.name.lower() in others and other not in there.values():
+            listing.notes.append(f"the folder {other.name} beside it is not read")
     return listing
 
 
 # ---- RAF-DB ----
 
-RAFDB_FOLDERS = {str(i + 1): i for i in range(len(EMOTIONS_RAFDB))}  # RAF-DB counts its classes from 1
-_RAFDB_TEST = tuple(("test", name, inner) for name in ("test", "valid") for inner in ("", "label"))
+# POSTER V2 keeps the test images in a folder called valid
+_RAFDB_NAMES = {"train": ("train",), "test": ("test", "valid", "val")}
 
 
 def _rafdb_look(root: Path) -> tuple[str, dict[str, Any]] | None:
-    for base in (root / "basic", root, root / "RAF-DB" / "basic"):
+    for base in (root / "basic", root):
         for images, place in product(("Image/aligned", "aligned"), ("EmoLabel", "")):
             labels = base / place / "list_patition_label.txt"
             if (base / images).is_dir() and labels.is_file():
                 return "official", dict.fromkeys(("train", "test"), (base / images, labels))
-    # POSTER V2 keeps RAF-DB's test images in a folder called valid; some copies have train/label/1
-    there = {}
-    for split, name, inner in (("train", "train", ""), ("train", "train", "label"), *_RAFDB_TEST):
-        folder = root / name / inner
-        if split not in there and any((folder / label).is_dir() for label in RAFDB_FOLDERS):
-            there[split] = folder
+    there = _split_folders(root, _RAFDB_NAMES, partial(_by_class, classes=EMOTIONS_RAFDB, first=1))
     return ("class-folders", there) if there else None
 
 
-def _rafdb_read(place: Any, layout: str, split: str) -> Source:
+def _rafdb_read(there: dict[str, Any], layout: str, split: str) -> Source:
     if layout == "class-folders":
-        listing = _class_folders("rafdb", split, place, RAFDB_FOLDERS, "1 to 7")
-        return listing.source(EMOTIONS_RAFDB, 100, 3, "its class folders 1 to 7 hold no images")
-    folder, label_file = place
-    listing = Listing("rafdb", "official", split, folder)
-    for name, *rest in read_table(label_file, delimiter=None):
+        listing = _class_folders("rafdb", split, there, 1)
+        return listing.source(EMOTIONS_RAFDB, 100, 3, "its class folders hold no images")
+    folder, label_file = there[split]
+    listing, table = Listing("rafdb", "official", split, folder), read_table(label_file, delimiter=None)
+    labels = {row[1].removesuffix(".0") for row in table if len(row) == 2}
+    if "0" in labels and "7" not in labels:
+        raise DataError("labels count from 0; RAF-DB's count from 1 (surprise) to 7 (neutral)", label_file)
+    for name, *rest in table:
         if name.startswith(("train", "test")) and not name.startswith(split):
             continue
         if len(rest) != 1:
             listing.skip(name, "row has not two columns (name, label)")
         elif not name.startswith(("train_", "test_")):
             listing.skip(name, "the name says neither train nor test")
-        elif rest[0] not in RAFDB_FOLDERS:
+        elif (label := read_class(rest[0], EMOTIONS_RAFDB, 1)) is None:
             listing.skip(name, "label is not 1 to 7")
         else:
             stem, dot, suffix = name.rpartition(".")
-            listing.add(f"{stem}_aligned{dot}{suffix}", RAFDB_FOLDERS[rest[0]])
+            listing.add(f"{stem.removesuffix('_aligned')}_aligned{dot}{suffix}", label)
     listing.unlisted(f"no row in {label_file.name}", split)
     empty = f"none of the {split!r} faces of {label_file.name} is there"
     return listing.source(EMOTIONS_RAFDB, 100, 3, empty)
@@ -226,10 +243,12 @@ DATASETS["rafdb"] = Kind(
     "rafdb",
     "RAF-DB",
     "the official basic/Image/aligned with basic/EmoLabel/list_patition_label.txt; train/1 ... train/7 and "
-    "test/1 ... test/7; or a folder made by `ferlib prepare rafdb`",
-    ("train", "test"),
+    "test/1 ... test/7, or folders with the expressions' names; or a folder made by `ferlib prepare rafdb`",
+    EMOTIONS_RAFDB,
+    _RAFDB_NAMES,
     _rafdb_look,
     _rafdb_read,
+    published={"train": 12_271, "test": 3_068},
 )
 
 
@@ -237,9 +256,9 @@ class RAFDB(SourceDataset):
     """RAF-DB: 15,339 aligned color faces with one of seven expressions (basic subset), in its own order.
 
     Reads the official release (``basic/Image/aligned``, ``basic/EmoLabel/list_patition_label.txt``), folders
-    ``train/1 ... 7`` and ``test/1 ... 7`` as the Batch Transformer's README asks for, and what ``ferlib
-    prepare rafdb`` makes. Label files count from 1; ``labels`` here count from 0 in the order of
-    ``EMOTIONS_RAFDB``. Items are ``dict(image=uint8 (3, S, S), label=int, name=str)``.
+    ``train/1 ... 7`` and ``test/1 ... 7`` as the Batch Transformer's README asks for (or ``train/surprise``
+    ...), and what ``ferlib prepare rafdb`` makes. Label files count from 1; ``labels`` here count from 0 in
+    the order of ``EMOTIONS_RAFDB``. Items are ``dict(image=uint8 (3, S, S), label=int, name=str)``.
 
     Source: Li et al. 2017. Chapter 1.
 
@@ -253,7 +272,7 @@ class RAFDB(SourceDataset):
         skipped: Files and rows that cannot be used.
 
     Raises:
-        DataError: Unknown layout or split; damaged files, when they are read.
+        DataError: Unknown layout or split; classes numbered otherwise; damaged files, when they are read.
     """
 
     def __init__(self, root: str | Path, split: str = "train", *, size: int | None = None):
@@ -262,22 +281,21 @@ class RAFDB(SourceDataset):
 
 # ---- AffectNet ----
 
-AFFECTNET_FOLDERS = {str(i): i for i in range(8)} | {name: i for i, name in enumerate(EMOTIONS_AFFECTNET)}
 NO_EXPRESSION = {8: "none", 9: "uncertain", 10: "no face"}
-# of two that fit the last counts
-_NAMES = {"train": ("train_set", "train"), "valid": ("val_set", "val", "valid"), "test": ("test_set", "test")}
+_AFFECTNET_NAMES = {
+    "train": ("train", "train_set"),
+    "valid": ("valid", "val", "val_set"),
+    "test": ("test", "test_set"),
+}
 
 
 def _affectnet_look(root: Path) -> tuple[str, dict[str, Path]] | None:
     def official(folder: Path) -> bool:
         return (folder / "images").is_dir() and (folder / "annotations").is_dir()
 
-    def by_class(folder: Path) -> bool:
-        return folder.is_dir() and any(name.lower() in AFFECTNET_FOLDERS for name in list_folder(folder))
-
+    by_class = partial(_by_class, classes=EMOTIONS_AFFECTNET, first=0)
     for layout, fits in (("official", official), ("class-folders", by_class)):
-        there = {split: root / name for split, names in _NAMES.items() for name in names if fits(root / name)}
-        if there:
+        if there := _split_folders(root, _AFFECTNET_NAMES, fits):
             return layout, there
     return None
 
@@ -285,29 +303,31 @@ def _affectnet_look(root: Path) -> tuple[str, dict[str, Path]] | None:
 def _expression(path: Path) -> int | str:
     """The number in an annotation file, or why there is none."""
     try:
-        value = np.load(path, allow_pickle=False)
-        number = int(value.item() if value.size == 1 else value)  # text of length 1 or 2, or a number
+        if path.stat().st_size > 4096:  # one number; a header may claim any size
+            raise ValueError
+        value = float(np.load(path, allow_pickle=False).item())  # text of length 1 or 2, or a number
     except FileNotFoundError:
         return "no _exp.npy annotation"
-    except (OSError, ValueError, TypeError, EOFError):
+    except Exception:  # numpy fails in many ways on damaged headers
         return "its _exp.npy annotation cannot be read"
-    if number in NO_EXPRESSION:
-        return f"annotated as {NO_EXPRESSION[number]!r} ({number})"
-    return number if 0 <= number < len(EMOTIONS_AFFECTNET) else f"annotation {number} is not 0 to 10"
+    if value in NO_EXPRESSION:
+        return f"annotated as {NO_EXPRESSION[int(value)]!r} ({value:g})"
+    return int(value) if value in range(len(EMOTIONS_AFFECTNET)) else f"annotation {value:g} is not 0 to 10"
 
 
-def _affectnet_read(base: Path, layout: str, split: str) -> Source:
+def _affectnet_read(there: dict[str, Path], layout: str, split: str) -> Source:
     if layout == "class-folders":
-        listing = _class_folders("affectnet", split, base, AFFECTNET_FOLDERS, "0 to 7")
-        return listing.source(EMOTIONS_AFFECTNET, 224, 3, "its class folders 0 to 7 hold no images")
+        listing = _class_folders("affectnet", split, there, 0, absent=("contempt",))
+        return listing.source(EMOTIONS_AFFECTNET, 224, 3, "its class folders hold no images")
+    base = there[split]
     listing, stems = Listing("affectnet", "official", split, base / "images"), set()
-    for name in sorted(listing.there):
+    for name in listing.there:
         stem, suffix = os.path.splitext(name)
-        label = _expression(base / "annotations" / f"{stem}_exp.npy")
         if suffix.lower() not in SUFFIXES:
             listing.skip(name, "not an image by its ending")
             continue
         stems.add(stem)
+        label = _expression(base / "annotations" / f"{stem}_exp.npy")
         if isinstance(label, str):
             listing.skip(name, label)
         else:
@@ -322,8 +342,10 @@ DATASETS["affectnet"] = Kind(
     "affectnet",
     "AffectNet",
     "the official train_set/ and val_set/, each with images/ and annotations/*_exp.npy; train/0 ... train/7 "
-    "and valid/0 ... valid/7 (also val, val_set, test); or a folder made by `ferlib prepare affectnet`",
-    ("train", "valid", "test"),
+    "and valid/0 ... valid/7 (also val, val_set, test), or folders with the expressions' names; or a folder "
+    "made by `ferlib prepare affectnet`",
+    EMOTIONS_AFFECTNET,
+    _AFFECTNET_NAMES,
     _affectnet_look,
     _affectnet_read,
     {"test": "valid"},
@@ -334,9 +356,9 @@ class AffectNet(SourceDataset):
     """AffectNet: some 290,000 color faces from the web with one of eight expressions, in its own class order.
 
     Reads the official release (``train_set/images``, ``train_set/annotations/*_exp.npy``, ``val_set/...``),
-    class folders ``train/0 ... 7``, ``valid/0 ... 7``, and what ``ferlib prepare affectnet`` makes (opening
-    hundreds of thousands of annotation files takes minutes, so do prepare it). Items are ``dict(image=uint8
-    (3, S, S), label=int, name=str)``.
+    class folders ``train/0 ... 7``, ``valid/0 ... 7`` (or ``train/neutral`` ...), and what ``ferlib prepare
+    affectnet`` makes (opening hundreds of thousands of annotation files takes minutes, so do prepare it).
+    Items are ``dict(image=uint8 (3, S, S), label=int, name=str)``.
 
     Source: Mollahosseini et al. 2017. Chapter 1.
 
@@ -352,16 +374,14 @@ class AffectNet(SourceDataset):
         unlabeled: Faces of contempt that classes=7 leaves out.
 
     Raises:
-        DataError: Unknown layout, split or number of classes; damaged files, when they are read.
+        DataError: Unknown layout, split or number of classes; classes numbered otherwise; damaged files, when
+            they are read.
     """
 
     def __init__(self, root: str | Path, split: str = "train", classes: int = 8, *, size: int | None = None):
         if classes not in (7, 8):
             raise DataError(f"classes={classes}; AffectNet has 8, or 7 without contempt")
         source = DATASETS["affectnet"].open(root, split, size)
-        super().__init__(source, torch.nonzero(source.labels < classes)[:, 0])
+        labels = source.labels.where(source.labels < classes, -1)
+        super().__init__(source, labels, "contempt, left out with classes=7")
         self.classes = EMOTIONS_AFFECTNET[:classes]
-        self.unlabeled = [
-            Skip(source.names[i], "contempt, left out with classes=7")
-            for i in torch.nonzero(source.labels >= classes)[:, 0].tolist()
-        ]

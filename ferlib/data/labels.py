@@ -1,8 +1,8 @@
-"""Class names, their orders, and what ten annotators' votes say: labels, mappings, the confusion prior."""
+"""Class names, their orders and other words for them; labels from ten annotators' votes, the prior."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,16 @@ CLASSES = {
     "affectnet7": EMOTIONS_AFFECTNET[:7],
     "affectnet8": EMOTIONS_AFFECTNET,
     "affectnet": EMOTIONS_AFFECTNET,
+}
+#: Other words for the expressions, as people call their folders.
+SYNONYMS = {
+    **dict.fromkeys(("happy", "joy"), "happiness"),
+    **dict.fromkeys(("surprised", "suprise"), "surprise"),
+    **dict.fromkeys(("sad",), "sadness"),
+    **dict.fromkeys(("angry",), "anger"),
+    **dict.fromkeys(("disgusted",), "disgust"),
+    **dict.fromkeys(("afraid", "scared", "fearful"), "fear"),
+    **dict.fromkeys(("contemptuous",), "contempt"),
 }
 #: The ten vote columns of FER+: the expressions, "unknown", and NF ("not a face").
 VOTE_COLUMNS = (*EMOTIONS_FERPLUS, "unknown", "NF")
@@ -133,6 +143,81 @@ def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = Non
     kept = label >= 0
     prior = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, label[kept], share[kept])
     return (prior / prior.sum(1, keepdim=True)).float()
+
+
+def read_class(text: str, classes: Sequence[str], first: int = 0) -> int | None:
+    """The label that a folder or a cell of a table means, or None.
+
+    Args:
+        text: A number from ``first`` on ("3", "3.0"), or an expression in any case ("Happy").
+        classes: The expressions in label order.
+        first: The number of the first class.
+    """
+    word = text.strip().lower().removesuffix(".0")
+    if word in map(str, range(first, first + len(classes))):
+        return int(word) - first
+    word = SYNONYMS.get(word, word)
+    return classes.index(word) if word in classes else None
+
+
+def class_folders(
+    names: Iterable[str],
+    classes: Sequence[str],
+    first: int = 0,
+    absent: Sequence[str] = (),
+    title: str = "the data set",
+) -> dict[str, int]:
+    """The label of each folder that is a class's, after a check that the folders are those of a data set.
+
+    Args:
+        names: The folders' names. Beside a class's own name another word for it is no class.
+        classes, first: As :func:`read_class` takes them.
+        absent: Classes that may be missing.
+        title: What the data set is called in an error.
+
+    Raises:
+        DataError: Numbers of another data set, two folders of one class, or a class without a folder.
+    """
+    folders: dict[int | None, list[str]] = {}
+    for name in sorted(names, key=lambda name: (name.lower() in SYNONYMS, name)):
+        label = read_class(name, classes, first)
+        if label not in folders or name.lower() not in SYNONYMS:
+            folders.setdefault(label, []).append(name)
+    strange = [name for name in folders.pop(None, []) if name.isdecimal()]
+    lacking = [name for k, name in enumerate(classes) if k not in folders and name not in absent]
+    twice = next((f"folders {' and '.join(two)} for one class" for two in folders.values() if two[1:]), "")
+    if strange or lacking or twice:
+        found = f"a folder {strange[0]!r}, which is no class" if strange else twice
+        raise DataError(
+            f"{found or f'no folder for {lacking[0]!r}, a class'} of {title} ({len(classes)} expressions). "
+            f"Expected {first} to {first + len(classes) - 1} for {', '.join(classes)}, or folders with these "
+            "names; is it another data set, or numbered otherwise?"
+        )
+    return {name: label for label, (name,) in folders.items() if label is not None}
+
+
+def match_classes(found: Sequence[str], wanted: Sequence[str], what: str) -> torch.Tensor:
+    """Where each class of a data set stands among a network's outputs, matched by name.
+
+    Args:
+        found: The K classes that a network knows, in the order of its outputs.
+        wanted: The classes of the data set, in label order.
+        what: What the network is called in an error.
+
+    Returns:
+        int64 (len(wanted),): column of each class; ``logits[:, columns]`` has the data set's order.
+
+    Raises:
+        DataError: The network lacks a class, or the names repeat.
+    """
+    columns = class_mapping(wanted, found)
+    lacking = [name for name, column in zip(wanted, columns.tolist(), strict=True) if column < 0]
+    if lacking:
+        raise DataError(
+            f"{what} has no output for {', '.join(lacking)} (its classes: {', '.join(found)}): choose the "
+            "--dataset that it was trained for, or a network of this data set's classes"
+        )
+    return columns
 
 
 def class_mapping(source: Sequence[str], target: Sequence[str]) -> torch.Tensor:

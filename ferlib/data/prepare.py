@@ -26,8 +26,8 @@ import sys
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import IO, Any
@@ -38,9 +38,9 @@ from filelock import FileLock, Timeout
 from PIL import Image
 from tqdm import tqdm
 
-from ferlib.data.base import DataError, FaceDataset, Skip
-from ferlib.data.images import Source, SourceDataset
+from ferlib.data.base import DataError, FaceDataset, Skip, Source, SourceDataset, summarize
 from ferlib.data.twins import find_twins, told
+from ferlib.files import write_text
 from ferlib.images import to_pillow, to_planes
 
 FORMAT = 1
@@ -60,10 +60,23 @@ def check_root(root: str | os.PathLike[str]) -> Path:
     )
 
 
-def check_split(split: str, splits: Sequence[str]) -> None:
+def check_split(split: str, splits: Mapping[str, Any] | Sequence[str]) -> None:
     """Refuse an unknown split with the known ones."""
     if split not in splits:
         raise DataError(f"split {split!r}; choose one of {', '.join(splits)}")
+
+
+def list_folder(folder: Path) -> list[str]:
+    """Sorted names in a folder, without hidden ones. Raises DataError if it cannot be opened."""
+    try:
+        return sorted(name for name in os.listdir(folder) if not name.startswith((".", "__MACOSX")))
+    except OSError as error:
+        raise DataError(f"cannot be opened as a folder ({error.strerror})", folder) from None
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, sorted, without hidden ones."""
+    return [path for name in list_folder(folder) if (path := folder / name).is_dir()]
 
 
 # ---- the data sets, and the layouts in which they come ----
@@ -76,33 +89,45 @@ class Kind:
     Attributes:
         name, title: "rafdb", "RAF-DB".
         expected: The layouts that are known, for people.
-        splits: The splits it has.
+        classes: Its classes in label order.
+        splits: The splits it has, with the names of their folders.
         look: Folder -> layout, and for each split that is there where it lies; None for another data set.
-        read: Where it lies, layout, split -> Source.
+        read: Where the splits lie, layout, split -> Source.
         instead: Split -> what is read where it is not there.
+        published: How many faces each split has.
     """
 
     name: str
     title: str
     expected: str
-    splits: tuple[str, ...]
+    classes: tuple[str, ...]
+    splits: Mapping[str, tuple[str, ...]]
     look: Callable[[Path], tuple[str, dict[str, Any]] | None]
-    read: Callable[[Any, str, str], Source]
+    read: Callable[[dict[str, Any], str, str], Source]
     instead: Mapping[str, str] = field(default_factory=dict)
+    published: Mapping[str, int] = field(default_factory=dict)
 
     def find(self, root: Path) -> tuple[str, dict[str, Any]]:
-        """The layout of a folder, "" for none, and where each split that it holds lies."""
-        if is_cache(root):
-            manifest = read_manifest(root)
-            ours = manifest["dataset"] == self.name
-            return ("prepared", dict.fromkeys(manifest["splits"], root)) if ours else ("", {})
-        return self.look(root) or ("", {})
+        """The layout of a folder, "" for none, and where each split that it holds lies.
+
+        Where a folder holds nothing but one other folder, as unpacked archives do, that one is looked at.
+        """
+        while True:
+            if is_cache(root):
+                manifest = read_manifest(root)
+                ours = manifest["dataset"] == self.name
+                return ("prepared", dict.fromkeys(manifest["splits"], root)) if ours else ("", {})
+            if found := self.look(root):
+                return found
+            if len(entries := list_folder(root)) != 1 or not (root := root / entries[0]).is_dir():
+                return "", {}
 
     def open(self, root: str | os.PathLike[str], split: str, size: int | None = None) -> Source:
         """One split of a folder, faces resized to ``size`` pixels if that is given.
 
         Raises:
-            DataError: The folder holds no such data set, or lacks the split.
+            DataError: The folder holds no such data set, or lacks the split, or its classes are numbered
+                otherwise.
         """
         root = check_root(root)
         check_split(split, self.splits)
@@ -112,7 +137,9 @@ class Kind:
         real = self.instead.get(split, split) if split not in there else split
         if real not in there:
             raise DataError(f"has no split {split!r}, only {', '.join(there)}", root)
-        source = _prepared(root, real) if layout == "prepared" else self.read(there[real], layout, real)
+        source = _prepared(there[real], real) if layout == "prepared" else self.read(there, layout, real)
+        if source.classes != self.classes:
+            raise DataError(f"its classes are {', '.join(source.classes)}; {AGAIN}", root)
         if real != split:
             source.split = split
             source.notes.append(
@@ -121,9 +148,39 @@ class Kind:
             )
         return source.resized(size)
 
+    def doubts(self, sources: Mapping[str, Source]) -> list[str]:
+        """What may be wrong with splits that can be read, one line for each."""
+        found = []
+        for split, source in sources.items():
+            there, gone, published = len(source), len(source.skipped), self.published.get(split, 0)
+            if 5 * gone > there:
+                found.append(
+                    f"{split}: {gone:,} faces are left out of {there + gone:,} ({published:,} published)"
+                )
+        labels = {label for source in sources.values() for label in source.labels.tolist()}
+        if all(source.votes is None for source in sources.values()):  # votes give labels by a rule
+            found += [f"no face of {name!r}" for k, name in enumerate(self.classes) if k not in labels]
+        return found
+
 
 #: The data sets by name; ``ferlib.data.ferplus`` and ``ferlib.data.folders`` enter theirs.
 DATASETS: dict[str, Kind] = {}
+
+
+def kinds_in(root: Path) -> list[Kind]:
+    """The data sets that a folder may hold: of several, those whose classes fit, the best one first.
+
+    Folders with the expressions' names fit RAF-DB and AffectNet; with numbers only one of them.
+    """
+    kinds = [kind for kind in DATASETS.values() if kind.find(root)[0]]
+    empty: dict[str, int] = {}
+    for kind in kinds if len(kinds) > 1 else []:
+        try:
+            source = kind.open(root, next(iter(kind.find(root)[1])))
+        except DataError:
+            continue
+        empty[kind.name] = int((torch.bincount(source.labels, minlength=len(kind.classes)) == 0).sum())
+    return sorted((k for k in kinds if k.name in empty), key=lambda k: empty[k.name]) or kinds
 
 
 # ---- a prepared folder ----
@@ -139,10 +196,10 @@ def read_manifest(root: Path) -> dict[str, Any]:
     path = root / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"damaged ({error}); {AGAIN}", path) from None
-    needed = {"format", "dataset", "layout", "classes", "shape", "splits"}
-    if not isinstance(manifest, dict) or not needed <= manifest.keys():
+    types = {"format": int, "dataset": str, "layout": str, "classes": list, "shape": list, "splits": dict}
+    if not isinstance(manifest, dict) or not all(isinstance(manifest.get(k), t) for k, t in types.items()):
         raise DataError(f"not the description of a prepared data set; {AGAIN}", path)
     if manifest["format"] != FORMAT:
         raise DataError(f"format {manifest['format']!r}, this version reads {FORMAT}; {AGAIN}", path)
@@ -172,17 +229,19 @@ def verify(root: str | Path, *, full: bool = True, splits: Sequence[str] | None 
     """
     root = Path(root)
     manifest = read_manifest(root)
-    for split in manifest["splits"] if splits is None else splits:
-        for name, record in manifest["splits"][split]["files"].items():
-            path, sums = root / name, record["crc32"]
-            try:
+    try:
+        for split in manifest["splits"] if splits is None else splits:
+            for name, record in manifest["splits"][split]["files"].items():
+                path, sums = root / name, record["crc32"]
                 if (size := path.stat().st_size) != record["bytes"]:
                     raise DataError(f"{size:,} bytes, {record['bytes']:,} were written; {AGAIN}", path)
                 blocks = range(len(sums)) if full else sorted({0, len(sums) - 1})
                 if block_checksums(path, blocks) != [sums[block] for block in blocks]:
                     raise DataError(f"its bytes changed since they were written; {AGAIN}", path)
-            except OSError as error:
-                raise DataError(f"{error.strerror}; {AGAIN}", path) from None
+    except OSError as error:
+        raise DataError(f"{error.strerror}; {AGAIN}", path) from None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"damaged ({error!r}); {AGAIN}", root / MANIFEST) from None
     return manifest
 
 
@@ -191,11 +250,7 @@ class MappedImages:
     itself."""
 
     def __init__(self, path: Path):
-        self.path = path
-        try:
-            self.images = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{error}; {AGAIN}", path) from None
+        self.path, self.images = path, np.load(path, mmap_mode="r", allow_pickle=False)
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return MappedImages, (self.path,)
@@ -203,36 +258,34 @@ class MappedImages:
     def __call__(self, index: int) -> np.ndarray:
         return np.array(self.images[index])
 
-    def many(self, rows: torch.Tensor) -> torch.Tensor:
-        """Many rows (n,) at once: uint8 (n, C, H, W)."""
-        return torch.from_numpy(self.images[rows.numpy()])
-
 
 def _prepared(root: Path, split: str) -> Source:
     """One split of a prepared folder. Raises DataError if it is damaged."""
     manifest = verify(root, full=False, splits=[split])
-    record, channels, side = manifest["splits"][split], *manifest["shape"][:2]
-    names = (root / f"{split}.names.txt").read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]
-    arrays = {
-        part: torch.from_numpy(np.load(root / name, allow_pickle=False))
-        for part in ("labels", "votes")
-        if (name := f"{split}.{part}.npy") in record["files"]
-    }
-    return Source(
-        manifest["dataset"],
-        manifest["layout"],
-        split,
-        tuple(manifest["classes"]),
-        names,
-        arrays["labels"].long(),
-        arrays.get("votes"),
-        MappedImages(images := root / f"{split}.images.npy"),
-        [images, root / MANIFEST],
-        side,
-        channels,
-        [Skip(name, reason) for name, reason in record["skipped"]],
-        list(record["notes"]),
-    )
+    try:
+        record, (channels, side, _) = manifest["splits"][split], manifest["shape"]
+        text = (root / f"{split}.names.txt").read_bytes().decode("utf-8", "surrogateescape")
+        labels, votes = (
+            torch.from_numpy(np.load(root / name, allow_pickle=False)) if name in record["files"] else None
+            for name in (f"{split}.labels.npy", f"{split}.votes.npy")
+        )
+        return Source(
+            manifest["dataset"],
+            manifest["layout"],
+            split,
+            tuple(manifest["classes"]),
+            text.split("\n")[:-1],
+            labels.long(),
+            votes,
+            MappedImages(images := root / f"{split}.images.npy"),
+            [images, root / MANIFEST],
+            side,
+            channels,
+            [Skip(*pair) for pair in record["skipped"]],
+            list(record["notes"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError, OSError) as error:
+        raise DataError(f"damaged ({error!r}); {AGAIN}", root / MANIFEST) from None
 
 
 # ---- enlarging ----
@@ -288,16 +341,9 @@ def upscale(
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise DataError(f"expected uint8 (B, C, H, W), found {images.dtype} {tuple(images.shape)}")
     try:
-        large = method(images, scale)
+        return method(images, scale)
     except ValueError as error:  # networks know nothing of data sets and have errors of their own
         raise DataError(f"method {method.name!r}: {error}") from None
-    size = (images.shape[2] * scale, images.shape[3] * scale)
-    expected = (len(images), method.channels or images.shape[1], *size)
-    if large.dtype != torch.uint8 or tuple(large.shape) != expected:
-        raise DataError(
-            f"method {method.name!r} gave {large.dtype} {tuple(large.shape)}; expected uint8 {expected}"
-        )
-    return large
 
 
 def _method(method: str | Callable[..., torch.Tensor], scale: int) -> Any:
@@ -327,16 +373,10 @@ class PrepareReport:
     manifest: dict[str, Any]
     already: list[str]
 
-    @property
-    def counts(self) -> dict[str, int]:
-        return {split: record["count"] for split, record in self.manifest["splits"].items()}
-
-    @property
-    def skipped(self) -> dict[str, list[Skip]]:
-        return {
-            split: [Skip(*pair) for pair in record["skipped"]]
-            for split, record in self.manifest["splits"].items()
-        }
+    def __post_init__(self) -> None:
+        splits = self.manifest["splits"].items()
+        self.counts = {split: record["count"] for split, record in splits}
+        self.skipped = {split: [Skip(*pair) for pair in record["skipped"]] for split, record in splits}
 
     def __str__(self) -> str:
         of, side = self.manifest, self.manifest["shape"][1]
@@ -352,18 +392,6 @@ class PrepareReport:
         if any(self.skipped.values()):
             lines.append(f"  every face left out, with its reason: {self.out / 'skipped.csv'}")
         return "\n".join(lines)
-
-
-def summarize(skipped: Sequence[Skip], shown: int = 5) -> str:
-    """Skipped faces as lines of text: for each reason its count and the first names."""
-    groups: dict[str, list[str]] = {}
-    for skip in skipped:
-        groups.setdefault(skip.reason, []).append(skip.name)
-    lines = []
-    for reason, names in sorted(groups.items(), key=lambda item: -len(item[1])):
-        more = ", ..." if len(names) > shown else ""
-        lines.append(f"{len(names):7,}  {reason}: {', '.join(names[:shown])}{more}")
-    return "\n".join(lines)
 
 
 def prepare(
@@ -407,46 +435,47 @@ def prepare(
     Raises:
         DataError: Nothing usable found, ``out`` holds something else, no room on the disk, unknown method.
     """
-    check_split(dataset, list(DATASETS))
+    check_split(dataset, DATASETS)
     if twins not in ("keep", "drop-across"):
         raise DataError(f"twins={twins!r}; choose keep or drop-across")
     kind, root, out = DATASETS[dataset], check_root(source), Path(out).expanduser()
     if out.resolve() == root.resolve():
         raise DataError("source and out are the same folder; give another --out", out)
-    if not (there := kind.find(root)[1]):
-        raise DataError(f"no {kind.title} found. Expected one of: {kind.expected}", root)
     method = _method(method, upscale)
-    sources = [kind.open(root, split, size) for split in splits or there]
+    there = kind.find(root)[1]
+    sources = [kind.open(root, split, size) for split in splits or there or kind.splits]
     if len(sides := {s.side for s in sources}) > 1:
         raise DataError(f"splits have faces of {sorted(sides)} pixels; choose one with --size", root)
     settings = {"size": size, "upscale": upscale, "method": method.name if upscale > 1 else None}
     if twins != "keep":
         settings["twins"] = twins
-    first, already = sources[0], []
-    shape = (method.channels or first.channels, first.side * upscale, first.side * upscale)
-
+    side, channels = upscale * sources[0].side, method.channels or sources[0].channels
+    already = []
     try:
         _check_out(out)
-        with FileLock(out / WORK / "lock", timeout=-1 if wait else 0):
-            manifest = _start(out, first, settings, shape)
+        lock, held = FileLock(out / WORK / "lock", timeout=-1 if wait else 0), None
+        while held is None:
+            (out / WORK).mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # another process has just finished, and removed the folder
+                held = lock.acquire()
+        with held:
+            manifest = _start(out, sources[0], settings, [channels, side, side])
             dropped = {}
             if twins != "keep" and any(one.split == "train" for one in sources):
                 dropped = copies_across({split: kind.open(root, split) for split in there})
             for one in sources:
-                leave = dropped if one.split == "train" else {}
-                key = _key(one, settings, leave)
-                if _holds(out, manifest, one.split, key):
+                split = _Split(one, out, manifest, dropped if one.split == "train" else {})
+                if split.is_done():
                     already.append(one.split)
                     continue
-                enlarge = partial(_enlarged, method=method, scale=upscale)
-                record = _write(out, one, key, shape, leave, enlarge, method.at_once, workers, progress)
-                manifest["splits"][one.split] = record
+                manifest["splits"][one.split] = split.write(method, upscale, workers, progress)
                 manifest.pop("twins", None)
                 _describe(out, manifest)
             if "twins" not in manifest:
                 faces = [SourceDataset(_prepared(out, split)) for split in manifest["splits"]]
                 manifest["twins"] = find_twins(*faces, near=False).counts(list(manifest["splits"]))
                 _describe(out, manifest)
+            shutil.rmtree(out / WORK, ignore_errors=True)
     except Timeout:
         raise DataError("another process is preparing it right now; wait for it", out) from None
     except OSError as error:
@@ -455,7 +484,6 @@ def prepare(
             "where it stopped",
             error.filename or out,
         ) from None
-    shutil.rmtree(out / WORK, ignore_errors=True)
     return PrepareReport(out, manifest, already)
 
 
@@ -463,30 +491,28 @@ def copies_across(sources: Mapping[str, Source]) -> dict[int, str]:
     """The training faces with a copy in another split: index in the training split -> why it is left out."""
     faces = {split: _Readable(source) for split, source in sources.items()}
     groups = dict(zip(faces, find_twins(*faces.values()).groups, strict=True))
-    copies = {
-        int(group): f"has a copy in {split}"
-        for split in faces
-        if split != "train"
-        for i, group in enumerate(groups[split])
-        if i not in faces[split].failed
-    }
+    others: dict[int, str] = {}
+    for split in (split for split in faces if split != "train"):
+        others |= dict.fromkeys(groups[split][~faces[split].failed].tolist(), f"has a copy in {split}")
     train = enumerate(groups["train"].tolist())
-    return {i: copies[group] for i, group in train if group in copies and i not in faces["train"].failed}
+    return {i: others[group] for i, group in train if group in others and not faces["train"].failed[i]}
 
 
 class _Readable(FaceDataset):
     """All faces of a source; black stands for one that cannot be read."""
 
     def __init__(self, source: Source):
-        self.source, self.labels, self.failed = source, source.labels, set[int]()
+        self.source, self.labels = source, source.labels
+        self.failed = torch.zeros(len(source), dtype=torch.bool)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        try:
-            return {"image": torch.from_numpy(self.source.read(index))}
-        except DataError:
-            self.failed.add(index)
-            shape = (self.source.channels, self.source.side, self.source.side)
-            return {"image": torch.zeros(shape, dtype=torch.uint8)}
+    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
+        images = np.zeros((len(indices), self.source.channels, self.source.side, self.source.side), np.uint8)
+        for place, index in enumerate(indices):
+            try:
+                images[place] = self.source.read(int(index))
+            except DataError:
+                self.failed[index] = True
+        return {"image": torch.from_numpy(images)}
 
 
 def _check_out(out: Path) -> None:
@@ -496,17 +522,16 @@ def _check_out(out: Path) -> None:
         loose = [e.name for e in out.iterdir() if e.name != WORK and e.suffix not in (".npy", ".txt")]
         if loose:
             raise DataError(f"holds other files ({sorted(loose)[0]}, ...); give a new or empty --out", out)
-    (out / WORK).mkdir(parents=True, exist_ok=True)
 
 
-def _start(out: Path, source: Source, settings: dict[str, Any], shape: tuple[int, ...]) -> dict[str, Any]:
+def _start(out: Path, source: Source, settings: dict[str, Any], shape: list[int]) -> dict[str, Any]:
     """The description to complete: a fresh one, or that of an earlier run with the same settings."""
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "dataset": source.dataset,
         "layout": source.layout,
         "classes": list(source.classes),
-        "shape": list(shape),
+        "shape": shape,
         "settings": settings,
     }
     if not is_cache(out):
@@ -519,154 +544,130 @@ def _start(out: Path, source: Source, settings: dict[str, Any], shape: tuple[int
     return old
 
 
-def _key(source: Source, settings: dict[str, Any], dropped: dict[int, str]) -> str:
-    """Changes when anything changes from which a prepared split follows; not the bytes of every image."""
-    facts = {name: value for name, value in vars(source).items() if name not in ("load", "files", "notes")}
-    files = [
-        block_checksums(path) if path.name == MANIFEST else path.stat().st_size if path.is_file() else -1
-        for path in source.files
-    ]
-    text = json.dumps(
-        [FORMAT, facts, files, settings, sorted(dropped.items())],
-        default=lambda value: value.tolist() if isinstance(value, torch.Tensor) else vars(value),
-    )
-    return blake2b(text.encode(), digest_size=16).hexdigest()
+class _Split:
+    """One split on its way into a prepared folder.
 
+    Args:
+        source: Its faces.
+        out: The folder.
+        manifest: Its description so far.
+        dropped: Faces to leave out, with the reason.
 
-def _holds(out: Path, manifest: dict[str, Any], split: str, key: str) -> bool:
-    """Whether the folder holds this very split, undamaged."""
-    if manifest["splits"].get(split, {}).get("fingerprint") != key:
-        return False
-    try:
-        verify(out, splits=[split])
-    except DataError:
-        return False
-    return True
+    Attributes:
+        key: Changes when anything changes from which the prepared split follows (not every image's bytes).
+    """
 
+    def __init__(self, source: Source, out: Path, manifest: dict[str, Any], dropped: dict[int, str]):
+        self.source, self.out, self.manifest, self.dropped = source, out, manifest, dropped
+        self.shape, self.images = manifest["shape"], out / WORK / f"{source.split}.images.npy"
+        self.journal = out / WORK / f"{source.split}.journal"
+        facts = {name: it for name, it in vars(source).items() if name not in ("load", "files", "notes")}
+        files = [
+            block_checksums(path) if path.name == MANIFEST else path.stat().st_size if path.is_file() else -1
+            for path in source.files
+        ]
+        text = json.dumps(
+            [FORMAT, facts, files, manifest["settings"], sorted(dropped.items())],
+            default=lambda value: value.tolist() if isinstance(value, torch.Tensor) else vars(value),
+        )
+        self.key = blake2b(text.encode(), digest_size=16).hexdigest()
 
-def _enlarged(faces: list[np.ndarray], method: Any, scale: int) -> np.ndarray:
-    if scale == 1 or not faces:
-        return np.array(faces, np.uint8)
-    return upscale(torch.from_numpy(np.stack(faces)), scale, method).numpy()
-
-
-def _write(
-    out: Path,
-    source: Source,
-    key: str,
-    shape: tuple[int, ...],
-    dropped: dict[int, str],
-    enlarge: Callable[[list[np.ndarray]], np.ndarray],
-    at_once: int | None,
-    workers: int | None,
-    progress: bool,
-) -> dict[str, Any]:
-    """Write a split, from where an earlier run stopped; gives its part of the description."""
-
-    def face(index: int) -> np.ndarray | str:
+    def is_done(self) -> bool:
+        """Whether the folder holds this very split, undamaged."""
+        if self.manifest["splits"].get(self.source.split, {}).get("fingerprint") != self.key:
+            return False
         try:
-            return dropped.get(index) or source.read(index)
+            return bool(verify(self.out, splits=[self.source.split]))
+        except DataError:
+            return False
+
+    def read(self, index: int) -> np.ndarray | str:
+        """One face, or why it is left out."""
+        try:
+            return self.dropped.get(index) or self.source.read(index)
         except DataError as error:
             return error.reason
 
-    work, split, total, per_face = out / WORK, source.split, len(source), int(np.prod(shape))
-    files = {
-        part: work / f"{split}.{part}" for part in ("images.npy", "labels.npy", "votes.npy", "names.txt")
-    }
-    images, journal = files["images.npy"], work / f"{split}.journal"
-    lines = _resume(images, journal, [key, list(shape), total], shape)
-    start = lines[-1]["stop"] if len(lines) > 1 else 0
-    needed, free = (total - start) * per_face, shutil.disk_usage(out).free
-    if needed > free:
-        raise DataError(
-            f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free on that disk", out
-        )
-    with (
-        images.open("ab", buffering=0) as pixels,
-        journal.open("a", buffering=1, encoding="utf-8") as notes,
-        tqdm(total=total, initial=start, desc=split, unit="face", disable=not progress) as bar,
-        ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
-    ):
-        if start:
-            bar.write(f"{split}: going on at face {start:,} of {total:,}", file=sys.stderr)
-        while start < total:
-            indices = range(start, min(start + (at_once or max(1, PIECE_BYTES // per_face)), total))
-            found = list(pool.map(face, indices))
-            data = enlarge([one for one in found if not isinstance(one, str)]).tobytes()
-            left_out = [(i, why) for i, why in zip(indices, found, strict=True) if isinstance(why, str)]
-            line = {"stop": indices.stop, "bytes": len(data), "crc32": zlib.crc32(data), "left_out": left_out}
-            pixels.write(data)
-            notes.write(json.dumps(line) + "\n")
-            lines.append(line)
-            bar.update(len(indices))
-            start = indices.stop
-    reasons = {index: reason for line in lines[1:] for index, reason in line["left_out"]}
-    skips = [Skip(source.names[i], reason) for i, reason in reasons.items()]
-    rows = [i for i in range(total) if i not in reasons]
-    if not rows:
-        raise DataError(f"{split}: not one of {total:,} faces can be used:\n{summarize(skips, shown=3)}")
-    with images.open("r+b") as file:
-        _write_header(file, len(rows), shape)
-    np.save(files["labels.npy"], source.labels[rows].numpy().astype("<i2"))
-    if source.votes is None:
-        del files["votes.npy"]
-    else:
-        np.save(files["votes.npy"], source.votes[rows].numpy().astype("<f4"))
-    names = "".join(source.names[i] + "\n" for i in rows)
-    files["names.txt"].write_bytes(names.encode("utf-8", "surrogateescape"))
-    records = {
-        path.name: {"bytes": path.stat().st_size, "crc32": block_checksums(path)} for path in files.values()
-    }
-    for path in files.values():
-        os.replace(path, out / path.name)
-    journal.unlink()
-    skipped = [[skip.name, skip.reason] for skip in (*source.skipped, *skips)]
-    return {
-        "count": len(rows),
-        "fingerprint": key,
-        "files": records,
-        "skipped": skipped,
-        "notes": source.notes,
-    }
+    def write(self, method: Any, scale: int, workers: int | None, progress: bool) -> dict[str, Any]:
+        """Write the split, from where an earlier run stopped; gives its part of the description."""
+        source, split, total = self.source, self.source.split, len(self.source)
+        per_face = int(np.prod(self.shape))
+        at_once = method.at_once if method.at_once and scale > 1 else max(1, PIECE_BYTES // per_face)
+        start, left_out = self._resume()
+        needed, free = (total - start) * per_face, shutil.disk_usage(self.out).free
+        if needed > free:
+            raise DataError(f"{needed:,} bytes are needed and {free:,} are free on that disk", self.out)
+        with (
+            self.images.open("ab", buffering=0) as pixels,
+            self.journal.open("a", buffering=1, encoding="utf-8") as notes,
+            tqdm(total=total, initial=start, desc=split, unit="face", disable=not progress) as bar,
+            ThreadPoolExecutor(workers or min(8, os.cpu_count() or 1)) as pool,
+        ):
+            if start:
+                bar.write(f"{split}: going on at face {start:,} of {total:,}", file=sys.stderr)
+            while start < total:
+                indices = range(start, min(start + at_once, total))
+                found = list(pool.map(self.read, indices))
+                faces = [face for face in found if not isinstance(face, str)]
+                if faces and scale > 1:
+                    faces = upscale(torch.from_numpy(np.stack(faces)), scale, method).numpy()
+                data = np.array(faces, np.uint8).tobytes()
+                why = [(i, one) for i, one in zip(indices, found, strict=True) if isinstance(one, str)]
+                start = indices.stop
+                pixels.write(data)
+                notes.write(json.dumps([start, len(data), zlib.crc32(data), why]) + "\n")
+                left_out |= dict(why)
+                bar.update(len(indices))
+        skips = [Skip(source.names[i], reason) for i, reason in left_out.items()]
+        rows = [i for i in range(total) if i not in left_out]
+        if not rows:
+            raise DataError(f"{split}: not one of {total:,} faces can be used:\n{summarize(skips, shown=3)}")
+        with self.images.open("r+b") as file:
+            _write_header(file, len(rows), self.shape)
+        files = [self.images]
+        for part, values, kind in (("labels", source.labels, "<i2"), ("votes", source.votes, "<f4")):
+            if values is not None:
+                files.append(self.images.with_name(f"{split}.{part}.npy"))
+                np.save(files[-1], values[rows].numpy().astype(kind))
+        files.append(self.images.with_name(f"{split}.names.txt"))
+        names = "".join(source.names[i] + "\n" for i in rows)
+        files[-1].write_bytes(names.encode("utf-8", "surrogateescape"))
+        records = {
+            path.name: {"bytes": path.stat().st_size, "crc32": block_checksums(path)} for path in files
+        }
+        for path in files:
+            os.replace(path, self.out / path.name)
+        self.journal.unlink()
+        skipped = [[skip.name, skip.reason] for skip in (*source.skipped, *skips)]
+        what = {"count": len(rows), "fingerprint": self.key, "files": records}
+        return {**what, "skipped": skipped, "notes": source.notes}
+
+    def _resume(self) -> tuple[int, dict[int, str]]:
+        """How many faces are done, and which of them are left out; what is not written whole is cut off."""
+        head = [self.key, self.shape, len(self.source)]
+        text = self.journal.read_text("utf-8", "replace") if self.journal.is_file() else ""
+        lines = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        known = self.images.is_file() and lines[:1] == [head]
+        start, left_out, kept = 0, {}, [head]
+        with self.images.open("r+b" if known else "w+b") as file:
+            _write_header(file, 0, self.shape)
+            place = file.tell()
+            for line in lines[1:] if known else []:
+                stop, size, code, why = line
+                if zlib.crc32(piece := file.read(size)) != code or len(piece) != size:
+                    break
+                start, place = stop, file.tell()
+                left_out |= dict(why)
+                kept.append(line)
+            file.truncate(place)
+        write_text(self.journal, "".join(json.dumps(line) + "\n" for line in kept))
+        return start, left_out
 
 
-def _write_header(file: IO[bytes], count: int, shape: tuple[int, ...]) -> None:
+def _write_header(file: IO[bytes], count: int, shape: Sequence[int]) -> None:
     """As long for any count: numpy leaves room for it to grow."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
     np.lib.format.write_array_header_1_0(file, header)
-
-
-def _resume(images: Path, journal: Path, head: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    """The journal's lines whose pieces are written whole; whatever is behind them is cut off."""
-    found = _whole_lines(journal)
-    known = images.is_file() and found[:1] == [head]
-    lines: list[Any] = [head]
-    with images.open("r+b" if known else "w+b") as file:
-        _write_header(file, 0, shape)
-        place = file.tell()
-        for line in found[1:] if known else []:
-            piece = file.read(line["bytes"])
-            if len(piece) != line["bytes"] or zlib.crc32(piece) != line["crc32"]:
-                break
-            place = file.tell()
-            lines.append(line)
-        file.truncate(place)
-    temporary = journal.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    os.replace(temporary, journal)
-    return lines
-
-
-def _whole_lines(path: Path) -> list[Any]:
-    """A journal's lines; one torn by a kill ends it."""
-    lines: list[Any] = []
-    if path.is_file():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                break
-    return lines
 
 
 def _describe(out: Path, manifest: dict[str, Any]) -> None:
@@ -678,6 +679,6 @@ def _describe(out: Path, manifest: dict[str, Any]) -> None:
     rows.writerow(["split", "name", "reason"])
     rows.writerows([split, *pair] for split in order for pair in manifest["splits"][split]["skipped"])
     for name, text in (("skipped.csv", table.getvalue()), (MANIFEST, json.dumps(manifest, indent=1) + "\n")):
-        temporary = out / WORK / name
+        temporary = out / WORK / name  # a kill leaves it where the next run removes it
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
         os.replace(temporary, out / name)

@@ -10,6 +10,7 @@ import torch
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.synthetic.expressions import ACTION_UNITS, EXPRESSIONS, rows
 from ferlib.synthetic.identity import (
+    FRAMINGS,
     LOOK,
     OCCLUSIONS,
     FaceParameters,
@@ -38,7 +39,7 @@ CONFUSION_8 = (
 
 
 def vote_probabilities(noise: float, confusion: torch.Tensor | None = None, classes: int = 8) -> torch.Tensor:
-    r"""How likely an annotator names each expression (columns) when another is meant (rows).
+    r"""How likely an annotator names each expression (columns) when another is meant (rows): ``(K, K)``.
 
     .. math:: Q_{yc} = \nu P_{yc} \;(c \ne y), \qquad Q_{yy} = 1 - \sum_{c \ne y} Q_{yc}
 
@@ -47,18 +48,17 @@ def vote_probabilities(noise: float, confusion: torch.Tensor | None = None, clas
 
     Args:
         noise: nu.
-        confusion: P, ``(K, K)`` with rows summing to 1; default: FER+'s.
+        confusion: P, ``(K, K)``, rows of shares; default: FER+'s.
         classes: K, 7 or 8.
 
     Raises:
         DataError: for another table or a noise below 0.
     """
-    if confusion is None:
-        prior = torch.tensor(CONFUSION_8, dtype=torch.float64)[:classes, :classes]
-        prior = prior / prior.sum(1, keepdim=True)
-    else:
-        prior = torch.as_tensor(confusion).double()
-    if prior.shape != (classes, classes) or (prior < 0).any() or ((prior.sum(1) - 1).abs() > 1e-3).any():
+    default = torch.tensor(CONFUSION_8, dtype=torch.float64)[:classes, :classes]
+    prior = (
+        default / default.sum(1, keepdim=True) if confusion is None else torch.as_tensor(confusion).double()
+    )
+    if prior.shape != default.shape or (prior < 0).any() or ((prior.sum(1) - 1).abs() > 1e-3).any():
         raise DataError(
             f"confusion has shape {tuple(prior.shape)}: expected ({classes}, {classes}) "
             "with rows of shares that sum to 1"
@@ -143,12 +143,14 @@ class SyntheticFaces(FaceDataset):
         likely = occlusion in OCCLUSIONS if isinstance(occlusion, str) else 0 <= occlusion <= 1
         detail = resolution is None or (len(resolution) == 2 and 4 <= resolution[0] <= resolution[1])
         strong = len(intensity) == 2 and 0 <= intensity[0] <= intensity[1] <= 1.5
+        whole = [isinstance(number, int) for number in (length, size, seed)]
         for name, value, fine, expected in (
-            ("length", length, isinstance(length, int) and length >= 1, "a whole number of at least 1"),
-            ("size", size, isinstance(size, int) and 16 <= size <= 1024, "whole pixels from 16 to 1024"),
-            ("seed", seed, isinstance(seed, int) and seed >= 0, "a whole number of at least 0"),
+            ("length", length, whole[0] and length >= 1, "a whole number of at least 1"),
+            ("size", size, whole[1] and 16 <= size <= 1024, "whole pixels from 16 to 1024"),
+            ("seed", seed, whole[2] and seed >= 0, "a whole number of at least 0"),
             ("channels", channels, channels in (1, 3), "1 (gray) or 3 (RGB)"),
             ("classes", classes, classes in (7, 8), "8 (FER+) or 7 (without contempt)"),
+            ("framing", framing, framing in FRAMINGS, f"one of {', '.join(FRAMINGS)}"),
             ("intensity", intensity, strong, "(lowest, highest) with 0 <= lowest <= highest <= 1.5"),
             ("variation", variation, 0 <= variation <= 2, "a number from 0 to 2"),
             ("occlusion", occlusion, likely, f"a probability or one of {', '.join(OCCLUSIONS)}"),
@@ -156,20 +158,23 @@ class SyntheticFaces(FaceDataset):
         ):
             if not fine:
                 raise DataError(f"{name}={value!r}: expected {expected}")
-        camera_of(framing)
         self.classes = EXPRESSIONS[:classes]
-        self.size, self.seed, self.channels, self.framing, self.masks = size, seed, channels, framing, masks
-        self._options = dict(
-            intensity=tuple(intensity),
-            framing=framing,
-            variation=float(variation),
-            occlusion=occlusion,
-            resolution=resolution,
-        )
-        self._table = vote_probabilities(vote_noise, confusion, classes)
+        self.size, self.seed, self.channels, self.masks = size, seed, channels, masks
+        self._options = {
+            "intensity": tuple(intensity),
+            "framing": framing,
+            "variation": float(variation),
+            "occlusion": occlusion,
+            "resolution": resolution,
+        }
+        table = vote_probabilities(vote_noise, confusion, classes)
         self.labels = self._choose(length, expression, frequencies)
-        u = torch.stack([torch.rand(ANNOTATORS, generator=generator(seed, i, 1)) for i in range(length)])
-        self.votes = draw_votes(self.labels, self._table, u)
+        self.votes = draw_votes(self.labels, table, self._uniform(length, ANNOTATORS, 1))
+
+    def _uniform(self, count: int, numbers: int, stream: int) -> torch.Tensor:
+        """Random numbers of each face: ``(count, numbers)``."""
+        draws = (generator(self.seed, i, stream) for i in range(count))
+        return torch.stack([torch.rand(numbers, generator=draw) for draw in draws])
 
     def _choose(self, length: int, expression: Any, frequencies: Any) -> torch.Tensor:
         k = len(self.classes)
@@ -191,8 +196,7 @@ class SyntheticFaces(FaceDataset):
             )
         weights = torch.tensor(weights, dtype=torch.float64)
         edges = (weights / weights.sum()).cumsum(0)[:-1]
-        u = torch.stack([torch.rand(1, generator=generator(self.seed, i, 3)) for i in range(length)])
-        return (u > edges).sum(1)
+        return (self._uniform(length, 1, 3) > edges).sum(1)
 
     def parameters(self, indices: Sequence[int] | torch.Tensor) -> FaceParameters:
         """All that the renderer knows about some faces: ``FaceParameters`` with one row per index."""
@@ -211,21 +215,15 @@ class SyntheticFaces(FaceDataset):
         indices = self._check(indices)
         p = self.parameters(indices)
         drawn = render_faces(p, self.size, self.channels, self.masks)
-        out = dict(
-            image=drawn.image,
-            label=self.labels[indices],
-            votes=self.votes[indices],
-            landmarks=drawn.landmarks,
-            action_units=p.action_units,
-            name=[f"synthetic:{self.seed}:{i}" for i in indices],
-        )
+        out = {
+            "image": drawn.image,
+            "label": self.labels[indices],
+            "votes": self.votes[indices],
+            "landmarks": drawn.landmarks,
+            "action_units": p.action_units,
+            "name": [f"synthetic:{self.seed}:{i}" for i in indices],
+        }
         return out | {"masks": drawn.masks} if self.masks else out
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        many = self.batch([index])
-        masks = {name: mask[0] for name, mask in many.pop("masks", {}).items()}
-        item = {key: value[0] for key, value in many.items()} | {"label": int(many["label"])}
-        return item | {"masks": masks} if self.masks else item
 
 
 #: The three named faces: one person, with looks that leave brows and mouth in plain sight, afraid twice and
@@ -237,16 +235,18 @@ person            skin 0.3, redness 0.6, age 0.25, femininity 0.9, beard 0, hair
                   hair_length 0.62, curl 0.2, fringe 0.1, parting 0.75, brow_thickness 0.8, iris 0.15,
                   lip_color 0.45, cloth 0.5, cloth_hue 0.55, volume 0.55
 the-hard-face     AU1 1, AU2 0.45, AU4 0.45, AU5 1.2, AU10 0.25, AU15 0.25, AU16 0.3, AU20 0.75, AU25 0.95,
-                  AU26 0.95
-the-easy-twin     AU1 1.1, AU2 0.1, AU4 0.8, AU5 1.5, AU10 0.5, AU15 0.5, AU16 0.6, AU20 1.4, AU25 1, AU26 1.2
-the-false-friend  AU1 0.95, AU2 0.95, AU5 0.9, AU22 0.4, AU25 0.8, AU26 1.1
+                  AU26 0.95, yaw -4, pitch 1, roll -1, fear 6, surprise 3, neutral 1
+the-easy-twin     AU1 1.1, AU2 0.1, AU4 0.8, AU5 1.5, AU10 0.5, AU15 0.5, AU16 0.6, AU20 1.4, AU25 1,
+                  AU26 1.2, yaw 3, pitch 1, roll 2, fear 9, sadness 1
+the-false-friend  AU1 0.95, AU2 0.95, AU5 0.9, AU22 0.4, AU25 0.8, AU26 1.1, yaw -4, pitch 0, roll 1,
+                  surprise 9, fear 1
 """)
 }
-_VOTES_AND_POSE = {
-    "the hard face": (dict(fear=6, surprise=3, neutral=1), (-4.0, 1.0, -1.0)),
-    "the easy twin": (dict(fear=9, sadness=1), (3.0, 1.0, 2.0)),
-    "the false friend": (dict(surprise=9, fear=1), (-4.0, 0.0, 1.0)),
-}
+
+
+def _numbers(name: str, keys: Sequence[str]) -> list[float]:
+    """What the table of named faces has under some keys; 0 where it has none."""
+    return [_NAMED[name.replace(" ", "-")].get(key, 0.0) for key in keys]
 
 
 def named_parameters(name: str, framing: str = "portrait") -> FaceParameters:
@@ -261,34 +261,31 @@ def named_parameters(name: str, framing: str = "portrait") -> FaceParameters:
     """
     options = dict(intensity=(1, 1), variation=0.6, occlusion=0.0, resolution=None)
     p = draw_parameters(uniforms(41, [0]), torch.tensor([0]), framing="portrait", **options)
-    if framing != "portrait":
-        p = p.replace(camera=camera_of(framing)[0])
-    person, units = _NAMED["person"], _NAMED[name.replace(" ", "-")]
     return p.replace(
-        look=[person[look] for look in LOOK],
+        look=_numbers("person", LOOK),
         shape=p.shape * 0.5,
         light=[-28.0, 38.0, 0.55],
+        camera=p.camera if framing == "portrait" else camera_of(framing)[0],
         background=[0.45, 0.35, 0.6, 0.1],
-        action_units=[units.get(unit, 0.0) for unit in ACTION_UNITS],
-        pose=_VOTES_AND_POSE[name][1],
+        action_units=_numbers(name, ACTION_UNITS),
+        pose=_numbers(name, ("yaw", "pitch", "roll")),
         side=torch.zeros(1),
     )
 
 
 def _named(name: str, size: int | None, framing: str) -> dict[str, Any]:
-    p = named_parameters(name, framing)
-    portrait = framing == "portrait"
+    p, portrait = named_parameters(name, framing), framing == "portrait"
     drawn = render_faces(p, size or (96 if portrait else 48), channels=3 if portrait else 1, masks=True)
-    votes = torch.tensor([float(_VOTES_AND_POSE[name][0].get(e, 0)) for e in EXPRESSIONS])
-    return dict(
-        image=drawn.image[0],
-        label=int(votes.argmax()),
-        votes=votes,
-        landmarks=drawn.landmarks[0],
-        action_units=p.action_units[0],
-        masks={key: value[0] for key, value in drawn.masks.items()},
-        name="synthetic:" + name.replace(" ", "-"),
-    )
+    votes = torch.tensor(_numbers(name, EXPRESSIONS))
+    return {
+        "image": drawn.image[0],
+        "label": int(votes.argmax()),
+        "votes": votes,
+        "landmarks": drawn.landmarks[0],
+        "action_units": p.action_units[0],
+        "masks": {key: value[0] for key, value in drawn.masks.items()},
+        "name": "synthetic:" + name.replace(" ", "-"),
+    }
 
 
 def the_hard_face(size: int | None = None, framing: str = "portrait") -> dict[str, Any]:

@@ -222,8 +222,8 @@ def _warp(images: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
     a, b, tx = sign * c, -sign * s * aspect, sign * (-c * x + s * aspect * y)
     d, e, ty = s / aspect, c, -s / aspect * x - c * y
     # affine_grid written out: its matrix product with 3 columns takes four times as long on a CPU
-    u = (2 * torch.arange(width, device=images.device) + 1) / width - 1
-    v = ((2 * torch.arange(height, device=images.device) + 1) / height - 1)[:, None]
+    u, v = ((2 * torch.arange(n, device=images.device) + 1) / n - 1 for n in (width, height))
+    v = v[:, None]
     a, b, tx, d, e, ty = (k[:, None, None] for k in (a, b, tx, d, e, ty))
     grid = torch.stack([a * u + (b * v + tx), d * u + (e * v + ty)], 3).to(images.dtype)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
@@ -262,9 +262,7 @@ def _jitter(images: torch.Tensor, factors: torch.Tensor, order: torch.Tensor) ->
 def _erase(
     images: torch.Tensor, boxes: torch.Tensor, fill: float | tuple[float, float, float]
 ) -> torch.Tensor:
-    height, width = images.shape[-2:]
-    y = (torch.arange(height, device=images.device) + 0.5) / height
-    x = (torch.arange(width, device=images.device) + 0.5) / width
+    y, x = ((torch.arange(n, device=images.device) + 0.5) / n for n in images.shape[-2:])
     top, left, bottom, right = boxes[:, :, None].unbind(1)
     inside = ((y >= top) & (y < bottom))[:, None, :, None] & ((x >= left) & (x < right))[:, None, None, :]
     color = torch.tensor(fill, dtype=images.dtype, device=images.device).reshape(-1, 1, 1)

@@ -6,35 +6,28 @@ never sharper than one pixel, which antialiases it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
 #: A color (B, 3), (3,) or three numbers; or one for every pixel, (B, C, H, W).
 Color = torch.Tensor | tuple[float, float, float]
+Place = torch.Tensor | float
 
 
-@dataclass
 class Canvas:
     """B pictures in the making.
 
     Attributes:
         image: ``(B, C, H, W)`` in [0, 1].
         x, y: face coordinates ``(B, H, W)``.
-        u, v: the same without pose, ``(B, H, W)``.
         pixel: ``(B, 1, 1)`` width of a pixel in face units.
-        points: ``(B, 68, 2)`` landmarks in face coordinates.
     """
 
     image: torch.Tensor
     x: torch.Tensor
     y: torch.Tensor
-    u: torch.Tensor
-    v: torch.Tensor
     pixel: torch.Tensor
-    points: torch.Tensor
 
     def color(self, rgb: Color, shade: torch.Tensor | None = None) -> torch.Tensor:
         """A color in the picture's channels, gray being luminance, times a shade ``(B, H, W)``."""
@@ -52,17 +45,23 @@ class Canvas:
 
     def dim(self, mask: torch.Tensor, amount: float | torch.Tensor) -> None:
         """Multiply by ``1 - amount * mask``; a negative amount brightens."""
-        if isinstance(amount, torch.Tensor) and amount.dim() == 1:
-            amount = wide(amount)
         self.image = self.image * (1 - amount * mask)[:, None]
 
-    def rows(self, index: torch.Tensor) -> Canvas:
-        """The canvas of some of the faces."""
-        return Canvas(*(value[index] for value in vars(self).values()))
+    def inside(self, distance: torch.Tensor, width: float) -> torch.Tensor:
+        """1 where distance < 0; the edge is ``width`` wide, and at least a pixel."""
+        return below(distance, self.pixel.clamp(min=width))
 
-    def point(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Coordinates of one landmark, each ``(B, 1, 1)``."""
-        return wide(self.points[:, index, 0]), wide(self.points[:, index, 1])
+    def spot(
+        self,
+        x: Place,
+        y: Place,
+        sx: float | torch.Tensor,
+        sy: float | torch.Tensor,
+        dx: Place = 0.0,
+        dy: Place = 0.0,
+    ) -> torch.Tensor:
+        """A bump of widths sx and sy around (x - dx, y - dy)."""
+        return blob(self.x - x + dx, self.y - y + dy, sx, sy)
 
 
 def wide(t: torch.Tensor) -> torch.Tensor:
@@ -75,9 +74,9 @@ def below(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
     return torch.add(0.5, distance / width, alpha=-1).clamp_(0, 1)
 
 
-def smooth(t: torch.Tensor) -> torch.Tensor:
-    """Smoothstep of t clamped to [0, 1]: t^2 (3 - 2 t)."""
-    t = t.clamp(0, 1)
+def smooth(t: torch.Tensor, width: torch.Tensor | float = 1.0) -> torch.Tensor:
+    """Smoothstep of t / width clamped to [0, 1]: t^2 (3 - 2 t)."""
+    t = (t / width).clamp(0, 1)
     return t * t * torch.add(3.0, t, alpha=-2)
 
 
@@ -106,7 +105,7 @@ def line(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
 def table(scale: str, t: torch.Tensor) -> torch.Tensor:
     """Read a scale of colors, hexadecimal as in CSS, at t in [0, 1], linear in between: ``(B, 3)``."""
     colors = torch.tensor([list(bytes.fromhex(color)) for color in scale.split()]) / 255
-    at = t.clamp(0, 1) * (len(colors) - 1)
+    at = t.flatten().clamp(0, 1) * (len(colors) - 1)
     low = at.floor().long().clamp(max=len(colors) - 2)
     return torch.lerp(colors[low], colors[low + 1], (at - low)[:, None])
 

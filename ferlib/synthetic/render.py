@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 
 from ferlib.errors import DataError
 from ferlib.synthetic import features, wear
-from ferlib.synthetic.expressions import REGIONS, SHOWN
-from ferlib.synthetic.geometry import face_landmarks, outline, project, snap_jaw, unproject
+from ferlib.synthetic.expressions import MIRROR, REGIONS, SHOWN
+from ferlib.synthetic.geometry import project
 from ferlib.synthetic.identity import FaceParameters
-from ferlib.synthetic.paint import GRAIN, Canvas, blob, wide
+from ferlib.synthetic.paint import GRAIN, wide
 
 #: Faces of 64 pixels painted together: enough to make the cost of calling operations small.
 CHUNK = 64
@@ -74,95 +76,85 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
+# Parts of a face that need only some of its pixels: a box around the mean of some landmarks, given by half
+# its width and height, and moved by (dx, dy); of parts that come twice the one of the viewer's left half.
+_UPPER = (
+    (features.forehead, [19, 24], 0.66, 0.36, 0.0, -0.22),
+    (features.frown, [21, 22], 0.36, 0.30, 0.0, 0.04),
+    (features.nose, [31, 33, 35], 0.34, 0.40, 0.0, -0.12),
+)
+_CHEEK = ((features.cheek_fold, [31, 48], 0.40, 0.32, -0.07),)
+_EYE = (
+    (features.eye, [*range(36, 42)], 0.36, 0.26),
+    (features.crows_feet, [*range(36, 42)], 0.30, 0.20, -0.22),
+    (features.brow, [*range(17, 22)], 0.36, 0.22),
+)
+
+
 def _render(p: FaceParameters, size: int, channels: int, masks: bool) -> Rendering:
-    points = face_landmarks(p)
-    coefficients = outline(points)
-    points = snap_jaw(points, coefficients)
-    x, y, u, v = unproject(p, size)
-    pixel = 1 / (p.camera[:, 2] * size)
-    canvas = Canvas(torch.zeros(len(p), channels, size, size), x, y, u, v, wide(pixel), points)
-    head = features.Head(canvas, p, coefficients)
-    hair = wear.Hair(canvas, p, head)
-    features.background(canvas, p)
+    face = features.Face(p, size, channels)
+    hair = wear.Hair(face)
+    features.background(face)
     hair.behind()
-    features.body(canvas, p, head)
-    features.ears(canvas, p, head)
-    _face(canvas, p, head)
+    features.body(face)
+    features.ears(face)
+    features.skin(face)
+    for part in _UPPER:
+        _paint_within(face, 0, *part)
+    for side, part in product((-1, 1), _CHEEK):
+        _paint_within(face, side, *part)
+    _paint_within(face, 0, features.chin, [57, 8], 0.44, 0.32)
+    face.some(wear.bearded(p), wear.beard)
+    _paint_within(face, 0, features.mouth, [48, 51, 54, 57], 0.56, 0.44, 0.0, 0.04)
+    for side, part in product((-1, 1), _EYE):
+        _paint_within(face, side, *part)
     hair.front()
-    cover = wear.occlude(canvas, p, head)
-    image = _camera(canvas.image, p)
-    found = _region_masks(canvas, p, cover) if masks else {}
-    return Rendering(image, project(p, points, size), found)
-
-
-def _face(canvas: Canvas, p: FaceParameters, head: features.Head) -> None:
-    """Skin, folds and features, each in a window: most parts of a face need only a few of its pixels."""
-    shade = features.skin(canvas, p, head)
-
-    def within(
-        which: list[int],
-        half: tuple[float, float],
-        draw: Callable[[Canvas, torch.Tensor, torch.Tensor], None],
-        dx: float = 0.0,
-        dy: float = 0.0,
-    ) -> None:
-        """Draw around some landmarks: gets the window's canvas, shade and the mask of the head."""
-        center = canvas.points[:, which].mean(1) + torch.tensor([dx, dy])
-        _paint_within(canvas, p, center, half, draw, (shade, head.mask))
-
-    within([19, 24], (0.66, 0.36), lambda c, *_: features.forehead(c, p), dy=-0.22)
-    within([21, 22], (0.36, 0.30), lambda c, *_: features.frown(c, p), dy=0.04)
-    within([31, 33, 35], (0.34, 0.40), lambda c, *_: features.nose(c, p, head), dy=-0.12)
-    for side, ends in ((-1, [31, 48]), (1, [35, 54])):
-        within(ends, (0.40, 0.32), lambda c, _, on, s=side: features.cheek_fold(c, p, on, s), dx=side * 0.07)
-    within([57, 8], (0.44, 0.32), lambda c, *_: features.chin(c, p))
-    rows = wear.bearded(p)
-    if len(rows):
-        part = canvas.rows(rows)
-        wear.beard(part, p[rows], head.rows(rows))
-        canvas.image = canvas.image.index_copy(0, rows, part.image)
-    within([48, 51, 54, 57], (0.56, 0.44), lambda c, lit, _: features.mouth(c, p, head, lit), dy=0.04)
-    for side, eye, brow in ((-1, range(36, 42), range(17, 22)), (1, range(42, 48), range(22, 27))):
-        within([*eye], (0.36, 0.26), lambda c, lit, _, s=side: features.eye(c, p, head, lit, s))
-        within([*eye], (0.30, 0.20), lambda c, *_, s=side: features.crows_feet(c, p, s), dx=side * 0.22)
-        within([*brow], (0.36, 0.22), lambda c, *_, s=side: features.brow(c, p, head, s))
+    cover = wear.occlude(face)
+    found = _region_masks(face, cover) if masks else {}
+    return Rendering(_camera(face.image, p), project(p, face.points, size), found)
 
 
 def _paint_within(
-    canvas: Canvas,
-    p: FaceParameters,
-    center: torch.Tensor,
-    half: tuple[float, float],
+    face: features.Face,
+    side: int,
     draw: Callable[..., None],
-    maps: tuple[torch.Tensor, ...],
+    which: list[int],
+    width: float,
+    height: float,
+    dx: float = 0.0,
+    dy: float = 0.0,
 ) -> None:
-    """Run ``draw`` on the pixels of a box of face coordinates around ``center (B, 2)``, and put them back.
+    """Run ``draw`` on the pixels of a box of face coordinates, and put them back.
 
-    ``draw`` gets a canvas of the box and the given maps ``(B, H, W)`` cut in the same way. One picture's
-    result does not depend on the others in the batch.
+    ``side`` is 0, or -1 or 1 for a part that comes twice. One picture's result does not depend on the others.
     """
-    size, channels = canvas.image.shape[-1], canvas.image.shape[1]
-    corners = project(p, center[:, None] + _CORNERS * torch.tensor(half), size)
+    if side > 0:
+        which, dx = sorted(MIRROR[i] for i in which), -dx
+    size, channels = face.image.shape[-1], face.image.shape[1]
+    center, half = face.points[:, which].mean(1) + torch.tensor([dx, dy]), torch.tensor([width, height])
+    corners = project(face.p, center[:, None] + _CORNERS * half, size)
     low = corners.amin(1).floor().long().clamp(0, size - 1)  # (B, 2): x, y
-    high = corners.amax(1).ceil().long().clamp(1, size)
-    width, height = (max(1, int(n)) for n in (high - low).amax(0))
-    left = torch.minimum(low[:, 0], torch.tensor(size - width))
-    top = torch.minimum(low[:, 1], torch.tensor(size - height))
-    columns = left[:, None] + torch.arange(width)
-    rows = top[:, None] + torch.arange(height)
-    index = (rows[:, :, None] * size + columns[:, None, :]).flatten(1)
+    across, down = (corners.amax(1).ceil().long().clamp(1, size) - low).amax(0).clamp(min=1).tolist()
+    left, top = torch.minimum(low, size - torch.tensor([across, down])).T[:, :, None]
+    index = (top + torch.arange(down))[:, :, None] * size + (left + torch.arange(across))[:, None]
+    index = index.flatten(1)
 
     def cut(full: torch.Tensor) -> torch.Tensor:
-        return full.flatten(1).gather(1, index).view(-1, height, width)
+        return full.flatten(1).gather(1, index).view(-1, down, across)
 
     wide_index = index[:, None].expand(-1, channels, -1)
-    old = canvas.image.flatten(2).gather(2, wide_index).view(-1, channels, height, width)
-    x, y = cut(canvas.x), cut(canvas.y)
-    part = Canvas(old, x, y, canvas.u[:, :1, :1], canvas.v[:, :1, :1], canvas.pixel, canvas.points)
-    draw(part, *map(cut, maps))
-    dx, dy = (x - wide(center[:, 0])).abs() / half[0], (y - wide(center[:, 1])).abs() / half[1]
-    new = torch.where((torch.maximum(dx, dy) < 1)[:, None], part.image, old)
-    canvas.image = canvas.image.flatten(2).scatter(2, wide_index, new.flatten(2)).view_as(canvas.image)
+    old = face.image.flatten(2).gather(2, wide_index).view(-1, channels, down, across)
+    part = copy(face)
+    part.image, part.x, part.y, part.shade, part.mask = (
+        old,
+        *map(cut, (face.x, face.y, face.shade, face.mask)),
+    )
+    draw(part, side) if side else draw(part)
+    x, y = (
+        (v - wide(c)).abs() / h for v, c, h in zip((part.x, part.y), center.T, (width, height), strict=True)
+    )
+    new = torch.where((torch.maximum(x, y) < 1)[:, None], part.image, old)
+    face.image = face.image.flatten(2).scatter(2, wide_index, new.flatten(2)).view_as(face.image)
 
 
 def _camera(image: torch.Tensor, p: FaceParameters) -> torch.Tensor:
@@ -185,7 +177,7 @@ def _reduce(image: torch.Tensor, resolution: float) -> torch.Tensor:
     return F.interpolate(low, size=(size, size), mode="bilinear")[0].clamp(0, 1)
 
 
-def _region_masks(c: Canvas, p: FaceParameters, cover: torch.Tensor) -> dict[str, torch.Tensor]:
+def _region_masks(c: features.Face, cover: torch.Tensor) -> dict[str, torch.Tensor]:
     """Masks in [0, 1] of eight regions, of what is hidden, and of what carries the expression: ``(B, H, W)``.
 
     ``"expression"`` is the regions weighted by how strongly the face's action units move them (its maximum is
@@ -193,30 +185,29 @@ def _region_masks(c: Canvas, p: FaceParameters, cover: torch.Tensor) -> dict[str
     is what covers it.
     """
     pt = c.points
-
-    def spot(
-        which: list[int], sx: float | torch.Tensor, sy: float | torch.Tensor, dy: float = 0.0
-    ) -> torch.Tensor:
-        mx, my = (wide(t) for t in pt[:, which].mean(1).unbind(1))
-        return torch.exp(-(((c.x - mx) / sx) ** 4 + ((c.y - my - dy) / sy) ** 4))
-
     tall = wide((pt[:, 57, 1] - pt[:, 51, 1]) / 2 + 0.07)
     broad = wide((pt[:, 54, 0] - pt[:, 48, 0]) / 2 + 0.08)
-    pairs = {
-        "brows": (spot([*range(17, 22)], 0.28, 0.09), spot([*range(22, 27)], 0.28, 0.09)),
-        "eyes": (spot([*range(36, 42)], 0.20, 0.11), spot([*range(42, 48)], 0.20, 0.11)),
-        "cheeks": (spot([36, 39, 48], 0.20, 0.20, 0.14), spot([42, 45, 54], 0.20, 0.20, 0.14)),
-    }
-    masks = {
-        "forehead": spot([19, 24], 0.50, 0.16, -0.22),
-        "glabella": blob(c.x, c.y - wide(pt[:, [21, 22], 1].mean(1)) - 0.04, 0.09, 0.10),
-        "nose": spot([27, 30, 33], 0.17, 0.28, -0.03),
-        "mouth": spot([48, 51, 54, 57], broad, tall),
-        "chin": spot([8], 0.24, 0.14, -0.11),
-        **{name: torch.maximum(*two) for name, two in pairs.items()},
-    }
-    masks = {name: masks[name] for name in REGIONS}
-    strength = p.action_units.clamp(0, 1) @ SHOWN
+    masks = {}
+    for name, which, sx, sy, dy in (
+        ("forehead", [19, 24], 0.50, 0.16, -0.22),
+        ("brows", [*range(17, 22)], 0.28, 0.09, 0.0),
+        ("brows", [*range(22, 27)], 0.28, 0.09, 0.0),
+        ("glabella", [21, 22], 0.09, 0.10, 0.04),
+        ("eyes", [*range(36, 42)], 0.20, 0.11, 0.0),
+        ("eyes", [*range(42, 48)], 0.20, 0.11, 0.0),
+        ("nose", [27, 30, 33], 0.17, 0.28, -0.03),
+        ("cheeks", [36, 39, 48], 0.20, 0.20, 0.14),
+        ("cheeks", [42, 45, 54], 0.20, 0.20, 0.14),
+        ("mouth", [48, 51, 54, 57], broad, tall, 0.0),
+        ("chin", [8], 0.24, 0.14, -0.11),
+    ):
+        x, y = (wide(t) for t in pt[:, which].mean(1).unbind(1))
+        if name == "glabella":
+            spot = c.spot(0.0, y, sx, sy, dy=-dy)
+        else:
+            spot = torch.exp(-(((c.x - x) / sx) ** 4 + ((c.y - y - dy) / sy) ** 4))
+        masks[name] = torch.maximum(masks.get(name, spot), spot)
+    strength = c.p.action_units.clamp(0, 1) @ SHOWN
     strength = strength / strength.amax(1, keepdim=True).clamp(min=0.6)
     carried = torch.stack([masks[name] * wide(strength[:, k]) for k, name in enumerate(REGIONS)]).amax(0)
     masks["expression"] = carried * (1 - cover)

@@ -237,16 +237,16 @@ class _Reader(Dataset):
         lost: dict[int, str] = {}
         with drawing(index.seed):
             try:
-                return index, self.data.__getitems__(index.rows), lost
+                return index, self.data.batch(index.rows), lost
             except (DataError, OSError):
                 for place, row in enumerate(index.rows):
                     try:
-                        self.data.__getitems__([row])
+                        self.data.batch([row])
                     except (DataError, OSError) as error:
                         lost[place] = f"face {row}: {error or type(error).__name__}"
         rows = [row for place, row in enumerate(index.rows) if place not in lost]
         with drawing(index.seed):
-            return index, self.data.__getitems__(rows) if rows else None, lost
+            return index, self.data.batch(rows) if rows else None, lost
 
 
 def _ignore_ctrl_c(worker: int) -> None:
