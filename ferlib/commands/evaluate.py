@@ -220,13 +220,10 @@ def summary(record: ResultRecord) -> dict[str, Any]:
         "recall": {c: plain[f"recall {c}"] for c in record.classes if f"recall {c}" in plain},
         "faces": record.data["faces"],
         "left out": record.data.get("left out", {}),
-        "published": record.data.get("published"),
-        "data": record.data,
         "classes": record.classes,
-        "confusion": record.confusion,
         "temperature": record.settings["temperature"],
+        "data": record.data,
         "numbers": [entry(one) for one in (*record.numbers, *record.differences)],
-        "extra": record.extra,
     }
 
 
