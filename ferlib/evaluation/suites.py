@@ -169,10 +169,8 @@ class CorruptedFaces(FaceDataset):
         return batch | {key: new[key] for key in moved} | {"image": self._turned.batch(rows)["image"]}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"face {index} of {len(self)}")
-        first = {key: _first(value) for key, value in self.batch([index]).items()}
-        return first | {"label": int(first["label"])}
+        item = (self.faces if self._turned is None else self._turned)[index]
+        return {**item, "image": self.batch([index])["image"][0]}
 
 
 class _TurnedFaces(SyntheticFaces):
@@ -186,10 +184,6 @@ class _TurnedFaces(SyntheticFaces):
         p = super().parameters(indices)
         yaw = torch.where(p.pose[:, 0] < 0, -self.degrees, self.degrees)
         return p.replace(pose=torch.cat([yaw[:, None], p.pose[:, 1:]], 1))
-
-
-def _first(value: Any) -> Any:
-    return {key: part[0] for key, part in value.items()} if isinstance(value, dict) else value[0]
 
 
 def _in_memory(data: FaceDataset) -> FaceDataset:
