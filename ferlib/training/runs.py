@@ -320,7 +320,8 @@ class RunFolder:
     def maybe_save(self, state: RunState, stop: bool = False) -> None:
         """Between steps: save where the last time was ``save_minutes`` ago; after Ctrl-C save and stop.
 
-        Raises ``KeyboardInterrupt`` with one line that names the place and how to go on.
+        Raises:
+            KeyboardInterrupt: With one line that names the place and how to go on.
         """
         if stop:
             self.save(state)
