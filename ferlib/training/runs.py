@@ -307,9 +307,8 @@ class RunFolder:
         if not self.writes:
             return
         facts = {**versions(), "starts": []}
-        with suppress(
-            OSError, ValueError, TypeError, KeyError, RecursionError
-        ):  # lost or damaged: what is known without it
+        lost = OSError, ValueError, TypeError, KeyError, RecursionError
+        with suppress(*lost):  # or damaged: what is known without it
             found = json.loads((file.parent / "environment.json").read_text(encoding="utf-8"))
             facts |= found | {"starts": list(found["starts"])}
         self._write_start(facts, state.position)
