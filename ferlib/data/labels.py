@@ -205,7 +205,7 @@ def match_classes(found: Sequence[str], wanted: Sequence[str], what: str) -> tor
         what: What the network is called in an error.
 
     Returns:
-        int64 (len(wanted),): column of each class; ``logits[:, columns]`` has the data set's order.
+        int64 (C,), C = len(wanted): column of each class; ``logits[:, columns]`` has the data set's order.
 
     Raises:
         DataError: The network lacks a class, or the names repeat.
