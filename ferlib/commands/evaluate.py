@@ -42,7 +42,7 @@ from torch import nn
 from ferlib.commands.faces import Faces, add_face_arguments, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.labels import CLASSES, class_mapping
+from ferlib.data.labels import CLASSES, match_classes
 from ferlib.evaluation import (
     CORRUPTIONS,
     RecordError,
@@ -198,13 +198,7 @@ def with_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
     Raises:
         DataError: A class that the network does not have.
     """
-    places = class_mapping(faces.classes, classes)
-    if (places < 0).any():
-        lacking = ", ".join(name for name, place in zip(faces.classes, places, strict=True) if place < 0)
-        raise DataError(
-            f"the network does not know {lacking}: it has {', '.join(classes)}; choose a data set "
-            "(--dataset) whose expressions are among them"
-        )
+    places = match_classes(faces.classes, classes)
     if faces.classes == classes:
         return faces
     named = copy.copy(faces)

@@ -139,7 +139,7 @@ class Kind:
             raise DataError(f"has no split {split!r}, only {', '.join(there)}", root)
         source = _prepared(there[real], real) if layout == "prepared" else self.read(there, layout, real)
         if source.classes != self.classes:
-            raise DataError(f"its classes are {', '.join(source.classes)}; {AGAIN}", root)
+            raise DataError(f"its classes are {', '.join(map(str, source.classes))}; {AGAIN}", root)
         if real != split:
             source.split = split
             source.notes.append(
@@ -677,7 +677,9 @@ def _describe(out: Path, manifest: dict[str, Any]) -> None:
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["split", "name", "reason"])
-    rows.writerows([split, *pair] for split in order for pair in manifest["splits"][split]["skipped"])
+    for split, record in manifest["splits"].items():
+        for name, reason in record["skipped"]:  # a name is no formula, whatever it begins with
+            rows.writerow([split, f"'{name}" if name.startswith(("=", "+", "-", "@")) else name, reason])
     for name, text in (("skipped.csv", table.getvalue()), (MANIFEST, json.dumps(manifest, indent=1) + "\n")):
         temporary = out / WORK / name  # a kill leaves it where the next run removes it
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))
