@@ -237,7 +237,7 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
         finding.advice = f"{command} makes it read faster"
     if problems:
         finding.status = "broken"
-        finding.lines += problems
+        finding.lines += dict.fromkeys(problems)
         damaged = "prepare it again"
         if not is_cache(root):
             damaged = "ferlib prepare leaves damaged files out and lists them"

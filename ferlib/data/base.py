@@ -15,8 +15,6 @@ from torch.utils.data import Dataset, default_collate
 from ferlib.errors import DataError
 from ferlib.images import center_square, to_pillow, to_planes
 
-__all__ = ["DataError", "FaceDataset", "Skip", "Source", "SourceDataset", "fingerprint", "identity"]
-
 T = TypeVar("T")
 
 
