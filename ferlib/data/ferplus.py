@@ -241,11 +241,10 @@ def _kaggle(files: tuple[Path, Path | None], split: str) -> Source:
 
 def _usage_names(rows: list[tuple[str, str]]) -> tuple[dict[str, str], str]:
     """Which Usage name means which split in a Neural Resizer csv, told by the image numbers if they can."""
-    numbers: dict[str, list[int]] = {"PublicTest": [], "PrivateTest": []}
-    for usage, name in rows:
-        if usage in numbers and (found := re.search(r"\d+", name)):
-            numbers[usage].append(int(found[0]))
-    public, private = numbers.values()
+    public, private = (
+        [int(number[0]) for usage, name in rows if usage == which and (number := re.search(r"\d+", name))]
+        for which in ("PublicTest", "PrivateTest")
+    )
     # FER2013's order is training, public, private: of two groups the one with the higher numbers is private
     if public and private and max(public) < min(private) and min(private) >= FIRST_TEST_IMAGE:
         return USAGE, "its Usage names are Microsoft's"
