@@ -1,6 +1,6 @@
 """One training step of the Neural Resizer's system at 384 -> 224: the original's formulation and ferlib's.
 
-A step is forward, F-PDLS, backward and Adam, on the same weights and the same batch, in turn:
+A step is forward, F-PDLS, backward and Adam, on the same weights and the same batch, in turn (``turns.py``):
 
 - ``original``: the layers as released (one module per operation, nothing in place), the transformer's
   attention written out as ``timm`` computed it in 2022, contiguous memory, F-PDLS face by face;
@@ -8,8 +8,8 @@ A step is forward, F-PDLS, backward and Adam, on the same weights and the same b
 - ``ferlib, defaults``: what the recipes set: channels last, bf16 autocast where the processor computes in it
   (--precision), torch.compile with --compile (minutes of preparation; pays on a GPU).
 
-Prints seconds, ratios and, each way in a fresh process, the peak of memory that the steps add. Asserts that
-logits and first gradients agree, and no time::
+Prints seconds, ratios and the memory of the process that the steps add at most. Asserts that logits and first
+gradients agree, and no time::
 
     python benchmarks/neural_resizer.py [--batch 4] [--rounds 5] [--device cpu] [--threads 2] [--compile]
 """
@@ -17,18 +17,15 @@ logits and first gradients agree, and no time::
 from __future__ import annotations
 
 import argparse
-import resource
-import statistics
-import subprocess
-import sys
-import time
 from collections.abc import Callable
+from functools import partial
 
 import timm
 import torch
 import torch.nn.functional as F
 from f_pdls import ALPHA, GAMMA, face_by_face
 from torch import Tensor, nn
+from turns import take_turns
 
 from ferlib.losses import FocalPDLSLoss
 from ferlib.models import ResizedTransformer
@@ -111,23 +108,34 @@ def build(way: str, options: argparse.Namespace) -> tuple[Callable[[], Tensor], 
             logits = model(images)
         loss(logits.float(), target).backward()
         optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         return logits.detach()
 
     return step, ours
 
 
-def memory(way: str, options: argparse.Namespace) -> None:
-    """Print the peak in MB that two steps add to a process that has everything but the steps."""
-    step, _ = build(way, options)
-    if options.device.startswith("cuda"):
-        torch.cuda.reset_peak_memory_stats()
-        step(), step()
-        print(torch.cuda.max_memory_allocated() / 1e6)
-        return
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step(), step()
-    unit = 1e6 if sys.platform == "darwin" else 1e3
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit)
+def ready(way: str, options: argparse.Namespace) -> Callable[[], Tensor]:
+    """One training step, ready to be called."""
+    return build(way, options)[0]
+
+
+def check(options: argparse.Namespace) -> None:
+    """The three ways agree: logits, and the gradient of the resizer's last layer."""
+    gradient, logits = {}, {}
+    for way in WAYS:
+        step, model = build(way, options)
+        logits[way] = step().float().cpu()
+        gradient[way] = model.resizer.to_image.weight.grad.float().cpu()
+    for way in WAYS[1:]:
+        rounded = way != "ferlib" and options.precision == "bf16"
+        compared = [("logits", logits, 0.1 if rounded else 2e-3)]
+        if not rounded:  # batch norm over a few faces makes gradients too touchy for eight bits
+            compared.append(("gradient", gradient, 2e-2))
+        for kind, found, part in compared:
+            scale = found["original"].abs().max()
+            far = float((found[way] - found["original"]).abs().max() / scale)
+            assert far < part, f"{way}: {kind} differ by {far:.3f} of their largest value"
 
 
 def main() -> None:
@@ -141,52 +149,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", choices=("fp32", "bf16"), help="default: bf16 where it is computed")
     parser.add_argument("--compile", action="store_true", help="compile the third way")
-    parser.add_argument("--memory", choices=WAYS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     computed = "bf16" if computes_bf16(torch.device(options.device).type) else "fp32"
     options.precision = options.precision or computed
-    if options.memory:
-        memory(options.memory, options)
-        return
-    again = [sys.executable, __file__, *sys.argv[1:], "--memory"]
-    peak = {
-        way: float(subprocess.run([*again, way], capture_output=True, text=True, check=True).stdout)
-        for way in WAYS
-    }
-    steps, gradient, logits = {}, {}, {}
-    for way in WAYS:
-        steps[way], model = build(way, options)
-        logits[way] = steps[way]().float().cpu()  # the first step also warms up, and compiles
-        gradient[way] = model.resizer.to_image.weight.grad.float().cpu()
-    for way in WAYS[1:]:
-        rounded = way != "ferlib" and options.precision == "bf16"
-        compared = [("logits", logits, 0.1 if rounded else 2e-3)]
-        if not rounded:  # batch norm over a few faces makes gradients too touchy for eight bits
-            compared.append(("gradient", gradient, 2e-2))
-        for kind, found, part in compared:
-            scale = found["original"].abs().max()
-            far = float((found[way] - found["original"]).abs().max() / scale)
-            assert far < part, f"{way}: {kind} differ by {far:.3f} of their largest value"
-    times: dict[str, list[float]] = {way: [] for way in WAYS}
-    for _ in range(options.rounds):  # in turn, so that a busy moment of the machine meets all three
-        for way in WAYS:
-            start = time.perf_counter()
-            steps[way]()
-            if options.device.startswith("cuda"):
-                torch.cuda.synchronize()
-            times[way].append(time.perf_counter() - start)
-    first = times["original"]
+    check(options)
+    costs = take_turns(partial(ready, options=options), WAYS, options.rounds, threads=options.threads)
     print(
         f"{options.backbone} behind the resizer, training step, batch {options.batch}, {options.device}, "
         f"{options.threads} threads, torch {torch.__version__}, timm {timm.__version__}, defaults: channels "
         f"last, {options.precision}{', compiled' if options.compile else ''}"
     )
-    for way in WAYS:
-        ratio = statistics.median(a / b for a, b in zip(first, times[way], strict=True))
+    base = costs["original"]
+    for way, cost in costs.items():
         print(
-            f"  {way:18s} best {min(times[way]):7.3f} s   {ratio:5.2f} x as fast (median of rounds)   peak "
-            f"{peak[way]:7.0f} MB, {peak[way] / peak['original']:4.2f} of the original's"
+            f"  {way:18s} median {cost.median:7.3f} s   {base.median / cost.median:5.2f} x as fast   peak "
+            f"+{cost.added:7.0f} MiB, {cost.added / base.added:4.2f} of the original's"
         )
 
 

@@ -1,14 +1,11 @@
 """An environment like Colab's: torch and its kin are there, the repository and ferlib are not.
 
-It is a virtual environment of the Python that runs the tests, or of the one that FERLIB_COLAB_PYTHON names
-(another version, for example; it needs torch, torchvision, numpy, ipykernel and pip). What Colab has is
-linked into it, one distribution at a time, from where that Python finds it; everything else pip has to bring,
-as it has to there.
+It is a virtual environment of the Python that runs the tests. What Colab has is linked into it, one
+distribution at a time; everything else pip has to bring, as it has to there.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -19,7 +16,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-PYTHON = os.environ.get("FERLIB_COLAB_PYTHON") or sys.executable
 # What the barest machine has, and what of ours Colab has besides (its own list of versions, June 2026: Python
 # 3.12, torch 2.11); each with all that it needs.
 BARE = ("torch", "torchvision", "numpy", "ipykernel")
@@ -35,14 +31,8 @@ BROUGHT |= {"onnxruntime"}
 NOT_THERE = {"jupyterlab", "jupyter-book", "sphinx", "notebook", "pytest", "onnx", "onnxscript"}
 
 
-def with_needs(
-    *names: str, paths: list[str] | None = None, python: str | None = None
-) -> dict[str, Distribution]:
-    """These distributions, also written `name[extra]`, and all that they need, by normalised names.
-
-    ``paths`` and ``python``: where another Python finds them, and its version; without them it is this one.
-    """
-    machine = {"python_version": python.rpartition(".")[0], "python_full_version": python} if python else {}
+def with_needs(*names: str) -> dict[str, Distribution]:
+    """These distributions, also written `name[extra]`, and all that they need, by normalised names."""
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
     waiting = [Requirement(name) for name in names]
@@ -50,29 +40,23 @@ def with_needs(
         wanted = waiting.pop()
         name = canonicalize_name(wanted.name)
         if name not in found:
-            there = next(iter(Distribution.discover(name=name, path=paths or sys.path)), None)
+            there = next(iter(Distribution.discover(name=name)), None)
             if there is None:
                 continue  # of another platform, or not wanted here
             found[name] = there
-        for extra in {"", *wanted.extras}:
-            if (name, extra) not in seen:
-                seen.add((name, extra))
-                needs = [Requirement(line) for line in found[name].requires or ()]
-                waiting += [
-                    r for r in needs if r.marker is None or r.marker.evaluate({**machine, "extra": extra})
-                ]
+        for extra in {"", *wanted.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, extra))
+            needs = map(Requirement, found[name].requires or ())
+            waiting += [r for r in needs if r.marker is None or r.marker.evaluate({"extra": extra})]
     return found
 
 
 def make(folder: Path, *, bare: bool = False) -> Environment:
     """The environment, in a folder of its own."""
-    subprocess.run([PYTHON, "-m", "venv", "--without-pip", str(folder / "python")], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "python")], check=True)
     there = folder / "there"
     there.mkdir()
-    ask = "import json, platform, sys; print(json.dumps([sys.path[1:], platform.python_version()]))"
-    told = subprocess.run([PYTHON, "-c", ask], check=True, capture_output=True, text=True, cwd=folder)
-    paths, version = json.loads(told.stdout)
-    had = with_needs(*(BARE if bare else COLAB), "pip", paths=paths, python=version)
+    had = with_needs(*(BARE if bare else COLAB), "pip")
     for dist in (dist for name, dist in had.items() if name not in OLDER):
         tops = {Path(str(file)).parts[0] for file in dist.files or ()} - {"..", "__pycache__", "share"}
         for top in tops:

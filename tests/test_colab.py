@@ -2,7 +2,7 @@
 
 `make colab-check`, a weekly check, installs as Colab does: FERLIB_COLAB=bare runs every chapter on a machine
 that has no more than torch, torchvision and numpy, FERLIB_COLAB=one the last chapter beside what Colab has.
-Without it only the notebooks are read. FERLIB_COLAB_PYTHON names another Python (see tests/colab.py).
+Without that variable only the notebooks are read.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from ferlib.weights import CheckpointError
 NAME = "attention_scores"
 MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
 SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
-STEPS, QUICK = 8, 48  # of deletion and insertion: steps, faces
+STEPS, QUICK = 8, 32  # of deletion and insertion: steps, faces
 LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam")
 COVERS = ("glasses", "hand", "mask", "scarf")
 KINDS = {

@@ -22,20 +22,7 @@ import time
 import torch
 from torch import nn
 
-from book.experiments import script
-from book.experiments.ablation import (
-    SmallCNN,
-    about,
-    command,
-    difference,
-    judged,
-    load,
-    logits,
-    reliability,
-    source,
-    train,
-    versions,
-)
+from book.experiments import ablation, script
 from ferlib.data import open_faces
 from ferlib.evaluation import ResultRecord, summarize
 from ferlib.losses import CompensatedFocalPDLSLoss, FocalPDLSLoss, LabelSmoothingLoss, PDLSLoss
@@ -69,7 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     start = time.perf_counter()
     data = {"train": open_faces("train", length=options.faces), "valid": open_faces("valid")}
-    (x, y, shares), (vx, vy, vshares) = (load(faces) for faces in data.values())
+    (x, y, shares), (vx, vy, vshares) = (ablation.load(faces) for faces in data.values())
     shrink = FixedResizer(28, "antialiased")
     x, vx = shrink(x), shrink(vx)
     labels = label_kinds(y, shares, options.symmetric)
@@ -82,19 +69,19 @@ def main() -> None:
         together = torch.zeros(15, 4, dtype=torch.float64)
         for seed in range(options.seeds):
             torch.manual_seed(seed)
-            model = SmallCNN(len(data["train"].classes))
-            train(model, x, target, criterion, seed=seed, epochs=options.epochs, rate=4e-3)
-            answers = logits(model, vx)
-            together += torch.tensor(reliability(answers.softmax(1), vy, vshares))
-            for metric, value in judged(answers, vy, vshares).items():
+            model = ablation.SmallCNN(len(data["train"].classes))
+            ablation.train(model, x, target, criterion, seed=seed, epochs=options.epochs, rate=4e-3)
+            answers = ablation.logits(model, vx)
+            together += torch.tensor(ablation.reliability(answers.softmax(1), vy, vshares))
+            for metric, value in ablation.judged(answers, vy, vshares).items():
                 found.setdefault(metric, []).append(value)
         bins[kind][name] = together.tolist()
         shown = [f"{100 * sum(found[m]) / options.seeds:.2f} %" for m in ("accuracy", "calibration error")]
         print(f"{kind:16s} {name:24s}", *shown, flush=True)
     record = ResultRecord(
-        name=f"loss_ablation_{source()}",
+        name=f"loss_ablation_{ablation.source()}",
         what="A small network under seven losses and three kinds of label: means over seeds, 95 % intervals",
-        data=about(len(y), data["valid"]),
+        data=ablation.about(len(y), data["valid"]),
         classes=list(data["train"].classes),
         settings=vars(options) | {"optimizer": "AdamW 4e-3, one cycle, batch 64, flips", "face_size": 28},
         extra={
@@ -102,15 +89,15 @@ def main() -> None:
             "wrong_labels": {name: float((hard != y).float().mean()) for name, hard in labels.items()},
             "reliability": bins,
         },
-        versions=versions(),
-        command=command(),
+        versions=ablation.versions(),
+        command=ablation.command(),
     )
     for (kind, name), found in scores.items():
         for metric, values in found.items():
             place = {"condition": kind, "over": "seeds"}
             record.add(metric, summarize(values), name, by_seed=tuple(values), **place)
             if name != "cross-entropy":
-                gap = difference(values, scores[kind, "cross-entropy"][metric])
+                gap = ablation.difference(values, scores[kind, "cross-entropy"][metric])
                 record.add_difference(name, "cross-entropy", gap, metric, **place)
     print(record.save())
 

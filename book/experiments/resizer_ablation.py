@@ -24,19 +24,7 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from book.experiments import script
-from book.experiments.ablation import (
-    SmallTransformer,
-    about,
-    command,
-    difference,
-    load,
-    logits,
-    source,
-    train,
-    turned,
-    versions,
-)
+from book.experiments import ablation, script
 from ferlib.data import open_faces
 from ferlib.evaluation import ResultRecord, summarize
 from ferlib.models import FixedResizer, NeuralResizer, SpatialTransformer
@@ -61,7 +49,7 @@ def resizer(front: str) -> nn.Module:
 class System(nn.Module):
     """Spatial transformer or nothing, resizer, backbone: (B, 1, 48, 48) -> (B, K)."""
 
-    def __init__(self, front: str, stn: bool, backbone: SmallTransformer, seed: int) -> None:
+    def __init__(self, front: str, stn: bool, backbone: ablation.SmallTransformer, seed: int) -> None:
         super().__init__()
         torch.manual_seed(seed)
         self.backbone = copy.deepcopy(backbone)
@@ -102,19 +90,19 @@ def main() -> None:
     start = time.perf_counter()
     faces, valid = open_faces("train", length=options.pretraining + options.faces), open_faces("valid")
     classes = list(faces.classes)
-    x, y, _ = load(faces)
+    x, y, _ = ablation.load(faces)
     order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
     first, second = order[: options.pretraining], order[options.pretraining :]
-    vx, vy, _ = load(valid)
+    vx, vy, _ = ablation.load(valid)
     degrees = options.tilt * (2 * torch.rand(len(vx), generator=torch.Generator().manual_seed(1)) - 1)
-    views = {"upright": vx, "turned": turned(vx, degrees)}
+    views = {"upright": vx, "turned": ablation.turned(vx, degrees)}
 
     torch.manual_seed(0)
-    backbone, shrink = SmallTransformer(len(classes)), FixedResizer(SMALL, "antialiased")
+    backbone, shrink = ablation.SmallTransformer(len(classes)), FixedResizer(SMALL, "antialiased")
     loss = nn.CrossEntropyLoss()
-    train(backbone, shrink(x[first]), y[first], loss, seed=0, epochs=options.passes, rate=2e-3)
+    ablation.train(backbone, shrink(x[first]), y[first], loss, seed=0, epochs=options.passes, rate=2e-3)
     alone = {
-        view: (logits(backbone, shrink(v)).argmax(1) == vy).double().mean().item()
+        view: (ablation.logits(backbone, shrink(v)).argmax(1) == vy).double().mean().item()
         for view, v in views.items()
     }
     print(
@@ -126,7 +114,7 @@ def main() -> None:
     for front, stn in CASES:
         for seed in range(options.seeds):
             model = System(front, stn, backbone, seed)
-            train(
+            ablation.train(
                 model,
                 x[second],
                 y[second],
@@ -137,17 +125,17 @@ def main() -> None:
                 tilt=options.tilt,
             )
             for view, v in views.items():
-                right = (logits(model, v).argmax(1) == vy).double().mean().item()
+                right = (ablation.logits(model, v).argmax(1) == vy).double().mean().item()
                 found.setdefault((front + STN * stn, view), []).append(right)
             if stn:
                 degrees_found.setdefault(front, []).append(undone(model, views["turned"], degrees))
         shown = {view: f"{100 * sum(found[front + STN * stn, view]) / options.seeds:.2f}" for view in views}
         print(front + STN * stn, shown, degrees_found.get(front, "") if stn else "", flush=True)
     record = ResultRecord(
-        name=f"resizer_ablation_{source()}",
+        name=f"resizer_ablation_{ablation.source()}",
         what="Accuracy of a small pretrained transformer behind four resizers, with and without a spatial "
         "transformer, on upright and on turned faces: mean over seeds, 95 % t-interval",
-        data=about(options.faces, valid),
+        data=ablation.about(options.faces, valid),
         classes=classes,
         settings=vars(options)
         | {"optimizer": "AdamW 1e-3 (resizer 2e-3, spatial transformer 1e-3), one cycle, batch 64, flips"},
@@ -158,14 +146,14 @@ def main() -> None:
             "parameters": {front: sum(p.numel() for p in resizer(front).parameters()) for front, _ in CASES}
             | {"spatial transformer": sum(p.numel() for p in SpatialTransformer(LARGE, 1).parameters())},
         },
-        versions=versions(),
-        command=command(),
+        versions=ablation.versions(),
+        command=ablation.command(),
     )
     for (arm, view), values in found.items():
         record.add("accuracy", summarize(values), arm, condition=view, over="seeds", by_seed=tuple(values))
     for view in views:
         for one, other in pairs():
-            gap = difference(found[one, view], found[other, view])
+            gap = ablation.difference(found[one, view], found[other, view])
             record.add_difference(one, other, gap, condition=view, over="seeds")
     print(record.save())
     print(record.table())
