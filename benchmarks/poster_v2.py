@@ -7,7 +7,7 @@ and no time::
     python benchmarks/poster_v2.py [--what inference training gpu] [--threads 2] [--rounds 7]
 
 "ferlib" rows compute in float32 as the original does; "bf16" rows are a choice of their own (autocast).
-"folded" is ``for_inference`` of ``inference.py``; "recompute" is PosterV2's option of that name. Training
+"folded" is ``for_inference`` of ``inference.py``. Training
 goes through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of the matrix
 product's measured ceiling.
 """
@@ -33,12 +33,12 @@ from ferlib.training.sam import SAM
 
 CLASSES = 7
 INFERENCE = "original", "ferlib", "ferlib, folded", "ferlib, folded, bf16"
-TRAINING = "original", "ferlib", "ferlib, recompute", "ferlib, bf16", "ferlib, bf16, recompute"
+TRAINING = "original", "ferlib", "ferlib, bf16"
 
 
-def network(recompute: bool = False) -> PosterV2:
+def network() -> PosterV2:
     torch.manual_seed(0)
-    return PosterV2(CLASSES, recompute=recompute)
+    return PosterV2(CLASSES)
 
 
 def images(batch: int) -> torch.Tensor:
@@ -69,7 +69,7 @@ def training(name: str, batch: int) -> Callable[[], None]:
     given, labels = images(batch), torch.arange(batch) % CLASSES
     if name == "original":
         return original_step(given, labels)
-    model = network("recompute" in name).train().to(memory_format=torch.channels_last)
+    model = network().train().to(memory_format=torch.channels_last)
     given = given.contiguous(memory_format=torch.channels_last)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = SAM(trainable, torch.optim.Adam, rho=0.05, lr=3.5e-5)

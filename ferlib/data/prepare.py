@@ -152,11 +152,9 @@ class Kind:
         """What may be wrong with splits that can be read, one line for each."""
         found = []
         for split, source in sources.items():
-            there, gone, published = len(source), len(source.skipped), self.published.get(split, 0)
+            there, gone = len(source), len(source.skipped)
             if 5 * gone > there:
-                found.append(
-                    f"{split}: {gone:,} faces are left out of {there + gone:,} ({published:,} published)"
-                )
+                found.append(f"{split}: {gone:,} faces of {there + gone:,} are left out")
         labels = {label for source in sources.values() for label in source.labels.tolist()}
         if all(source.votes is None for source in sources.values()):  # votes give labels by a rule
             found += [f"no face of {name!r}" for k, name in enumerate(self.classes) if k not in labels]
