@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,14 @@ class Network:
                     f"{path} takes images of {size}, {paths[0]} of {sizes[0]}: expected one size for files "
                     "whose predictions are averaged"
                 )
+        orders = [state["classes"] for state in stored if "classes" in state]
+        for names in orders:
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise DataError(f"{', '.join(paths)}: the class names are damaged, expected a list of names")
+            if list(names) != list(orders[0]):
+                raise DataError(
+                    f"{', '.join(paths)} have other classes: {names}, {orders[0]}; expected one order"
+                )
         return cls([*map(Path, paths)], recipes, stored, given, read_mapping(mapping) if mapping else None)
 
     @property
@@ -82,8 +91,7 @@ class Network:
     @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of its classes, where the file says them."""
-        stored = self.stored[0].get("classes")
-        return tuple(map(str, stored)) if stored else None
+        return next((tuple(state["classes"]) for state in self.stored if "classes" in state), None)
 
     @property
     def exported(self) -> bool:
@@ -91,9 +99,16 @@ class Network:
         return self.paths[0].suffix == ".onnx"
 
     def temperature(self, model: nn.Module) -> float:
-        """The temperature that the checkpoint keeps for the output that the network gives; 1 for none."""
+        """The temperature that the checkpoint keeps for the output that the network gives; 1 for none.
+
+        Raises:
+            DataError: It is no number above 0.
+        """
         kept = self.stored[0].get("temperature", {}) if len(self.paths) == 1 else {}
-        return float(kept.get(_output(model), 1.0) if isinstance(kept, dict) else kept)
+        value = kept.get(_output(model), 1.0) if isinstance(kept, dict) else kept
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise DataError(f"temperature is {str(value)[:40]!r}, expected a number above 0", self.paths[0])
+        return float(value)
 
     def keep_temperature(self, model: nn.Module, value: float) -> None:
         """Put a temperature into the checkpoint, for every command that reads it.

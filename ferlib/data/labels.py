@@ -186,19 +186,28 @@ def class_folders(
     return {name: label for label, (name,) in folders.items() if label is not None}
 
 
-def match_classes(data: Sequence[str], network: Sequence[str]) -> torch.Tensor:
-    """Where each class of a data set stands among a network's outputs, matched by name: int64 (K,).
+def match_classes(found: Sequence[str], wanted: Sequence[str], what: str) -> torch.Tensor:
+    """Where each class of a data set stands among a network's outputs, matched by name.
+
+    Args:
+        found: The K classes that a network knows, in the order of its outputs.
+        wanted: The classes of the data set, in label order.
+        what: What the network is called in an error.
+
+    Returns:
+        int64 (C,), C = len(wanted): column of each class; ``logits[:, columns]`` has the data set's order.
 
     Raises:
-        DataError: The network lacks one of the data set's K classes.
+        DataError: The network lacks a class, or the names repeat.
     """
-    places = class_mapping(data, network)
-    if lacking := [name for name, place in zip(data, places.tolist(), strict=True) if place < 0]:
+    columns = class_mapping(wanted, found)
+    lacking = [name for name, column in zip(wanted, columns.tolist(), strict=True) if column < 0]
+    if lacking:
         raise DataError(
-            f"the network does not know {', '.join(lacking)}: it has {', '.join(network)}; choose a data set "
-            "(--dataset) whose expressions are among them"
+            f"{what} has no output for {', '.join(lacking)} (its classes: {', '.join(found)}): choose the "
+            "--dataset that it was trained for, or a network of this data set's classes"
         )
-    return places
+    return columns
 
 
 def class_mapping(source: Sequence[str], target: Sequence[str]) -> torch.Tensor:

@@ -54,10 +54,10 @@ class Batch(NamedTuple):
 
     Attributes:
         images: (B, 3, S, S), normalized, on the device; None where no face could be read.
-        target: labels (B,) or vote shares (B, K).
-        names: paths of the faces, or row numbers where the data set has no paths.
-        lost: why faces are missing.
-        problem: why the run must stop because of them, or "".
+        target: Labels (B,) or vote shares (B, K).
+        names: Paths of the faces, or row numbers where the data set has no paths.
+        lost: Why faces are missing.
+        problem: Why the run must stop because of them, or "".
     """
 
     images: Tensor | None
@@ -75,16 +75,16 @@ class Batches:
     every face comes once, as it is; only the released protocol shuffles and augments these, too.
 
     Args:
-        data: the data set.
-        recipe: batch size, augmentation, targets, seed, and what to do about faces that cannot be read.
-        device: where the batches go.
-        shuffle: for training.
-        workers: processes that read ahead; they change no number.
+        data: The data set.
+        recipe: Batch size, augmentation, targets, seed, and what to do about faces that cannot be read.
+        device: Where the batches go.
+        shuffle: For training.
+        workers: Processes that read ahead; they change no number.
         place: (rank, world) of this process. It gets its share of the faces of a training batch; of the
             validation batches it gets whole ones, since a prediction may depend on the batch.
 
     Raises:
-        ValueError: for a data set without faces, or without votes where the recipe needs them.
+        DataError: For a data set without faces, or without votes where the recipe needs them.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class Batches:
         place: tuple[int, int] = (0, 1),
     ) -> None:
         if len(data) == 0:
-            raise ValueError("the data set is empty: there is nothing to train or measure on")
+            raise DataError("the data set is empty: there is nothing to train or measure on")
         if shuffle and recipe.batch_size < place[1]:
-            raise ValueError(f"batch_size {recipe.batch_size} has no face for each of {place[1]} processes")
+            raise DataError(f"batch_size {recipe.batch_size} has no face for each of {place[1]} processes")
         self.data, self.recipe, self.device, self.place = data, recipe, device, place
         self.shuffle, self.varied = shuffle, shuffle or recipe.protocol == "released"
         self.purpose = "learn" if shuffle else "judge"  # these words are part of every seed
@@ -127,7 +127,7 @@ class Batches:
         return math.ceil(len(self) / self.recipe.accumulate)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, 3, S, S) and targets of each batch; raises ``FaultyDataError``."""
+        """Images (B, 3, S, S) and targets of each batch; faces that cannot be read are an error."""
         for batch in self.read(epoch):
             if batch.problem:
                 raise FaultyDataError(batch.problem)
@@ -197,7 +197,7 @@ class Batches:
         if self.recipe.targets == "label":
             return found["label"].to(self.device)
         if "votes" not in found:
-            raise ValueError("the data set has no votes, which targets: votes needs; use targets: label")
+            raise DataError("the data set has no votes, which targets: votes needs; use targets: label")
         votes = found["votes"].to(self.device)
         return votes / votes.sum(1, keepdim=True)
 
