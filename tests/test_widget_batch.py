@@ -21,11 +21,11 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return page_with(batch_explorer(), tmp_path_factory.mktemp("batch"))
 
 
-def agrees(page, data: dict, members: list[int], asking: int, cls: int, scale: float) -> None:
+def agrees(page, data: dict, members: list[int], attending: int, cls: int, scale: float) -> None:
     """Matrix, shares and class scores of the page are torch's, in single precision, within 1e-4."""
     inputs = (data[name][members] for name in ("query", "key", "value"))
     cba, weights = class_batch_attention(*inputs, scale=scale, return_weights=True)
-    row, value = members.index(asking), data["value"][members]
+    row, value = members.index(attending), data["value"][members]
     ways = torch.stack([x[row] for x in (value, cba, cba + value)], 1)  # (C, 3): alone, the batch, both
     bars = values(page, ".fer-batch .fer-row .fer-bar").reshape(len(CLASSES), 3)
     np.testing.assert_allclose(bars, ways.softmax(0), atol=1e-4)
@@ -51,7 +51,7 @@ def test_numbers_hold_for_faint_and_for_loud_batches(browser, tmp_path: Path, se
 
 
 def test_batch_attention_is_that_of_ferlib(browser, file: Path) -> None:
-    """Put faces in and out, change who asks, class and scale: matrix and scores stay those of ferlib."""
+    """Put faces in and out, change who attends, class and scale: matrix and scores stay those of ferlib."""
     data = batch()
     with opened(browser, file) as reader:
         page = reader.page
@@ -59,11 +59,11 @@ def test_batch_attention_is_that_of_ferlib(browser, file: Path) -> None:
         agrees(page, data, [0, 2, 5], 2, 2, c)
         page.get_by_role("button", name="neutral 2").click()  # face 8 comes in
         agrees(page, data, [0, 2, 5, 8], 2, 2, c)
-        page.get_by_role("radio", name=re.compile("^disgust 1 asks")).check()
+        page.get_by_role("radio", name=re.compile("^disgust 1 attends")).check()
         page.get_by_role("radio", name="anger", exact=True).check()
         page.get_by_role("radio", name="√E = √49").check()
         agrees(page, data, [0, 2, 5, 8], 5, 4, e)
-        page.get_by_role("button", name="disgust 1").click()  # who asks is taken out: the first asks
+        page.get_by_role("button", name="disgust 1").click()  # who attends is taken out: the first attends
         agrees(page, data, [0, 2, 8], 0, 4, e)
         page.get_by_role("button", name="everyone").click()
         agrees(page, data, list(range(9)), 0, 4, e)
@@ -90,21 +90,78 @@ def test_batch_follows_the_keyboard(browser, file: Path) -> None:
         page.keyboard.press("ArrowDown")
         query, key, value = (batch()[name][[0, 2, 5, 6]] for name in ("query", "key", "value"))
         want = class_batch_attention(query, key, value, return_weights=True)[1][2]
-        expected = f"Surprise 1 gives {want[1, 1]:.2f} of its attention to itself."
-        assert says(page.locator("[role=status]"), expected) == expected
+        expected = f"Surprise 1 gives itself the weight {want[1, 1]:.2f}."
+        assert says(page.locator(".fer-pair p"), expected) == expected
 
 
 def test_pointing_at_a_cell_shows_the_two_faces(browser, file: Path) -> None:
     with opened(browser, file) as reader:
         page = reader.page
         box = page.locator(".fer-cells").bounding_box()
-        unit = box["width"] / 316  # an edge of 16 units, then three cells
-        page.mouse.move(box["x"] + unit * (16 + 250), box["y"] + unit * (16 + 150))  # column 3, row 2
+        unit = box["width"] / 330  # an edge of 30 units, then three cells
+        page.mouse.click(box["x"] + unit * (30 + 250), box["y"] + unit * (30 + 150))  # column 3, row 2
         settle(page)
         for n, face in ((1, 2), (2, 5)):  # of faces 0, 2 and 5
             pixels = canvas(page, f".fer-pair canvas:nth-child({n})")[..., 0]
             assert (pixels == batch()["faces"][face].numpy()).all()
-        says(page.locator(".fer-pair p"), re.compile(r"^Surprise 1 gives 0\."))
+        says(page.locator(".fer-pair p"), re.compile(r"^Surprise 1 gives disgust 1 the weight 0\."))
+        clean(reader)
+
+
+def test_a_cell_is_computed_step_by_step(browser, file: Path) -> None:
+    """Every step shows torch's numbers: product, score, weight, weighted value, and their sum."""
+    data, members, cls, scale = batch(), [0, 2, 5], 2, 8**-0.5
+    query, key, value = (data[name][members] for name in ("query", "key", "value"))
+    cba, weights = class_batch_attention(query, key, value, return_weights=True)
+    with opened(browser, file) as reader:
+        page = reader.page
+        page.get_by_role("application").focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowRight")  # row and column of face 2
+        settle(page)
+        step = page.locator(".fer-step")
+        dot = float(query[1, cls] @ key[1, cls])
+        shown = {"dot": dot, "score": dot * scale, "weight": weights[cls, 1, 1], "value": value[1, cls]}
+        for name, want in shown.items():
+            assert float(step.get_attribute(f"data-{name}")) == pytest.approx(float(want), abs=1e-4)
+        assert step.locator("canvas").count() == 3  # query, key and their product
+        for _ in range(4):
+            page.get_by_role("button", name="next").click()
+        assert float(step.get_attribute("data-cba")) == pytest.approx(float(cba[1, cls]), abs=1e-4)
+        assert float(step.get_attribute("data-bt")) == pytest.approx(float((cba + value)[1, cls]), abs=1e-4)
+        assert page.get_by_role("button", name="next").is_disabled()
+        clean(reader)
+
+
+def test_attention_can_be_edited_and_a_task_says_when_it_is_done(browser, file: Path) -> None:
+    data, members, cls = batch(), [0, 2, 5], 2
+    value = data["value"][members]
+    weights = class_batch_attention(
+        *(data[name][members] for name in ("query", "key", "value")), return_weights=True
+    )[1]
+    with opened(browser, file) as reader:
+        page = reader.page
+        page.get_by_role("application").focus()
+        page.keyboard.press("ArrowDown")  # the row of the attending face
+        page.get_by_role("radio", name="3 softmax along the row").check()
+        page.locator(".fer-weights input").first.fill("0.9")
+        settle(page)
+        row = weights[cls, 1].clone()
+        row[1:] *= 0.1 / row[1:].sum()  # the others make room
+        row[0] = 0.9
+        cells = values(page, ".fer-cells rect[data-value]").reshape(3, 3)
+        np.testing.assert_allclose(cells[1], row, atol=1e-4)
+        scores = page.eval_on_selector_all(
+            ".fer-batch .fer-bar", "all => all.map(e => Number(e.dataset.score))"
+        )
+        assert scores[3 * cls + 1] == pytest.approx(float(row @ value[:, cls]), abs=1e-4)
+        page.get_by_role("button", name="attention as computed").click()
+        settle(page)
+        cells = values(page, ".fer-cells rect[data-value]").reshape(3, 3)
+        np.testing.assert_allclose(cells, weights[cls], atol=1e-4)
+        page.get_by_role("button", name="pair").click()
+        page.get_by_role("button", name="reset").click()
+        agrees(page, data, members, 2, 2, 8**-0.5)
         clean(reader)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import platform
 import subprocess
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +27,7 @@ import torch
 
 from ferlib.files import write_text
 
+NICE = 10  # priority of a run: what a person does in the foreground comes first
 ROWS = Path(__file__).with_name("rows")
 Row = dict[str, Any]
 
@@ -182,6 +185,8 @@ def work(
         SystemExit: Where the tree differs from its commit and the rows would count.
     """
     torch.set_num_threads(1)
+    with suppress(AttributeError, OSError):  # Windows has none, and some machines forbid it
+        os.nice(max(0, NICE - os.nice(0)))
     told = source()
     if told["changed"] and not pilot:
         raise SystemExit(

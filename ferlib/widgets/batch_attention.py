@@ -25,8 +25,8 @@ class BatchAttentionExplorer(Explorer):
 
     For the batch the reader has put together the page computes
     :math:`A_c = \mathrm{softmax}(\text{scale}\; Q_c K_c^\top)`, CBA = :math:`A_c V_{:,c}` and BT = CBA + V,
-    by the equations of ``ferlib.models.class_batch_attention``. The traits ``members``, ``asking``, ``cls``
-    and ``scale`` follow the reader's hand when a kernel is there. Chapter 4.
+    by the equations of ``ferlib.models.class_batch_attention``. The traits ``members``, ``attending``,
+    ``cls`` and ``scale`` follow the reader's hand when a kernel is there. Chapter 4.
 
     Args:
         faces: (N, H, W) or (N, 1, H, W), uint8 or floats in [0, 1], N up to 32.
@@ -36,7 +36,7 @@ class BatchAttentionExplorer(Explorer):
         labels: (N,) true classes.
         classes: C names.
         scale: Multiplies the products (default: 1/sqrt(C)).
-        start: The members at first, the face whose query is shown in front.
+        start: The members at first, the first of them attends.
         presets: Name -> members ("everyone" and "alone" are always there).
         names: N names (default: "fear 1", "fear 2", ...).
 
@@ -51,9 +51,9 @@ class BatchAttentionExplorer(Explorer):
                                presets={"with the false friend": [0, 1, 4, 5]})   # last line of a cell
     """
 
-    _source = module("batch_attention.js")
+    _source = module("attend.js", "batch_attention.js")
     members = traitlets.List(traitlets.Int()).tag(sync=True)
-    asking = traitlets.Int(0).tag(sync=True)
+    attending = traitlets.Int(0).tag(sync=True)
     cls = traitlets.Int(0).tag(sync=True)
     scale = traitlets.Float(1.0).tag(sync=True)
 
@@ -105,7 +105,9 @@ class BatchAttentionExplorer(Explorer):
             **{name: pack(part, "float32") for name, part in zip(PARTS, (query, key, value), strict=True)},
         }
         self._pictures = pictures
-        super().__init__(data, members=sorted(first), asking=first[0], cls=int(labels[first[0]]), scale=scale)
+        super().__init__(
+            data, members=sorted(first), attending=first[0], cls=int(labels[first[0]]), scale=scale
+        )
 
     def fallback(self) -> str:
         """The faces of the batch at the start, as one picture."""

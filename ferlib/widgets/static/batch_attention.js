@@ -1,41 +1,24 @@
-// BatchAttentionExplorer: faces go in and out of a batch; attention and class scores follow.
+// BatchAttentionExplorer: faces go in and out of a batch; attention, its computation and class scores follow.
 
-// Shares one image gives to the members for one class: softmax over j of scale * q[i, c] . k[j, c].
-function sharesOf({ query, key, width, classes }, members, asking, c, scale) {
-  const start = (image) => (image * classes + c) * width;
-  return softmax(members.map((other) => {
-    let dot = 0;
-    for (let e = 0; e < width; e += 1) dot += query[start(asking) + e] * key[start(other) + e];
-    return scale * dot;
-  }));
-}
+const WAYS = [["alone", "alone"], ["cba", "from the batch (CBA)"], ["bt", "both (BT)"]];
+const STEPS = ["query times key", "scaled score", "softmax along the row", "times value", "added up"];
 
-// Class scores of one image: alone (its own), what the batch says (CBA), and both (BT = CBA + own).
-function scoresOf(net, members, asking, scale) {
-  const at = (image, c) => net.value[image * net.classes + c];
-  const own = Array.from({ length: net.classes }, (_, c) => at(asking, c));
-  const cba = own.map((_, c) => sharesOf(net, members, asking, c, scale)
-    .reduce((sum, share, j) => sum + share * at(members[j], c), 0));
-  return { alone: own, cba, bt: own.map((v, c) => v + cba[c]) };
-}
-const WAYS = [["alone", "alone"], ["cba", "the batch (CBA)"], ["bt", "both (BT)"]];
-
-// A face to put in or take out, the share it is given, and the choice to let it ask.
-function faceCard({ name, colour, canvas, group, ontoggle, onask }) {
+// A face to put in or take out, its weight in the row that is looked at, and the choice of that row.
+function faceCard({ name, colour, canvas, group, ontoggle, onchoose }) {
   const toggle = h("button", { type: "button", class: "fer-face", "aria-label": name, title: name, onclick: ontoggle }, canvas);
-  const ask = h("input", { type: "radio", name: group, onchange: onask });
+  const choose = h("input", { type: "radio", name: group, onchange: onchoose });
   const fill = h("i", { style: `--colour:${colour}` }), share = h("span", { class: "fer-number", "aria-hidden": "true" });
   const element = h("div", { class: "fer-card", role: "listitem" }, toggle,
-    h("span", { class: "fer-track", "aria-hidden": "true" }, fill), h("label", {}, ask, share));
+    h("span", { class: "fer-track", "aria-hidden": "true" }, fill), h("label", {}, choose, share));
   return {
     element,
-    set(inside, asks, value, top) {
+    set(inside, chosen, value, top) {
       attribute(toggle, "aria-pressed", inside);
       element.classList.toggle("fer-out", !inside);
-      element.classList.toggle("fer-asks", asks);
-      ask.disabled = ask.hidden = !inside;
-      attribute(ask, "aria-label", `${name} asks${inside ? `; it is given ${number(value)}` : ""}`);
-      ask.checked = asks;
+      element.classList.toggle("fer-asks", chosen);
+      choose.disabled = choose.hidden = !inside;
+      attribute(choose, "aria-label", `${name} attends${inside ? `; its weight in the row is ${number(value)}` : ""}`);
+      choose.checked = chosen;
       cut(fill, 0, inside ? (value / top) * 100 : 0);
       write(share, inside ? number(value) : "out");
       element.dataset.value = inside ? value : "";
@@ -43,18 +26,18 @@ function faceCard({ name, colour, canvas, group, ontoggle, onask }) {
   };
 }
 
-// The whole matrix for one class. Rows ask, columns answer; arrow keys or the pointer choose a cell.
-function matrixPanel(most, colourOf, oncell) {
-  const side = 300, edge = 16;
-  // Cells and dots for the largest batch are made once, a cell one unit wide; a batch shows those it needs.
+// The whole matrix of one class, faces on its axes; arrow keys or the pointer choose a cell.
+function matrixPanel(most, faceOf, oncell) {
+  const side = 300, edge = 30;
+  // Cells and faces for the largest batch are made once, a cell one unit wide; a batch shows those it needs.
   const cells = Array.from({ length: most }, (_, y) => Array.from({ length: most }, (__, x) => s("rect", { x, y, width: 1, height: 1 })));
   const lines = cells.map((row) => s("g", {}, row)), grid = s("g", {}, lines);
-  const dots = cells.map(() => [s("circle", { class: "fer-mark" }), s("circle", { class: "fer-mark" })]);
+  const heads = cells.map(() => [0, 1].map(() => s("image", { class: "fer-axisface", preserveAspectRatio: "none" })));
   const svg = s("svg", { viewBox: `0 0 ${side + edge} ${side + edge}`, class: "fer-chart fer-cells", tabindex: 0,
-    role: "application", "aria-label": "attention matrix of this class: arrow keys move from cell to cell" },
-  grid, dots.flat());
-  const cursor = s("rect", { class: "fer-cursor" }), asker = s("rect", { class: "fer-askrow" });
-  svg.append(asker, cursor);
+    role: "application", "aria-label": "attention matrix of this class, rows attend to columns: arrow keys move from cell to cell" },
+  grid, heads.flat());
+  const cursor = s("rect", { class: "fer-cursor" }), row = s("rect", { class: "fer-askrow" });
+  svg.append(row, cursor);
   const shown = (element, on) => (on ? element.removeAttribute("display") : attribute(element, "display", "none"));
   let count = 0, place = [0, 0];
   const size = () => side / count, frame = (rect, i, j, width) => {
@@ -75,43 +58,177 @@ function matrixPanel(most, colourOf, oncell) {
     event.preventDefault();
     go(place[0] + step[event.key][0], place[1] + step[event.key][1]);
   });
-  const point = (event) => {
+  svg.addEventListener("pointerdown", (event) => {
     const box = svg.getBoundingClientRect(), unit = (side + edge) / box.width;
     const j = Math.floor(((event.clientX - box.left) * unit - edge) / size());
     const i = Math.floor(((event.clientY - box.top) * unit - edge) / size());
     if (i >= 0 && j >= 0 && i < count && j < count) go(i, j);
-  };
-  svg.addEventListener("pointermove", point);
-  svg.addEventListener("pointerdown", point);
+  });
   return {
-    svg,
+    svg, go,
     place: () => place,
-    set(members, rows, asking, top) {
+    set(members, rows, chosen, top) {
       if (members.length !== count) {
         count = members.length;
         place = place.map((at) => clamp(at, 0, count - 1));
         grid.setAttribute("transform", `translate(${edge} ${edge}) scale(${size()})`);
-        cells.forEach((row, i) => {
+        cells.forEach((line, i) => {
           shown(lines[i], i < count);
-          row.forEach((cell, j) => { shown(cell, j < count); if (i >= count || j >= count) delete cell.dataset.value; });
+          line.forEach((cell, j) => { shown(cell, j < count); if (i >= count || j >= count) delete cell.dataset.value; });
         });
       }
-      dots.forEach((pair, n) => pair.forEach((dot, k) => {
-        shown(dot, n < count);
+      heads.forEach((pair, n) => pair.forEach((head, k) => {
+        shown(head, n < count);
         if (n >= count) return;
-        const along = edge + (n + 0.5) * size(), aside = edge / 2 - 1;
-        Object.entries({ cx: k ? aside : along, cy: k ? along : aside, r: Math.min(5, size() / 2.4), fill: colourOf(members[n]) })
-          .forEach(([name, value]) => attribute(dot, name, value));
+        const width = Math.min(edge - 3, size() - 1), along = edge + (n + 0.5) * size() - width / 2;
+        Object.entries({ x: k ? edge - 3 - width : along, y: k ? along : edge - 3 - width, width, height: width, href: faceOf(members[n]) })
+          .forEach(([name, value]) => attribute(head, name, value));
       }));
-      rows.forEach((row, i) => row.forEach((share, j) => {
-        attribute(cells[i][j], "fill", `rgb(${viridis(share / top)})`);
-        cells[i][j].dataset.value = share;
+      rows.forEach((line, i) => line.forEach((weight, j) => {
+        attribute(cells[i][j], "fill", `rgb(${viridis(weight / top)})`);
+        cells[i][j].dataset.value = weight;
       }));
-      frame(asker, asking, 0, side);
+      frame(row, chosen, 0, side);
       frame(cursor, ...place, size());
     },
   };
 }
+
+// The attending face and those it attends to, with lines as wide as the weights.
+function linesPanel(faceOf, nameOf) {
+  const svg = s("svg", { class: "fer-chart fer-beams", role: "img" });
+  return {
+    svg,
+    set(image, members, row) {
+      const gap = 34, high = Math.max(1, members.length) * gap, middle = high / 2;
+      attribute(svg, "viewBox", `0 0 240 ${high}`);
+      attribute(svg, "aria-label", `${nameOf(image)} attends to: ${members.map((who, j) => `${nameOf(who)} ${number(row[j])}`).join(", ")}`);
+      svg.replaceChildren(
+        ...members.map((_, j) => s("path", { class: "fer-beam", d: `M44 ${middle}C120 ${middle} 110 ${(j + 0.5) * gap} 176 ${(j + 0.5) * gap}`,
+          "stroke-width": (14 * row[j]).toFixed(2), "stroke-opacity": (0.15 + 0.85 * row[j]).toFixed(2) })),
+        s("image", { x: 4, y: middle - 20, width: 40, height: 40, href: faceOf(image) }),
+        ...members.flatMap((who, j) => [s("image", { x: 178, y: j * gap + 2, width: 30, height: 30, href: faceOf(who) }),
+          s("text", { x: 213, y: (j + 0.5) * gap + 4 }, number(row[j]))]));
+    },
+  };
+}
+
+// A map of 49 places (or another square number) as a small heat picture, blue below zero and red above.
+function signedMap(values, top) {
+  const side = Math.round(Math.sqrt(values.length)), pixels = new Uint8ClampedArray(3 * values.length);
+  values.forEach((v, n) => {
+    const share = clamp(Math.abs(v) / top, 0, 1), far = v < 0 ? [33, 102, 172] : [178, 24, 43];
+    far.forEach((colour, k) => { pixels[3 * n + k] = 247 + (colour - 247) * share; });
+  });
+  return paint(h("canvas", { class: "fer-map", "aria-hidden": "true" }), pixels, side, values.length / side, 3);
+}
+
+// One cell of the matrix in five steps with the numbers of this batch.
+function cellPanel({ names, classes }, net, onedit, ...more) {
+  let step = 0, last = null;
+  const title = h("p", { class: "fer-legend" }), body = h("div", { class: "fer-step" });
+  const choose = pills({ label: "step", options: STEPS.map((text, n) => `${n + 1} ${text}`), onchange: (n) => { step = n; show(); } });
+  const back = button("◂ back", () => { step = Math.max(0, step - 1); show(); });
+  const next = button("next ▸", () => { step = Math.min(STEPS.length - 1, step + 1); show(); });
+  const maps = (which, image, c) => Array.from(which.subarray((image * net.classes + c) * net.width, (image * net.classes + c + 1) * net.width));
+  const line = (...kids) => h("p", { class: "fer-sum" }, kids);
+  const sliders = new Map();
+  function rowOf({ members, row, i, j, c }) {
+    const list = h("div", { class: "fer-weights" });
+    members.forEach((who, n) => {
+      if (!sliders.has(who)) {
+        sliders.set(who, slider({ label: names[who], min: 0, max: 1, step: 0.01, onchange: (value) => onedit(who, value) }));
+      }
+      const one = sliders.get(who);
+      one.set(Math.round(row[n] * 100) / 100, number(row[n], 3));
+      one.element.classList.toggle("fer-here", n === j);
+      list.append(one.element);
+    });
+    return list;
+  }
+  function show() {
+    const { members, i, j, c, scale, row, dots, value, edits } = last, one = members[i], other = members[j];
+    choose.set(step);
+    back.disabled = step === 0;
+    next.disabled = step === STEPS.length - 1;
+    write(title, `${capital(names[one])} attends to ${one === other ? "itself" : names[other]}, class ${classes[c]}.`);
+    const q = maps(net.query, one, c), k = maps(net.key, other, c), both = q.map((v, e) => v * k[e]);
+    const kids = [];
+    if (step === 0) {
+      const top = Math.max(...q.concat(k).map(Math.abs)), most = Math.max(...both.map(Math.abs));
+      const labelled = (canvas, text) => h("figure", { class: "fer-mapbox" }, canvas, h("figcaption", {}, text));
+      kids.push(h("div", { class: "fer-product" }, labelled(signedMap(q, top), `query of ${names[one]}`), h("span", {}, "×"),
+        labelled(signedMap(k, top), `key of ${names[other]}`), h("span", {}, "="), labelled(signedMap(both, most), "product, place by place")),
+      line(`The sum over the ${q.length} places is q · k = `, h("b", {}, number(dots[j], 3)), "."));
+    } else if (step === 1) {
+      kids.push(line(`${number(dots[j], 3)} × ${number(scale, 4)} = `, h("b", {}, number(scale * dots[j], 3)), "."),
+        line(`The scale keeps the scores in a range where softmax is neither flat nor a choice of one.`));
+    } else if (step === 2) {
+      kids.push(line("weight = exp(score) / sum of exp(score) along the row. The sliders show the row; move one to change the attention by hand, "
+        + "and the others make room so that the row sums to one."), rowOf(last),
+      line(`Scores of the row: ${dots.map((dot) => number(scale * dot, 2)).join(", ")}.`));
+      if (i !== last.chosen) kids.push(line("Sliders act on the row of the face that attends; choose this face in the tray to edit its row."));
+      sliders.forEach((one) => { one.input.disabled = i !== last.chosen; });
+    } else if (step === 3) {
+      kids.push(line(`${number(row[j], 3)} × ${number(value[other * net.classes + c], 3)} = `,
+        h("b", {}, number(row[j] * value[other * net.classes + c], 3)), "."),
+      line(`The value is the score for ${classes[c]} that ${names[other]} has alone.`));
+    } else {
+      const parts = members.map((who, n) => row[n] * value[who * net.classes + c]), cba = parts.reduce((a, b) => a + b, 0), own = value[one * net.classes + c];
+      kids.push(line(`${parts.map((part) => number(part, 2)).join(" + ").replaceAll("+ −", "− ")} = `, h("b", {}, `${number(cba, 3)}`), " (CBA)."),
+        line(`With its own score: ${number(cba, 3)} + ${number(own, 3)} = `, h("b", {}, number(cba + own, 3)), " (BT)."));
+      body.dataset.cba = cba;
+      body.dataset.bt = cba + own;
+    }
+    Object.assign(body.dataset, { dot: dots[j], score: scale * dots[j], weight: row[j], value: value[other * net.classes + c] });
+    body.replaceChildren(...kids);
+    attribute(body, "data-edited", Boolean(edits[c]));
+  }
+  return {
+    element: h("div", { class: "fer-cell", role: "group", "aria-label": "one cell of the matrix, step by step" },
+      h("div", { class: "fer-controls" }, choose.element), title, body, h("div", { class: "fer-controls" }, back, next, more)),
+    set(now) {
+      const moving = last && step === 2 && now.i === last.i && now.c === last.c && now.members.length === last.members.length;
+      last = now;
+      if (!moving) return show();
+      now.members.forEach((who, n) => sliders.get(who)?.set(Math.round(now.row[n] * 100) / 100, number(now.row[n], 3)));
+      Object.assign(body.dataset, { weight: now.row[now.j] });
+      return undefined;
+    },
+  };
+}
+
+// Things to find out; each is marked when the state shows it, and stays marked.
+function taskList(tasks) {
+  const items = tasks.map(([text]) => h("li", {}, h("span", { class: "fer-tick", "aria-hidden": "true" }, "○"), ` ${text}`));
+  const done = tasks.map(() => false);
+  return {
+    element: h("details", { class: "fer-tasks" }, h("summary", {}, "Three things to find out"), h("ol", {}, items)),
+    check(state) {
+      let news = "";
+      tasks.forEach(([, reached, answer], n) => {
+        if (done[n] || !reached(state)) return;
+        done[n] = true;
+        items[n].classList.add("fer-done");
+        items[n].firstChild.textContent = "✓";
+        items[n].append(h("span", { class: "fer-found" }, ` Found. ${answer}`));
+        news = `Task ${n + 1} done. ${answer}`;
+      });
+      return news;
+    },
+  };
+}
+
+const TASKS = [
+  ["Find a batch in which the attending face is read as another class than alone.",
+    ({ scores }) => argmax(scores.bt) !== argmax(scores.alone), "The other images of the batch decided it."],
+  ["Move at least half of the weight of one row by hand without changing what the face is read as.",
+    ({ shift, scores, before }) => shift >= 0.5 && argmax(scores.bt) === argmax(before.bt),
+    "A large change of attention may change nothing: attention is not an explanation of the decision."],
+  ["Build a batch of at least three faces in which all others show one class, not that of the attending face.",
+    ({ others, own }) => others.length > 1 && new Set(others).size === 1 && others[0] !== own,
+    "Such a batch moves the scores most: they depend on who else is in it."],
+];
 
 async function render({ model, el }) {
   const data = model.get("data"), { names, labels, classes, colours, presets, scales } = data;
@@ -120,24 +237,42 @@ async function render({ model, el }) {
   const net = { query, key, value, classes: classes.length, width: data.query.shape[2] };
   const face = () => h("canvas", { "aria-hidden": "true", width, height });
   const draw = (canvas, i) => paint(canvas, pixels.subarray(i * height * width, (i + 1) * height * width), width, height);
-  const put = (members, asking = model.get("asking")) =>
-    change(model, { members, asking: members.includes(asking) ? asking : members[0] });
+  const addresses = Array.from({ length: count }, (_, i) => draw(face(), i).toDataURL());
+  const start = { members: model.get("members"), attending: model.get("attending"), cls: model.get("cls"), scale: model.get("scale") };
+  let edits = {}; // of the attending row: class -> {face: weight}
+  const put = (members, attending = model.get("attending")) => {
+    edits = {};
+    change(model, { members, attending: members.includes(attending) ? attending : members[0] });
+  };
   const toggle = (i) => {
     const members = model.get("members");
     if (!members.includes(i)) put([...members, i].sort((a, b) => a - b));
     else if (members.length > 1) put(members.filter((other) => other !== i));
     else say("A batch needs at least one face.");
   };
-  const group = unique("asks");
+  const group = unique("attends");
   const cards = names.map((name, i) => faceCard({ name, colour: colours[labels[i]], canvas: draw(face(), i), group,
-    ontoggle: () => toggle(i), onask: () => change(model, { asking: i }) }));
+    ontoggle: () => toggle(i), onchoose: () => { edits = {}; change(model, { attending: i }); matrix.go(model.get("members").indexOf(i), matrix.place()[1]); } }));
   const all = Array.from({ length: count }, (_, i) => i);
   const given = presets.map(([name]) => name);
   const starts = [...presets, ...[["everyone", all], ["alone", null]].filter(([name]) => !given.includes(name))];
-  const choose = pills({ label: "for the class", options: classes, colours, onchange: (c) => change(model, { cls: c }) });
+  const small = classes.map(() => h("canvas", { class: "fer-small", "aria-hidden": "true", width: 8, height: 8 }));
+  const choose = pills({ label: "class (one head each)", options: classes, colours, marks: small, onchange: (c) => change(model, { cls: c }) });
   const scaling = pills({ label: "scores divided by", options: scales.map(([text]) => text), onchange: (i) => change(model, { scale: scales[i][1] }) });
-  const pair = [face(), face()], reading = h("p", {});
-  const matrix = matrixPanel(count, (i) => colours[labels[i]], () => say(showCell()));
+  const reading = h("p", {}), pair = [face(), face()];
+  const matrix = matrixPanel(count, (i) => addresses[i], () => { refresh(); say(reading.textContent); });
+  const beams = linesPanel((i) => addresses[i], (i) => names[i]);
+  const edit = (who, weight) => {
+    const c = model.get("cls");
+    edits = { ...edits, [c]: { ...edits[c], [who]: weight } };
+    refresh();
+  };
+  const everywhere = button("the same row for all classes", () => {
+    const row = edits[model.get("cls")];
+    if (row) { edits = Object.fromEntries(classes.map((_, c) => [c, row])); refresh(); }
+  });
+  const undo = button("attention as computed", () => { edits = {}; refresh(); });
+  const cell = cellPanel(data, net, edit, everywhere, undo);
   const legend = h("p", { class: "fer-key" }, h("span", {}, "0"), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
   const rows = classes.map((name, c) => {
     const bars = WAYS.map(() => bar({ colour: colours[c] }));
@@ -145,44 +280,49 @@ async function render({ model, el }) {
       h("span", { role: "rowheader", class: "fer-name" }, h("i", { class: "fer-dot", style: `--colour:${colours[c]}` }), name),
       bars.map((b) => h("span", { role: "cell" }, b.element))) };
   });
-  const table = h("div", { class: "fer-table", role: "table", "aria-label": "class scores of the face that asks" },
+  const table = h("div", { class: "fer-table", role: "table", "aria-label": "class probabilities of the attending face" },
     h("div", { role: "row", class: "fer-row fer-head" }, ["class", ...WAYS.map(([, text]) => text)].map((text) =>
       h("span", { role: "columnheader" }, text))), rows.map((row) => row.element));
   const verdict = h("p", { class: "fer-verdict" }), tally = h("p", { class: "fer-tally" });
-  const { element: said, say } = announcer();
-  el.append(figure("batch", "Explore batch attention: put faces into the batch, let one ask, and see whom it listens to",
+  const tasks = taskList(TASKS), { element: said, say } = announcer();
+  el.append(figure("batch", "Explore batch attention: put faces into the batch, choose which one attends, and see to whom",
     h("div", { class: "fer-controls", role: "group", "aria-label": "batches to start from" }, h("span", { class: "fer-legend" }, "batch"),
-      starts.map(([name, members]) => button(name, () => put(members || [model.get("asking")])))),
-    h("p", { class: "fer-legend" }, "Press a face to put it into the batch or take it out; the round button below lets it ask. ",
-      "Bars: the share of its attention that the asking face gives to each."),
+      starts.map(([name, members]) => button(name, () => put(members || [model.get("attending")]))),
+      button("reset", () => { edits = {}; change(model, start); })),
+    h("p", { class: "fer-legend" }, "Press a face to put it into the batch or take it out; the round button below it makes it the face that attends. ",
+      "Bars: its attention weights."),
     h("div", { class: "fer-tray", role: "list", "aria-label": "faces" }, cards.map((c) => c.element)),
-    h("div", { class: "fer-controls" }, choose.element),
+    h("div", { class: "fer-controls fer-heads" }, choose.element),
     h("div", { class: "fer-controls" }, scaling.element),
     h("div", { class: "fer-two" },
-      h("div", {}, h("p", { class: "fer-legend" }, "rows ask, columns answer"), matrix.svg, legend,
+      h("div", {}, h("p", { class: "fer-legend" }, "rows attend to columns; press a cell"), matrix.svg, legend,
         h("div", { class: "fer-pair" }, pair, reading)),
-      h("div", {}, table, verdict, tally)), said));
+      h("div", {}, table, verdict, tally, beams.svg)),
+    cell.element, tasks.element, said));
 
-  let grid = [];
   const drawn = [-1, -1];
-  const showCell = () => { // the two faces of the chosen cell, and what one gives the other
-    const [i, j] = matrix.place(), [one, other] = [i, j].map((at) => model.get("members")[at]);
-    [one, other].forEach((who, n) => { if (drawn[n] !== who) { draw(pair[n], who); drawn[n] = who; } });
-    write(reading, `${capital(names[one])} gives ${number(grid[i][j])} of its attention to ${i === j ? "itself" : names[other]}.`);
-    return reading.textContent;
-  };
-  const refresh = () => {
-    const members = model.get("members"), asking = model.get("asking"), c = model.get("cls"), scale = model.get("scale");
-    grid = members.map((i) => sharesOf(net, members, i, c, scale));
-    const top = Math.max(...grid.flat());
-    const mine = grid[members.indexOf(asking)];
-    cards.forEach((card, i) => card.set(members.includes(i), i === asking, mine[members.indexOf(i)], Math.max(...mine)));
+  function refresh() {
+    const members = model.get("members"), attending = model.get("attending"), c = model.get("cls"), scale = model.get("scale");
+    const chosen = members.indexOf(attending), of = (who, k) => weightsOf(net, members, who, k, scale, who === attending ? edits : null);
+    const grid = members.map((who) => of(who, c)), top = Math.max(...grid.flat()), mine = grid[chosen];
+    cards.forEach((card, i) => card.set(members.includes(i), i === attending, mine[members.indexOf(i)], Math.max(...mine)));
     choose.set(c);
+    small.forEach((canvas, k) => {
+      const shares = members.flatMap((who) => of(who, k)), most = Math.max(...shares);
+      paint(canvas, Uint8ClampedArray.from(shares.flatMap((v) => viridis(v / most))), members.length, members.length, 3);
+    });
     scaling.set(scales.findIndex(([, other]) => Math.abs(other - scale) < 1e-9));
-    matrix.set(members, grid, members.indexOf(asking), top);
-    legend.lastChild.textContent = number(top);
-    showCell();
-    const scores = scoresOf(net, members, asking, scale), y = labels[asking];
+    matrix.set(members, grid, chosen, top);
+    write(legend.lastChild, number(top));
+    const [i, j] = matrix.place(), pairOf = [members[i], members[j]];
+    pairOf.forEach((who, n) => { if (drawn[n] !== who) { draw(pair[n], who); drawn[n] = who; } });
+    write(reading, `${capital(names[pairOf[0]])} gives ${i === j ? "itself" : names[pairOf[1]]} the weight ${number(grid[i][j])}.`);
+    beams.set(attending, members, mine);
+    cell.set({ members, i, j, c, scale, row: grid[i], dots: productsOf(net, members, members[i], c), value, edits: i === chosen ? edits : {}, chosen });
+    const scores = scoresOf(net, members, attending, scale, edits), before = scoresOf(net, members, attending, scale), y = labels[attending];
+    const shift = moved(mine, weightsOf(net, members, attending, c, scale));
+    everywhere.disabled = !edits[c];
+    undo.disabled = Object.keys(edits).length === 0;
     const winners = WAYS.map(([way], w) => {
       const p = softmax(scores[way]), winner = argmax(p);
       rows.forEach((row, k) => {
@@ -194,11 +334,14 @@ async function render({ model, el }) {
       return `${classes[winner]} ${number(p[winner])}`;
     });
     const best = members[argmax(mine)];
-    verdict.textContent = `${capital(names[asking])}, asking about ${classes[c]}, listens most to ${best === asking ? "itself" : names[best]}` +
-      ` (${number(Math.max(...mine))}). Alone it is read as ${winners[0]}, with the batch as ${winners[2]}.`;
-    const right = WAYS.map(([way]) => members.filter((m) => argmax(scoresOf(net, members, m, scale)[way]) === labels[m]).length);
-    tally.textContent = `Right in this batch of ${members.length}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`;
-    say(`${verdict.textContent} ${tally.textContent}`);
-  };
-  return watch(model, ["members", "asking", "cls", "scale"], refresh);
+    const batch = members.length > 1 ? `with the batch as ${winners[2]}` : `and its doubled score gives ${winners[2]}`;
+    write(verdict, `For ${classes[c]}, ${names[attending]} attends most to ${best === attending ? "itself" : names[best]}` +
+      ` (${number(Math.max(...mine))}). Alone it is read as ${winners[0]}, ${batch}.` +
+      (shift > 0 ? ` By hand, ${number(shift)} of the weight has moved.` : ""));
+    const right = WAYS.map(([way]) => members.filter((m) => argmax(scoresOf(net, members, m, scale, m === attending ? edits : null)[way]) === labels[m]).length);
+    write(tally, `Right in this batch of ${members.length}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`);
+    const news = tasks.check({ scores, before, shift, own: y, others: members.filter((m) => m !== attending).map((m) => labels[m]) });
+    say(news || `${verdict.textContent} ${tally.textContent}`);
+  }
+  return watch(model, ["members", "attending", "cls", "scale"], refresh);
 }

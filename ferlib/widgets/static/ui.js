@@ -115,12 +115,13 @@ function slider({ label, hint, min, max, step, onchange }) {
 }
 
 // One of several, as a row of pills: native radio buttons, so arrow keys work.
-function pills({ label, options, onchange, colours }) {
+function pills({ label, options, onchange, colours, marks }) {
   const name = unique("choice");
   const inputs = options.map((_, i) => h("input", { type: "radio", name, onchange: () => onchange(i) }));
   const element = h("fieldset", { class: "fer-pills" }, h("legend", {}, label),
     options.map((text, i) => h("label", {}, inputs[i],
-      h("span", {}, colours ? h("i", { class: "fer-dot", style: `--colour:${colours[i]}` }) : null, text))));
+      h("span", {}, colours ? h("i", { class: "fer-dot", style: `--colour:${colours[i]}` }) : null, text,
+      marks ? marks[i] : null))));
   return { element, set: (index) => inputs.forEach((input, i) => { input.checked = i === index; }) };
 }
 
