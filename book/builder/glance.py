@@ -55,7 +55,7 @@ def points(a: str, b: str, metric: str = "accuracy", condition: str | None = Non
 def _points(number: Interval, shown: bool) -> str:
     sign = "+" if number.value > 0 else ""
     ends = f"({_signed(number.low)} to {_signed(number.high)})"
-    return f"{sign}{_signed(number.value)} points {ends}{'' if shown else ': no difference shown'}"
+    return f"{sign}{_signed(number.value)} points {ends}{'' if shown else ': not distinguishable from zero'}"
 
 
 def recalls(record: ResultRecord) -> str:
@@ -82,9 +82,9 @@ ROWS = (
         "best_classifiers", chosen("from these faces alone")),
     Row("the best classifier with two pretrained branches, on the same faces",
         "best_classifiers", chosen("with two pretrained branches")),
-    Row("the network of the page *Try it*, trained from nothing on FER+ on one CPU core, on FER+ validation",
+    Row("the network of the page *Try it*, trained from scratch on FER+ on one CPU core, on FER+ validation",
         "pocket_ferplus", share("accuracy")),
-    Row("the small network, trained from nothing on FER+ on two CPU cores, on FER+ validation",
+    Row("the small network, trained from scratch on FER+ on two CPU cores, on FER+ validation",
         "small_model_ferplus", share("accuracy")),
     Row("its twin, trained without the batch, on the same faces: with the batch minus alone",
         "evaluation_ferplus", points("batch", "alone")),
@@ -96,7 +96,7 @@ ROWS = (
         "landmark_error", share("landmark error, 68 points", condition="portrait")),
     Row("the study, a small network, three seeds: F-PDLS minus cross-entropy, labels as they are",
         "study_losses_0", points("F-PDLS", "cross-entropy")),
-    Row("the study, a small transformer, three seeds: learned resizer minus bilinear, 96 to 56 pixels",
+    Row("the study, a small transformer, three seeds: Neural Resizer minus bilinear, 96 to 56 pixels",
         "study_resizers_vit_upright", points("neural", "bilinear")),
     Row("the study, two fifths of the labels wrong: what they cost F-PDLS minus what they cost cross-entropy",
         "study_noise", points("F-PDLS", "cross-entropy", "accuracy change", "40 % wrong")),
@@ -106,9 +106,9 @@ ROWS = (
         points("released", "honest")),
     Row("second part, frozen pretrained branches, three seeds: MLA and batch transformer minus neither",
         "study_btn_structure_pretrained", points("MLA + BT, bt", "baseline")),
-    Row("the same from nothing, in an eighth of the light", "study_btn_hard_darkness_small",
+    Row("the same trained from scratch, in an eighth of the light", "study_btn_hard_darkness_small",
         points("MLA + BT, bt", "baseline", condition="darkness 3")),
-    Row("frozen branches, both parts, in test batches of 64 faces of one class: their answer minus its own",
+    Row("frozen branches, both parts, in test batches of 64 faces of one class: BT output minus ViT output",
         "study_btn_company_bt_pretrained", points("bt", "own", condition="one class only 64")),
 )  # fmt: skip
 
