@@ -7,8 +7,8 @@ and no time::
     python benchmarks/poster_v2.py [--what inference training gpu] [--threads 2] [--rounds 7]
 
 "ferlib" rows compute in float32 as the original does; "bf16" rows are a choice of their own (autocast).
-Training goes through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of the
-matrix product's measured ceiling.
+Training goes through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of
+the matrix product's measured ceiling.
 """
 
 from __future__ import annotations
