@@ -5,19 +5,31 @@
 .DEFAULT_GOAL := help
 .PHONY: help book handouts print test lab format clean distclean links colab-check publish-check lock audit
 
-# The first of these that is Python 3.11, 3.12 or 3.13. Choose your own with `make PYTHON=...`.
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
-	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+# The first of these that is Python 3.11 or newer. Choose your own with `make PYTHON=...`.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$p && break; done)
 PIP := .venv/bin/python -m pip install --disable-pip-version-check -q
 
 help:
 	@sed -n '1,4s/^# //p' Makefile
 
-.venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "No Python 3.11, 3.12 or 3.13 was found. Install one, or name it: make book PYTHON=/path/to/python3.12"; exit 1; }
-	$(PYTHON) -m venv .venv
+# Before anything is made or downloaded: is the Python new enough, and is an environment here made with it?
+.PHONY: python-check
+python-check:
+	@test ! -e .venv/bin/python || .venv/bin/python -c '$(NEW_ENOUGH)' || { \
+		echo ".venv was made with a Python before 3.11: run make distclean first"; exit 1; }
+ifneq ($(filter command environment,$(firstword $(origin PYTHON))),)
+	@"$(PYTHON)" -c '$(NEW_ENOUGH)' || { echo "$(PYTHON) is not Python 3.11 or newer"; exit 1; }
+	@test ! -e .venv/bin/python || test "$$("$(PYTHON)" -V)" = "$$(.venv/bin/python -V)" || { \
+		echo ".venv was made with $$(.venv/bin/python -V), not $$("$(PYTHON)" -V): run make distclean first"; exit 1; }
+endif
+	@test -e .venv/bin/python || test -n "$(PYTHON)" || { \
+		echo "No Python 3.11 or newer was found. Install one, or name it: make book PYTHON=/path/to/python3"; exit 1; }
 
-.venv/.book: requirements.txt pyproject.toml | .venv/bin/python
+.venv/bin/python: | python-check
+	"$(PYTHON)" -m venv .venv
+.venv/.book: requirements.txt pyproject.toml | python-check .venv/bin/python
 	@echo "Installing what the book needs (a few minutes the first time) ..."
 	$(PIP) -r requirements.txt
 	$(PIP) -e .

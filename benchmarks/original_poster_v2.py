@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ferlib.models import MobileFaceNet, PosterV2
-from ferlib.models.iresnet import ImprovedResidualUnit, Subsample
+from ferlib.models.iresnet import ImprovedResidualUnit
 from ferlib.models.poster_v2 import SIZES
 
 DEAD = 14_562_653 - 96_016  # parameters of the released network that nothing reads, but for the landmark head
@@ -49,7 +49,7 @@ class OriginalPosterV2(nn.Module):
             if isinstance(module, ImprovedResidualUnit):
                 module.forward = partial(add, module)
             for name, child in module.named_children():
-                if isinstance(child, Subsample):
+                if isinstance(child, nn.AvgPool2d) and child.kernel_size == 1:
                     setattr(module, name, nn.MaxPool2d(1, child.stride))
         self.landmarks = MobileFaceNet().requires_grad_(False)
         branch = self.net.encoder.landmarks.state_dict()

@@ -7,8 +7,8 @@ and no time::
     python benchmarks/poster_v2.py [--what inference training gpu] [--threads 2] [--rounds 7]
 
 "ferlib" rows compute in float32 as the original does; "bf16" rows are a choice of their own (autocast).
-"recompute" is PosterV2's option of that name. Training goes through ``ferlib.training``'s own step. On a GPU:
-training images per second, and the share of the matrix product's measured ceiling.
+Training goes through ``ferlib.training``'s own step. On a GPU: training images per second, and the share of
+the matrix product's measured ceiling.
 """
 
 from __future__ import annotations
@@ -30,13 +30,12 @@ from ferlib.training.loop import train_step
 from ferlib.training.sam import SAM
 
 CLASSES = 7
-INFERENCE = "original", "ferlib", "ferlib, bf16"
-TRAINING = "original", "ferlib", "ferlib, recompute", "ferlib, bf16", "ferlib, bf16, recompute"
+INFERENCE = TRAINING = "original", "ferlib", "ferlib, bf16"
 
 
-def network(recompute: bool = False) -> PosterV2:
+def network() -> PosterV2:
     torch.manual_seed(0)
-    return PosterV2(CLASSES, recompute=recompute)
+    return PosterV2(CLASSES)
 
 
 def images(batch: int) -> torch.Tensor:
@@ -65,7 +64,7 @@ def training(name: str, batch: int) -> Callable[[], None]:
     given, labels = images(batch), torch.arange(batch) % CLASSES
     if name == "original":
         return original_step(given, labels)
-    model = network("recompute" in name).train().to(memory_format=torch.channels_last)
+    model = network().train().to(memory_format=torch.channels_last)
     given = given.contiguous(memory_format=torch.channels_last)
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimizer = SAM(trainable, torch.optim.Adam, rho=0.05, lr=3.5e-5)

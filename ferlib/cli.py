@@ -94,7 +94,7 @@ def one_line(error: BaseException) -> str:
     """What an error says, as one line without control characters."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return printable(f"{os.fsdecode(error.filename)}: {error.strerror}")
-    return printable(str(error) or type(error).__name__)
+    return printable(" ".join(str(error).split()) or type(error).__name__)
 
 
 def _drop_output() -> None:

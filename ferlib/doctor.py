@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from math import prod
@@ -20,18 +21,17 @@ from ferlib import files
 from ferlib.data.base import DataError, Source, SourceDataset, summarize
 from ferlib.data.faces import cache_root
 from ferlib.data.labels import majority_label
-from ferlib.data.prepare import DATASETS, Kind, is_cache, kinds_in, read_manifest, verify
+from ferlib.data.prepare import DATASETS, Kind, folders_in, is_cache, kinds_in, read_manifest, verify
 from ferlib.data.twins import find_twins, told
+from ferlib.errors import FerlibError
 from ferlib.weights import (
     ARCHITECTURES,
     PRETRAINED,
-    Pretrained,
     find_pretrained,
     place_official,
     read_weights,
     weights_folder,
 )
-from ferlib.weights.reading import StateDict
 
 __all__ = ["Finding", "examine", "render"]
 
@@ -39,6 +39,23 @@ MARKS = {"ok": "ok", "missing": "--", "odd": "??", "broken": "!!"}
 WIDTH = 100  # columns of the report
 TRIED = 24  # images per split that are opened to see whether they can be read
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", "67.60pth")
+DEEP, WIDE = 3, 200  # folders below the named one, and entries of each, that are looked at
+#: Names (as paths, in lower case) of what people have instead of a known layout, and what is needed.
+NEAR_MISSES = (
+    (r".*\.(zip|tar|tgz|gz|rar|7z)", "an archive: unpack it"),
+    (r".*list_partition_label\.txt", "the name of the published file, list_patition_label.txt: rename it"),
+    (r".*image/original", "the aligned faces, Image/aligned, which RAF-DB's authors give beside it"),
+    (r".*validation", "a folder called valid: rename it"),
+    (
+        r".*/(0\d|class_?\d|[0-9]+[ _-][a-z]+)",
+        "a folder for each class, called by its number or its name alone",
+    ),
+    (r".*(train|valid|val|test)(_set)?/[^/]*\.(png|jpe?g)", "a folder for each class in it, or a label file"),
+    (
+        r".*\.(csv|xlsx?|json)",
+        "label files as the data sets' authors publish them, or a folder for each class",
+    ),
+)
 
 
 @dataclass
@@ -84,71 +101,60 @@ def examine(
 def render(findings: Sequence[Finding]) -> str:
     """Findings as aligned text, at most 100 columns where words allow it."""
     lines: list[str] = []
-    indent = " " * 10
-    for number, finding in enumerate(findings):
-        if number == 0 or finding.section != findings[number - 1].section:
-            lines += [*([""] if lines else []), finding.section]
-        width = max(len(f.what) for f in findings if f.section == finding.section)
-        head = f"  {MARKS[finding.status]}  {finding.what:<{width}}  "
-        lines.append(head + finding.text)
+    section, indent = "", " " * 10
+    for finding in findings:
+        if finding.section != section:
+            lines += ["", section := finding.section]
+        width = max(len(other.what) for other in findings if other.section == section)
+        lines.append(f"  {MARKS[finding.status]}  {finding.what:<{width}}  {finding.text}")
         lines += [indent + line for line in finding.lines]
-        if finding.advice:
-            width = 10_000 if " --" in finding.advice else WIDTH  # a command stays in one line, to be copied
-            lines += _wrap(finding.advice, width, indent + "-> ", indent + "   ")
-    broken = [f.what for f in findings if f.status == "broken"]
+        if finding.advice:  # a command stays in one line, to be copied
+            wide = 10_000 if " --" in finding.advice else WIDTH
+            lines += _wrap(finding.advice, wide, indent + "-> ", indent + "   ")
+    broken = [finding.what for finding in findings if finding.status == "broken"]
     lines += ["", f"{len(broken)} broken: {', '.join(broken)}" if broken else "Nothing is broken."]
-    return "\n".join(lines)
+    return "\n".join(lines[1:])
 
 
 def _wrap(text: str, width: int, first: str = "", later: str = "") -> list[str]:
-    wrapper = textwrap.TextWrapper(
-        width,
-        initial_indent=first,
-        subsequent_indent=later,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return wrapper.wrap(text)
+    kept = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.wrap(text, width, initial_indent=first, subsequent_indent=later, **kept)
 
 
 # The computer: Python, packages, GPU, disk.
 
 
-def _look_at_computer() -> list[Finding]:
-    found: list[Finding] = []
+def _look_at_computer() -> Iterator[Finding]:
+    def found(what: str, text: str, advice: str = "", status: str = "odd") -> Finding:
+        return Finding("Computer", status if advice else "ok", what, text, advice)
 
-    def add(status: str, what: str, text: str, advice: str = "") -> None:
-        found.append(Finding("Computer", status, what, text, "" if status == "ok" else advice))
-
-    python = ".".join(map(str, sys.version_info[:3]))
-    fits = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    text = f"{python} on {platform.system()}"
-    add("ok" if fits else "odd", "Python", text, "use Python 3.11, 3.12 or 3.13")
+    text = f"{platform.python_version()} on {platform.system()}"
+    yield found("Python", text, "" if sys.version_info >= (3, 11) else "use Python 3.11 or newer")
     for name in ("torch", "torchvision", "timm"):
         try:
-            add("ok", name, version(name))
+            yield found(name, version(name))
         except PackageNotFoundError:
-            add("odd", name, "not installed", "pip install -r requirements.txt")
+            yield found(name, "not installed", "pip install -r requirements.txt")
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
-        add("ok", "GPU", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
+        yield found("GPU", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
     elif torch.backends.mps.is_available():
-        add("ok", "GPU", "Apple (mps)")
+        yield found("GPU", "Apple (mps)")
     else:
-        add("missing", "GPU", "none; the chapters need none, full training runs do")
+        yield Finding("Computer", "missing", "GPU", "none; the chapters need none, full training runs do")
     if home := os.environ.get("FERLIB_HOME"):
         there = Path(home).expanduser().is_dir()
         text = home if there else f"{home} is not a folder"
-        advice = "mount the drive first, or make the folder"
-        add("ok" if there else "broken", "FERLIB_HOME", text, advice)
-    add("ok", "processor", f"{os.cpu_count() or 1} cores, torch uses {torch.get_num_threads()}")
+        yield found(
+            "FERLIB_HOME", text, "" if there else "mount the drive first, or make the folder", "broken"
+        )
+    yield found("processor", f"{os.cpu_count() or 1} cores, torch uses {torch.get_num_threads()}")
     for what, path in (("disk here", Path.cwd()), ("disk, cache", cache_root())):
         while not path.exists():
             path = path.parent
         free = shutil.disk_usage(path).free / 1e9
         advice = "make room: the environment takes some 2 GB, prepared FER+ 0.1 GB"
-        add("ok" if free > 2 else "odd", what, f"{free:,.0f} GB free", advice)
-    return found
+        yield found(what, f"{free:,.0f} GB free", "" if free > 2 else advice)
 
 
 # Data sets: which lie in a folder, in which layout, with how many faces, and what is wrong with them.
@@ -161,42 +167,58 @@ def look_at_data(given: Sequence[str | os.PathLike[str]] | None, *, every: bool 
         given: The named folders.
         every: Open all images.
     """
-    named = [Path(p).expanduser() for p in given or []]
-    if not given and (own := files.place("FERLIB_DATA")):
-        named = [own]
+    own = files.place("FERLIB_DATA")
+    named = [Path(path).expanduser() for path in given or ([own] if own else [])]
     found: list[Finding] = []
-    for root in named:
-        here = _data_sets(root, every)
+    for root in named or [Path("data"), cache_root()]:
+        here = _data_sets(root, every) if root.is_dir() else []
         found += here
-        if not here:
+        if named and not here:
             text = f"no data set found in {root}" if root.is_dir() else f"{root} is not a folder"
-            lines = []
-            for kind in DATASETS.values():
-                lines += _wrap(f"{kind.title}: {kind.expected}", 88)
+            near = [line for line in _near_misses(root) for line in _wrap(line, 88)]
+            known = (f"{kind.title}: {kind.expected}" for kind in DATASETS.values())
+            lines = near + [line for text_of in known for line in _wrap(text_of, 88)]
             advice = "give the folder that holds one of these"
             found.append(Finding("Data", "broken", "data", text, advice, lines))
-    if not named:
-        for root in (Path("data"), cache_root()):
-            found += _data_sets(root, every) if root.is_dir() else []
-        if not found:
-            text = "no real faces: the chapters render synthetic ones"
-            advice = "for real ones: FERLIB_DATA=/path/to/FERPlus, or ferlib doctor --data PATH"
-            found.append(Finding("Data", "missing", "data", text, advice))
+    if not found:
+        text = "no real faces: the chapters render synthetic ones"
+        advice = "for real ones: FERLIB_DATA=/path/to/FERPlus, or ferlib doctor --data PATH"
+        found.append(Finding("Data", "missing", "data", text, advice))
     return found
 
 
+def _levels(root: Path) -> Iterator[list[Path]]:
+    """The folder, the folders in it, and those in them."""
+    level = [root]
+    for _ in range(DEEP):
+        yield level
+        level = [inner for folder in level for inner in folders_in(folder)[:WIDE]][:WIDE]
+
+
+def data_sets_in(root: Path) -> list[tuple[Kind, Path]]:
+    """The data sets in a folder, or else in the folders right below it, or below those."""
+    return next(
+        (found for level in _levels(root) if (found := [(k, f) for f in level for k in kinds_in(f)[:1]])), []
+    )
+
+
 def _data_sets(root: Path, every: bool) -> list[Finding]:
-    """Data sets in a folder, or in the folders right below it."""
-    for places in ([root] if root.is_dir() else [], sorted(p for p in root.glob("*") if p.is_dir())):
-        found = []
-        for folder in places:
-            try:
-                found += [_data_set(kind, folder, every) for kind in kinds_in(folder)[:1]]
-            except DataError as error:
-                found.append(Finding("Data", "broken", folder.name, str(error)))
+    try:
+        return [_data_set(kind, folder, every) for kind, folder in data_sets_in(root)]
+    except DataError as error:  # a folder that cannot be opened, or a prepared one that is damaged
+        return [Finding("Data", "broken", root.name, str(error))]
+
+
+def _near_misses(root: Path) -> Iterator[str]:
+    """For each kind of near miss the first one: "found X, needs Y"."""
+    if not root.is_dir():
+        return
+    entries = [p for level in _levels(root) for folder in level for p in sorted(folder.iterdir())[:WIDE]]
+    names = {path.relative_to(root).as_posix(): path for path in entries}
+    for pattern, needed in NEAR_MISSES:
+        found = next((name for name in names if re.fullmatch(pattern, f"/{name}".lower())), None)
         if found:
-            return found
-    return []
+            yield f"found {found}, needs {needed}"
 
 
 def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
@@ -204,43 +226,41 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
     finding = Finding("Data", "ok", kind.title, f"{layout} layout in {root}")
     sources: dict[str, Source] = {}
     problems: list[str] = []
-    if is_cache(root):
-        try:
+    try:
+        if is_cache(root):
             verify(root)
-        except DataError as error:
-            problems.append(str(error))
+    except DataError as error:
+        problems.append(str(error))
     for split in there:
         try:
-            sources[split] = kind.open(root, split)
-            problems += _unreadable(sources[split], None if every else TRIED)
+            source = sources[split] = kind.open(root, split)
         except DataError as error:
             problems.append(str(error))
-    if sources:
-        finding.lines += _table(sources)
-    finding.lines += _copies(root, sources, every and not problems)
-    for split, source in sources.items():
+            continue
+        problems += _unreadable(source, every)
+        if len(source) < (published := kind.published.get(split, 0)):
+            finding.lines.append(f"{split}: {len(source):,} faces, {published:,} were published")
         finding.lines += [f"{split}: {note}" for note in source.notes]
         if source.skipped:
             finding.lines += [f"{split}: left out", *summarize(source.skipped, shown=3).splitlines()]
-        if len(source) < (published := kind.published.get(split, 0)):
-            finding.lines.append(f"{split}: {len(source):,} faces, {published:,} were published")
-    if sources and (doubts := kind.doubts(sources)):
-        finding.status = "odd"
-        finding.lines += doubts
-    absent = [split for split in kind.splits if split not in there]
-    if absent and list(kind.instead) != absent:
-        finding.status = "odd"
-        finding.lines.append(f"not there: {', '.join(absent)}")
-        finding.advice = f"add what belongs to {' and '.join(absent)}"
-    if layout != "prepared" and sources and not finding.advice:
+    doubts = kind.doubts(sources) if sources else []
+    absent = [split for split in kind.splits if split not in [*there, *kind.instead]]
+    if sources:
+        finding.lines[:0] = [*_table(sources), *_copies(root, sources, every and not problems)]
+    if layout != "prepared":
         command = f"ferlib prepare {kind.name} --source {shlex.quote(str(root))} --out FOLDER"
         finding.advice = f"{command} makes it read faster"
+    if absent:
+        finding.advice = f"add what belongs to {' and '.join(absent)}"
+    if absent or doubts:
+        finding.status = "odd"
+        finding.lines += doubts
     if problems:
         finding.status = "broken"
         finding.lines += problems
-        damaged = "prepare it again"
-        if not is_cache(root):
-            damaged = "ferlib prepare leaves damaged files out and lists them"
+        damaged = (
+            "prepare it again" if is_cache(root) else "ferlib prepare leaves damaged files out and lists them"
+        )
         more = "" if every else f"; {TRIED} images of each split were opened, --every opens all"
         finding.advice = f"take the named files anew; {damaged}{more}"
     return finding
@@ -264,21 +284,19 @@ def _table(sources: dict[str, Source]) -> list[str]:
         if source.votes is not None:
             labels = majority_label(source.votes, classes=len(source.classes))
         none, *counts = torch.bincount(labels.clamp_min(-1) + 1, minlength=len(source.classes) + 1).tolist()
-        for name, count in zip(source.classes, counts, strict=False):
+        names = (*source.classes, "labeled", "no majority")
+        for name, count in zip(names, (*counts, sum(counts), none), strict=True):
             rows.setdefault(name, []).append(count)
-        rows.setdefault("labeled", []).append(sum(counts))
-        rows.setdefault("no majority", []).append(none)
     if not any(rows["no majority"]):
         del rows["no majority"]
     lines = [f"{'':<12}" + "".join(f"{split:>9}" for split in sources)]
     return lines + [f"{name:<12}" + "".join(f"{count:9,}" for count in row) for name, row in rows.items()]
 
 
-def _unreadable(source: Source, tried: int | None) -> list[str]:
+def _unreadable(source: Source, every: bool) -> list[str]:
     """Errors of a few images, spread over the split, or of all."""
-    errors, count = [], len(source)
-    few = range(count) if tried is None else torch.linspace(0, count - 1, min(tried, count)).int().tolist()
-    for index in sorted(set(few)):
+    count, errors = len(source), []
+    for index in range(0, count, 1 if every else max(1, count // TRIED)):
         try:
             source.read(index)
         except DataError as error:
@@ -289,82 +307,71 @@ def _unreadable(source: Source, tried: int | None) -> list[str]:
 # Weights: what a file holds, told from its names and shapes; nothing in it is run, little of it is read.
 
 
-def _look_at_weights(given: Sequence[str | os.PathLike[str]] | None) -> list[Finding]:
+def _look_at_weights(given: Sequence[str | os.PathLike[str]] | None) -> Iterator[Finding]:
     """Checkpoints in named files or folders, else in the folder of weights; and the files that would help."""
-    found: list[Finding] = []
-    folders = [Path(p).expanduser() for p in given or []] or [weights_folder()]
-    seen = set()
-    for path in folders:
-        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.name.endswith(SUFFIXES))
-        for file in files:
-            status, text, advice = _describe_weights(file)
-            lines: list[str] = []
-            for entry in PRETRAINED.values():
-                if find_pretrained(entry.kind, file.parent) == file:
-                    seen.add(entry.kind)
-                    status, text, advice = _as_expected(entry, status, text, advice)
-                    lines = [entry.gives] if status == "ok" else []
-            status = status if given or status != "broken" else "odd"
-            found.append(Finding("Weights", status, file.name, text, advice, lines))
-        if given and not files:
-            text = f"{path} is not there"
-            if path.exists():
-                text = f"no {', '.join(SUFFIXES[:-1])} file in {path}"
-            advice = "give a checkpoint file or its folder"
-            found.append(Finding("Weights", "broken", path.name, text, advice))
-    if any(path.is_file() for path in folders):
-        return found
-    if not found:
-        text = f"none in {folders[0]}; the chapters need none, they train their own small networks"
-        found.append(Finding("Weights", "missing", "weights", text))
-    absent = [entry for entry in PRETRAINED.values() if entry.kind not in seen]
-    lines = [line for entry in absent for line in _wanted(entry)]
-    if absent and not any(finding.status == "broken" for finding in found):
-        text = f"{len(absent)} that would help the large networks are not there; put them into {folders[0]}"
-        found.append(Finding("Weights", "missing", "pretrained", text, lines=lines))
-    return found
+    named, seen, count = [Path(path).expanduser() for path in given or []], set(), 0
+    for path in named or [weights_folder()]:
+        inside = sorted(file for file in path.rglob("*") if file.name.endswith(SUFFIXES))
+        for file in [path] if path.is_file() else inside:
+            kinds = [kind for kind in PRETRAINED if find_pretrained(kind, file.parent) == file]
+            finding, count = _describe_weights(file, kinds), count + 1
+            seen.update(kinds)
+            if finding.status == "broken" and not given:
+                finding.status = "odd"
+            yield finding
+        if given and not path.is_file() and not inside:
+            text = (
+                f"no {', '.join(SUFFIXES[:-1])} file in {path}" if path.exists() else f"{path} is not there"
+            )
+            yield Finding("Weights", "broken", path.name, text, "give a checkpoint file or its folder")
+    if any(path.is_file() for path in named):
+        return
+    folder = (named or [weights_folder()])[0]
+    if not count:
+        text = f"none in {folder}; the chapters need none, they train their own small networks"
+        yield Finding("Weights", "missing", "weights", text)
+    absent = [entry for kind, entry in PRETRAINED.items() if kind not in seen]
+    if absent:
+        lines = []
+        for entry in absent:
+            where = _wrap(f"{entry.files[0]}: {entry.source}", 84, "    ", "      ")
+            lines += [f"{entry.kind}: {entry.gives}", *where]
+        text = f"{len(absent)} that would help the large networks are not there; put them into {folder}"
+        yield Finding("Weights", "missing", "pretrained", text, lines=lines)
 
 
-def _describe_weights(path: Path) -> tuple[str, str, str]:
-    """Status, text and advice: which network's weights a file holds."""
+def _describe_weights(path: Path, kinds: Sequence[str]) -> Finding:
+    """Which network's weights a file holds, and whether it is what its name says (a key of PRETRAINED)."""
+    finding = Finding("Weights", "broken", path.name, "", "take the file anew, or leave it out")
     try:
         tensors = read_weights(path, numbers=False)
-    except Exception as error:  # damaged files fail in as many ways as there are writers
-        text = str(error).splitlines()[0][:90] if str(error) else type(error).__name__
-        return "broken", f"cannot be read ({text})", "take the file anew, or leave it out"
-    count = sum(prod(t.shape) for t in tensors.values())
-    text = f"{len(tensors)} tensors, {count / 1e6:.2f} M numbers"
-    fits = [found for name in ARCHITECTURES if (found := _fits(tensors, name))]
-    if fits:
-        whole = [name for name in fits if ":" not in name]
-        return "ok", f"{text}, {' or '.join(whole or fits)}", ""
-    return "odd", f"{text}, of no network known here", f"known: {', '.join(ARCHITECTURES)}"
-
-
-def _fits(tensors: StateDict, architecture: str) -> str:
-    """The architecture, or "architecture: part of it" where the file holds more than that, or ""."""
-    report = place_official(tensors, architecture)[1]
-    if report.complete:
-        return f"{architecture}: its part {report.part}" if report.part else architecture
-    if architecture.startswith("btn-"):
-        report = place_official(tensors, architecture, part="poster-v2")[1]
-        if report.complete and report.unexpected:
-            return f"{architecture}: its part poster-v2 ({len(report.unexpected)} names without a place)"
-    return ""
-
-
-def _as_expected(entry: Pretrained, status: str, text: str, advice: str) -> tuple[str, str, str]:
-    """A file whose name says what it is: is it that?"""
-    if not entry.architecture:  # timm's own names; timm checks them when it loads them
-        return ("ok" if status != "broken" else status), f"{text}, for timm", ""
-    if status == "ok" and entry.architecture in text:
-        return "ok", text, ""
-    if status == "broken":
-        return status, text, advice
-    return "broken", f"{text}, but its name says {entry.kind}", f"take it anew: {entry.source}"
-
-
-def _wanted(entry: Pretrained) -> list[str]:
-    """What is not there, what it would give, and who tells where it is."""
-    where = f"{entry.files[0]}: {entry.source}"
-    return [f"{entry.kind}: {entry.gives}", *_wrap(where, 84, "    ", "      ")]
+    except (FerlibError, OSError) as error:
+        finding.text = f"cannot be read ({str(error).splitlines()[0][:90]})"
+        return finding
+    finding.text = (
+        f"{len(tensors)} tensors, {sum(prod(t.shape) for t in tensors.values()) / 1e6:.2f} M numbers"
+    )
+    fits = []
+    for name in ARCHITECTURES:
+        report = place_official(tensors, name)[1]
+        if report.complete:
+            fits.append(f"{name}: its part {report.part}" if report.part else name)
+        elif name.startswith("btn-"):
+            report = place_official(tensors, name, part="poster-v2")[1]
+            if report.complete and report.unexpected:
+                fits.append(f"{name}: its part poster-v2 ({len(report.unexpected)} names without a place)")
+    entries = [PRETRAINED[kind] for kind in kinds]
+    fits = (
+        [name for name in fits if ":" not in name]
+        or fits
+        or ["for timm"] * any(not e.architecture for e in entries)
+    )
+    finding.text += f", {' or '.join(fits)}" if fits else ", of no network known here"
+    for entry in entries:
+        if entry.architecture not in finding.text:
+            finding.text += f", but its name says {entry.kind}"
+            finding.advice = f"take it anew: {entry.source}"
+            return finding
+    finding.lines = [entry.gives for entry in entries]
+    finding.status, finding.advice = ("ok", "") if fits else ("odd", f"known: {', '.join(ARCHITECTURES)}")
+    return finding

@@ -24,5 +24,5 @@ class DataError(FerlibError):
 
 
 def printable(text: str) -> str:
-    """Text as a terminal may get it: control characters and invalid bytes escaped, line ends as spaces."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
+    """Text as a terminal may get it: control characters and bytes that are no text are escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

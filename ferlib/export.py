@@ -15,9 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
-from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from ferlib.data.faces import drawn_faces
+from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
+from ferlib.errors import FerlibError
 from ferlib.files import replacing
+from ferlib.runtime import open_session
 from ferlib.training.loop import logits_of
 
 __all__ = ["ExportError", "Exported", "WholeClassifier", "export_onnx", "parity"]
@@ -25,11 +29,13 @@ __all__ = ["ExportError", "Exported", "WholeClassifier", "export_onnx", "parity"
 OPSET = 18  # the oldest that torch's exporter writes: every current runtime reads it
 INPUT, OUTPUTS = "face", ("probabilities", "logits", "evidence")
 LARGE = 256  # tensors of fewer numbers stay in full precision: they weigh nothing
+MOST = 512  # faces at once, for the exporter's proof: batch attention computes more of them in another way
+COMPARED = 4  # synthetic faces on which the file has to agree with the network
 #: The largest difference between torch and onnxruntime that counts as agreement.
 TOLERANCE = 1e-4
 
 
-class ExportError(ValueError):
+class ExportError(FerlibError):
     """A network that cannot be exported, or a missing package; the message says what to do."""
 
 
@@ -57,14 +63,15 @@ class WholeClassifier(nn.Module):
         self.network, self.temperature = network, temperature
         self.resizes = image_size not in (None, face_size)
         side = image_size if self.resizes else face_size
-        self.register_buffer("matrix", resizing_matrix(face_size, side, interpolation))
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None])
+        # a buffer's name is its tensor's in the file, so it must not be that of an operation
+        self.register_buffer("resizing_matrix", resizing_matrix(face_size, side, interpolation))
+        self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
+        self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
 
     def forward(self, face: Tensor) -> tuple[Tensor, ...]:
         if self.resizes:
-            face = (self.matrix @ face @ self.matrix.T).clamp(0, 1)
-        image = (face.expand(-1, 3, -1, -1) - self.mean) / self.std
+            face = (self.resizing_matrix @ face @ self.resizing_matrix.T).clamp(0, 1)
+        image = (face.expand(-1, 3, -1, -1) - self.pixel_mean) / self.pixel_std
         if not hasattr(self.network, "evidence"):
             logits = logits_of(self.network(image)) / self.temperature
             return logits.softmax(1), logits
@@ -85,12 +92,21 @@ def resizing_matrix(size: int, side: int, mode: str = "bicubic") -> Tensor:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the file, the module it must agree with, its facts and its checksum."""
+    """What was written.
+
+    Attributes:
+        path: The file.
+        module: The module it agrees with.
+        facts: What the file says of itself.
+        sha256: Its checksum.
+        difference: The largest between file and module, of any output.
+    """
 
     path: Path
     module: WholeClassifier
     facts: dict[str, Any]
     sha256: str
+    difference: float
 
 
 def export_onnx(
@@ -102,13 +118,14 @@ def export_onnx(
     image_size: int | None = None,
     interpolation: str = "bicubic",
     temperature: float = 1.0,
-    half: bool = True,
     facts: Mapping[str, Any] | None = None,
 ) -> Exported:
     """Write a network and all that stands around it (:class:`WholeClassifier`) to one ONNX file.
 
     The file takes ``face`` (N, 1, S, S) in [0, 1] for any N and gives ``probabilities`` (N, K), ``logits``
-    (N, K) and, for networks with evidence, ``evidence`` (N, K, G, G). Chapters 7 and 8.
+    (N, K) and, for networks with evidence, ``evidence`` (N, K, G, G). Weights are stored in half precision
+    and become single precision when the file is loaded. The file takes its place only when it agrees with the
+    network on synthetic faces, several at once and one alone. Chapters 7 and 8.
 
     Args:
         network: The classifier, such as a :class:`ferlib.models.PocketNet`.
@@ -118,31 +135,35 @@ def export_onnx(
         image_size: The side that the network takes, S where it is left out.
         interpolation: How faces are resized to it.
         temperature: Divides the logits.
-        half: Store the weights in half precision; they become single precision when the file is loaded.
         facts: More facts for the file's metadata entry ``ferlib``, which holds JSON: classes, sizes,
             temperature, number of parameters.
 
     Raises:
         ExportError: For a temperature that is not above 0, a network with another number of classes or one
-            that the exporter cannot follow, missing packages, and a file that cannot be written.
+            that the exporter cannot follow, missing packages, and a file that does not agree.
+        OSError: The file cannot be written.
     """
-    if not temperature > 0:
+    if not 0 < temperature < float("inf"):
         raise ExportError(f"the temperature is {temperature}: expected a number above 0")
     network, path = copy.deepcopy(network).cpu().float(), Path(path)
+    store_half(network)
+    whole = WholeClassifier(
+        network,
+        face_size=face_size,
+        image_size=image_size,
+        interpolation=interpolation,
+        temperature=temperature,
+    ).eval()
+    faces = to_float(drawn_faces("valid", length=COMPARED, size=face_size).batch(range(COMPARED))["image"])
     try:
-        if half:
-            round_to_half(network)
-        whole = WholeClassifier(
-            network,
-            face_size=face_size,
-            image_size=image_size,
-            interpolation=interpolation,
-            temperature=temperature,
-        ).eval()
         with torch.no_grad():
-            outputs = whole(torch.full((2, 1, face_size, face_size), 0.5))
-    except (ValueError, RuntimeError) as error:
-        raise ExportError(f"{type(network).__name__} cannot be exported: {error}") from error
+            outputs = whole(faces)
+    except (ValueError, RuntimeError, AssertionError) as error:
+        raise ExportError(f"{type(network).__name__} takes no such faces: {error}") from error
+    if not outputs[1].isfinite().all():
+        raise ExportError(
+            f"{type(network).__name__} gives NaN: are its weights beyond half precision's 65,504?"
+        )
     if outputs[0].shape[1] != len(classes):
         raise ExportError(f"the network has {outputs[0].shape[1]} classes, {len(classes)} were named")
     stored = {
@@ -152,36 +173,36 @@ def export_onnx(
         "interpolation": interpolation,
         "temperature": temperature,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "weights": "float16" if half else "float32",
+        "weights": "float16",
         **(facts or {}),
     }
-    data = _serialize(whole, OUTPUTS[: len(outputs)], stored, half)
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(data)
-    except OSError as error:
-        raise ExportError(f"cannot write {path}: {error}") from error
-    return Exported(path, whole, stored, hashlib.sha256(data).hexdigest())
+    data = _serialize(whole, faces, OUTPUTS[: len(outputs)], stored)
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+        difference = float(np.max([*parity(temporary, whole, faces).values()]))
+        if not difference < TOLERANCE:
+            raise ExportError(
+                f"the file would differ from {type(network).__name__} by {difference:.1e}, more than "
+                f"{TOLERANCE}: it was not written"
+            )
+    return Exported(path, whole, stored, hashlib.sha256(data).hexdigest(), difference)
 
 
-def round_to_half(network: nn.Module) -> None:
-    """Round the weights of large tensors to half precision, in place.
-
-    Raises:
-        ValueError: For a weight beyond half precision's 65,504.
-    """
-    with torch.no_grad():
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and tensor.numel() >= LARGE:
-                rounded = tensor.half().float()
-                if not rounded.isfinite().all():
-                    raise ValueError(
-                        f"'{name}' has values that half precision cannot hold: export with full precision"
-                    )
-                tensor.copy_(rounded)
+class _Single(nn.Module):
+    def forward(self, stored: Tensor) -> Tensor:
+        return stored.float()
 
 
-def _serialize(whole: WholeClassifier, outputs: Sequence[str], facts: dict[str, Any], half: bool) -> bytes:
+def store_half(network: nn.Module) -> None:
+    """Store large weights in half precision, in place; they become single precision where they are used."""
+    for module in list(network.modules()):
+        for name, weight in list(module.named_parameters(recurse=False)):
+            if weight.numel() >= LARGE:
+                weight.data = weight.data.half()
+                parametrize.register_parametrization(module, name, _Single(), unsafe=True)
+
+
+def _serialize(whole: WholeClassifier, faces: Tensor, outputs: Sequence[str], facts: dict[str, Any]) -> bytes:
     try:
         import onnxscript  # noqa: F401 (torch's exporter needs it and says so only in passing)
         from onnx import checker
@@ -189,60 +210,32 @@ def _serialize(whole: WholeClassifier, outputs: Sequence[str], facts: dict[str, 
         raise ExportError(
             f"writing ONNX needs {error.name}, of ferlib's extra `export`: pip install onnx onnxscript"
         ) from None
-    side = facts["face_size"]
     try:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 whole,
-                (torch.full((2, 1, side, side), 0.5),),
+                (faces,),
                 dynamo=True,
                 verbose=False,
                 optimize=False,
                 opset_version=OPSET,
                 input_names=[INPUT],
                 output_names=outputs,
-                dynamic_shapes=({0: torch.export.Dim("faces")},),
+                dynamic_shapes=({0: torch.export.Dim("faces", max=MOST)},),
             )
     except Exception as error:  # the exporter has many kinds, all of which mean that it cannot follow
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[-1] if lines else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         name = type(whole.network).__name__
         raise ExportError(f"{name} cannot be turned into an ONNX graph: {reason}") from error
     model = program.model_proto
-    if half:
-        _store_half(model.graph)
-    for node in model.graph.node:  # where each step stood in the source, with paths of this machine
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in (*model.graph.value_info, *model.graph.input, *model.graph.output):
-        del value.metadata_props[:]
-    model.graph.doc_string = model.doc_string = ""
-    del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = "ferlib", json.dumps(facts, ensure_ascii=False)
+    graph = model.graph
+    for part in (model, graph, *graph.node, *graph.value_info, *graph.input, *graph.output):
+        part.ClearField("metadata_props")  # where each step stood in the source, with paths of this machine
+        part.ClearField("doc_string")
+    model.metadata_props.add(key="ferlib", value=json.dumps(facts, ensure_ascii=False))
     checker.check_model(model)
     return model.SerializeToString(deterministic=True)
-
-
-def _store_half(graph: Any) -> None:
-    """Large weights in half precision, cast back in front of the graph; only those it holds exactly."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    casts = []
-    for tensor in graph.initializer:
-        if tensor.data_type != TensorProto.FLOAT or np.prod(tensor.dims) < LARGE:
-            continue
-        values = numpy_helper.to_array(tensor)
-        small = values.astype(np.float16)
-        if not np.array_equal(small.astype(np.float32), values):
-            continue
-        name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(small, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
-    nodes = list(graph.node)
-    del graph.node[:]
-    graph.node.extend(casts + nodes)
 
 
 def parity(path: str | Path, module: nn.Module, faces: Tensor) -> dict[str, float]:
@@ -257,18 +250,14 @@ def parity(path: str | Path, module: nn.Module, faces: Tensor) -> dict[str, floa
         One number for each output of the file, in the output's own unit.
 
     Raises:
-        ExportError: Where onnxruntime is missing.
+        DataError: Where onnxruntime is missing or cannot load the file.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise ExportError("comparing needs onnxruntime: pip install onnxruntime") from None
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     names = [output.name for output in session.get_outputs()]
-    with torch.no_grad():
-        expected = module(faces)
-    batched, single = (session.run(names, {INPUT: some.numpy()}) for some in (faces, faces[:1]))
-    return {
-        name: float(max(np.abs(many - want.numpy()).max(), np.abs(one - want[:1].numpy()).max()))
-        for name, want, many, one in zip(names, expected, batched, single, strict=True)
-    }
+    found = dict.fromkeys(names, 0.0)
+    for some in (faces, faces[:1]):
+        with torch.no_grad():
+            wanted = module(some)
+        for name, want, got in zip(names, wanted, session.run(names, {INPUT: some.numpy()}), strict=True):
+            found[name] = float(np.maximum(found[name], np.abs(got - want.numpy()).max()))  # NaN stays NaN
+    return found

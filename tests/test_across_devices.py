@@ -131,5 +131,3 @@ def test_with_a_reference_the_neighbours_do_not_matter():
         by_hand = net.outputs(torch.cat([mine[:1], crowd])).bt[:1]  # itself and the crowd: the same question
         torch.testing.assert_close(alone[:1], by_hand, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(free.bt, 2 * free.vit)
-    with pytest.raises(ValueError, match="keys and values"):
-        net.batch_transformer.set_reference(crowd, None)

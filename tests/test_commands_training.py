@@ -7,8 +7,10 @@ import json
 import pytest
 
 from ferlib.cli import main
+from ferlib.data import EMOTIONS_FERPLUS
 from ferlib.evaluation import ResultRecord
 from ferlib.models import NETWORKS
+from ferlib.weights import checkpoints
 from tests.tiny import Net
 
 RECIPE = """
@@ -79,3 +81,42 @@ def test_what_is_wrong_is_one_line(recipe, tmp_path, capsys):
         assert call() == 1
         error = capsys.readouterr().err
         assert message in error and "Traceback" not in error and error.count("\n") == 1
+
+
+def test_class_names_stand_in_checkpoints_and_order_is_checked(recipe, tmp_path, capsys):
+    assert _train(recipe, tmp_path / "run", "--quiet", "--epochs", "1", "--no-test") == 0
+    best = tmp_path / "run" / "best.safetensors"
+    found = checkpoints.load(best)
+    assert found["classes"] == list(EMOTIONS_FERPLUS)
+    weights = found.pop("model")
+    other = checkpoints.save(
+        tmp_path / "other.safetensors", weights, {**found, "classes": found["classes"][::-1]}
+    )
+    damaged = checkpoints.save(tmp_path / "damaged.safetensors", weights, {**found, "classes": 5})
+    words = [
+        "evaluate",
+        "--data",
+        "synthetic",
+        "--length",
+        "16",
+        "--resamples",
+        "10",
+        "--checkpoint",
+        str(best),
+    ]
+    for files, status in (([best], 0), ([other], 1), ([damaged], 1)):
+        assert main([*words, *map(str, files), "--record", str(tmp_path / "record.json")]) == status
+        assert capsys.readouterr().err.count("\n") >= status
+
+
+def test_a_recipe_that_is_read_is_not_replaced_and_a_run_without_a_state_begins_afresh(tmp_path, recipe):
+    out = tmp_path / "out"
+    out.mkdir()
+    own = out / "recipe.yaml"
+    own.write_text(RECIPE + "# mine\n")
+    (tmp_path / "link.yaml").symlink_to(own)
+    for given in (own, tmp_path / "link.yaml"):
+        assert _train(given, out, "--quiet", "--no-test") == 1
+    assert own.read_text().endswith("# mine\n") and len(list(out.iterdir())) == 1
+    assert _train(recipe, tmp_path / "new", "--resume", "--quiet", "--no-test", "--epochs", "1") == 0
+    assert (tmp_path / "new" / "last.state.safetensors").exists()

@@ -52,7 +52,7 @@ def test_a_mapping_gives_places(capsys, kind):
     Path(f"m.{kind}").write_text(json.dumps(mapping))  # JSON is YAML too
     words = "--architecture", "neural-resizer", "--mapping", f"m.{kind}", "a.pth", "b.safetensors"
     code, text = say(capsys, *words)
-    assert code == 0 and "set aside, they do not touch the output (1): junk" in text
+    assert code == 0 and "set aside, they do not touch the output:\n    junk" in text
     assert torch.equal(load_file("b.safetensors")["to_image.bias"], official["odd.bias"])
     Path(f"m.{kind}").write_text("[1, 2]")
     code, text = say(capsys, *words)
@@ -75,6 +75,23 @@ def test_what_cannot_be_done_is_one_line(capsys, words, answer):
     torch.save(MobileFaceNet().state_dict(), "a.pth")
     code, text = say(capsys, *words)
     assert code == 1 and answer in text and "Traceback" not in text
+
+
+def test_what_is_read_is_never_overwritten(capsys):
+    save_file(resizer(), "a.safetensors")
+    Path("link.safetensors").symlink_to("a.safetensors")
+    Path("m.safetensors").write_text("{}")
+    before = Path("a.safetensors").read_bytes()
+    words = "--architecture", "neural-resizer"
+    for target in ("a.safetensors", "./a.safetensors", "link.safetensors"):
+        code, text = say(capsys, *words, "a.safetensors", target)
+        assert (
+            code == 1 and target.removeprefix("./") in text and Path("a.safetensors").read_bytes() == before
+        )
+    assert say(capsys, *words, "--mapping", "m.safetensors", "a.safetensors", "m.safetensors")[0] == 1
+    assert Path("m.safetensors").read_text() == "{}" and Path("link.safetensors").is_symlink()
+    for _ in range(2):  # a file that is not read may be replaced
+        assert say(capsys, *words, "a.safetensors", "b.safetensors")[0] == 0
 
 
 def human_models(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:

@@ -17,7 +17,7 @@ from torch import nn
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.images import read_image
 from ferlib.models import btn_small
-from ferlib.training import Recipe, TrainingError, build_criterion, build_optimizer, fit
+from ferlib.training import Recipe, TrainingError, best_epoch, build_criterion, build_optimizer, fit
 from ferlib.training.batches import Batches, FaultyDataError
 from ferlib.training.loop import accumulated_step, train_step
 from ferlib.weights import checkpoints
@@ -225,3 +225,46 @@ def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):
     assert [(step, len(parts)) for step, parts in batches.steps(1, 1)] == [(1, 2)]
     history = run(Spots(40), tmp_path / "run", recipe, model=Count())
     assert steps == [8] * 5 + [8, 8] and history[0]["lr"] == recipe.lr_at(0.5, 0.5)
+
+
+class Overflowing(nn.Module):
+    """A network whose outputs are NaN when it is evaluated, once ``broken`` is set."""
+
+    def __init__(self, broken: bool) -> None:
+        super().__init__()
+        self.net, self.broken = net(), broken
+
+    def forward(self, images):
+        return self.net(images) * (math.nan if self.broken and not self.training else 1.0)
+
+
+@pytest.mark.parametrize("select", ["accuracy", "loss"])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_validation_that_is_nan_is_never_kept(tmp_path, select, epoch):
+    recipe = RECIPE.replace(select=select, ema=None)
+    model = Overflowing(broken=epoch == 1)
+    breaks = lambda evaluated, record: setattr(model, "broken", True)  # noqa: E731
+    with pytest.raises(TrainingError, match=f"validation loss of epoch {epoch} is nan"):
+        run(Files(tmp_path / "files"), tmp_path / "run", recipe, model=model, on_epoch=breaks)
+    best = tmp_path / "run" / "best.safetensors"
+    assert best.exists() == (epoch == 2) and (epoch == 1 or checkpoints.peek(best)["epoch"] == 1)
+    assert best_epoch([], recipe) == 0
+    nan = {"epoch": 1, "valid_loss": math.nan, "valid_accuracy": 0.9}
+    assert best_epoch([nan, {"epoch": 2, "valid_loss": 2.0, "valid_accuracy": 0.1}], recipe) == 2
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_weights_that_are_nan_are_never_saved(tmp_path, value):
+    data = Files(tmp_path / "files")
+
+    def poison(model, record):
+        if record["epoch"] == 2:
+            with torch.no_grad():
+                next(trained.parameters()).fill_(value)
+
+    trained = net()
+    with pytest.raises(TrainingError, match="epoch 3"):
+        run(data, tmp_path / "run", RECIPE.replace(epochs=3), model=trained, on_epoch=poison)
+    stored = checkpoints.load(tmp_path / "run" / "last.state.safetensors")
+    assert len(stored["history"]) == 1 and all(t.isfinite().all() for t in stored["model"].values())
+    assert len(run(data, tmp_path / "run", RECIPE.replace(epochs=3), resume=True)) == 3

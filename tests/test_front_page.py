@@ -41,7 +41,14 @@ def test_reading_takes_between_ten_minutes_and_two_hours(path) -> None:
 def test_every_result_at_a_glance_has_its_record() -> None:
     for row in glance.ROWS:
         text = row.number(glance.record(row.name))
-        assert re.match(r"[+−]?\d+\.\d (%|points)", text), f"{row.name}: {text}"
+        assert re.match(r"[+−]?\d+\.\d( to \d+\.\d)? (%|points)", text), f"{row.name}: {text}"
+
+
+def test_a_test_figure_goes_with_the_file_that_was_measured() -> None:
+    found = ResultRecord.load("test_ferplus")
+    assert "pending" not in glance.tested("pocket_ferplus")(found)
+    found.extra["files"]["pocket_ferplus"]["sha256"] = "0" * 64
+    assert "on validation; test pending" in glance.tested("pocket_ferplus")(found)
 
 
 def test_a_verdict_follows_from_the_interval() -> None:
@@ -50,7 +57,7 @@ def test_a_verdict_follows_from_the_interval() -> None:
         record.add_difference("a", "b", Interval(0.01, low, high))
         return glance.points("a", "b")(record)
 
-    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0): not distinguishable from zero"
+    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0), not shown"
     assert said(0.002, 0.03) == "+1.0 points (0.2 to 3.0)"
 
 

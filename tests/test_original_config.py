@@ -42,12 +42,7 @@ def test_the_released_file_is_the_bundled_recipe(tmp_path):
     path.write_text(RELEASED)
     config = read_original_config(path)
     name = "SwinT_Base_Ferplus_DIC_LTR_FPDLS_0.8_Hard_DA"
-    assert (config.exp_name, config.dataset, str(config.data), config.text) == (
-        name,
-        "ferplus",
-        "data",
-        RELEASED,
-    )
+    assert (config.recipe.data, str(config.data), config.text) == ("ferplus", "data", RELEASED)
     assert config.recipe == load_recipe("vt-nr-ferplus").replace(name=name)
     recipe = config.recipe
     assert (recipe.lr, recipe.batch_size, recipe.epochs, recipe.seed) == (1e-4, 64, 100, 1111)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from ferlib.models import BatchTransformerNetwork, IResNet50, MobileFaceNet, PosterV2, PosterV2Encoder
+from ferlib.models import BatchTransformerNetwork, MobileFaceNet, PosterV2, PosterV2Encoder
 from ferlib.models.poster_v2 import HEADS, SIZES, LevelFusion, TokenTransformer, cut_windows, join_windows
 
 
@@ -171,44 +171,24 @@ def test_any_module_that_gives_three_maps_is_a_face_backbone():
 
     images = torch.randn(2, 3, 64, 64)
     assert PosterV2(5, face_backbone=Maps()).eval()(images).shape == (2, 5)
-    with pytest.raises(ValueError, match=r"Maps gave \(64, 55, 55\)"):
+    with pytest.raises(ValueError, match=r"\(B, 64, 56, 56\), got \(2, 64, 55, 55\)"):
         PosterV2(5, face_backbone=Maps((55, 28, 14))).eval()(images)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"resize": "cubic"}, "resize is one of"),
-        ({"shortcut": "none"}, "shortcut is one of"),
-        ({"landmark_input": "raw"}, "landmark_input is one of"),
-        ({"landmark_statistics": "moving"}, "landmark_statistics is one of"),
+        ({"resize": "cubic"}, "resize='cubic'"),
+        ({"shortcut": "none"}, "shortcut='none'"),
+        ({"landmark_input": "raw"}, "landmark_input='raw'"),
+        ({"landmark_statistics": "moving"}, "landmark_statistics='moving'"),
         ({"windows": (28, 14, 4)}, "a window of 4 does not divide"),
-        ({"face_backbone": "resnet"}, "'ir50', 'mobilenet-faces' or a module"),
+        ({"face_backbone": "resnet"}, "face_backbone='resnet'"),
     ],
 )
 def test_unknown_choices_are_refused(options, words):
     with torch.device("meta"), pytest.raises(ValueError, match=words):
         PosterV2(7, **options)
-
-
-def test_recomputing_changes_neither_gradients_nor_statistics():
-    torch.manual_seed(0)
-    plain, again = IResNet50().train(), IResNet50(recompute=True).train()
-    again.load_state_dict(plain.state_dict())
-    images, calls = torch.randn(2, 3, 112, 112), []
-    again.stem[0].register_forward_hook(lambda *given: calls.append(1))
-    for net in (plain, again):
-        for step in range(2):
-            net.zero_grad()
-            sum(level.square().mean() for level in net(images + step)).backward()
-    for (name, want), got in zip(plain.named_parameters(), again.parameters(), strict=True):
-        torch.testing.assert_close(got.grad, want.grad, rtol=1e-4, atol=1e-6, msg=name)
-    for (name, want), got in zip(plain.named_buffers(), again.buffers(), strict=True):
-        torch.testing.assert_close(got, want, msg=name)
-    assert len(calls) == 4, "each map is computed twice"
-    with torch.no_grad():
-        again.eval()(images)
-    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("depth", [1, 2])

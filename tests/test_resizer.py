@@ -89,7 +89,7 @@ def test_it_is_bilinear_plus_a_residual_and_can_begin_as_bilinear():
 
 
 def test_wrong_input_is_named():
-    with pytest.raises(ValueError, match=r"takes images \(B, 3, 48, 48\), got \(1, 3, 50, 48\)"):
+    with pytest.raises(ValueError, match=r"expected images \(B, 3, 48, 48\), got \(1, 3, 50, 48\)"):
         NeuralResizer(48, 24)(torch.zeros(1, 3, 50, 48))
     with pytest.raises(ValueError, match="exact-size"):
         NeuralResizer(48, 24, sampling="exact")

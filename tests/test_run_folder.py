@@ -54,13 +54,9 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
     assert state_file(first) == state_file(first / "last.safetensors") == first / "last.state.safetensors"
     for name, tensor in model.state_dict().items():  # the average: what the metrics are of
         assert torch.equal(weights(first / "last.safetensors")[name], tensor)
-    assert checkpoints.load(first / "last.safetensors").keys() == {
-        "model",
-        "epoch",
-        "step",
-        "recipe",
-        "record",
-    }
+    stored = checkpoints.load(first / "last.safetensors")
+    assert stored.keys() == {"model", "epoch", "step", "recipe", "record", "classes"}
+    assert stored["classes"] == list(Spots.classes)
     recipe = load_recipe(first / "recipe.yaml")
     fit(net(), build_criterion(recipe), TRAIN, VALID, recipe, run_dir=second, progress=None, device="cpu")
     for name in ("best.safetensors", "last.safetensors"):  # to the byte: the clock is not in them
@@ -103,6 +99,50 @@ def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
     other = RECIPE.replace(lr=2e-2)
     run(tmp_path, other, overwrite=True)
     assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
+
+
+class Renamed(Spots):
+    classes = tuple(reversed(Spots.classes))
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+
+
+OTHERS = [
+    {"recipe": {"lr": 2e-2}},
+    {"recipe": {"loss": "pdls"}},
+    {"train": Spots(64, seed=5)},
+    {"valid": Spots(24)},
+    {"train": Renamed(64, seed=1), "valid": Renamed(40, seed=2)},
+    {"format": 1},
+    {"format": None},
+    {"history": [1]},
+    {"step": -1},
+]
+
+
+@pytest.mark.parametrize("epochs", [2, 3], ids=["unfinished", "finished"])
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: "-".join(other))
+def test_a_refused_resume_writes_nothing(tmp_path, other, epochs):
+    recipe = RECIPE.replace(schedule="constant", epochs=epochs)
+    old, new = tmp_path / "old", tmp_path / "new"
+    run(old, recipe)
+    before = contents(old)
+    data = other.get("train", TRAIN), other.get("valid", VALID)
+    state = old / "last.state.safetensors"
+    if damage := {key: value for key, value in other.items() if key in ("format", "history", "step")}:
+        stored = checkpoints.load(state)
+        state = checkpoints.save(tmp_path / "last.state.safetensors", stored.pop("model"), stored | damage)
+    longer, options = recipe.replace(epochs=3), {"progress": None, "notes": {"run.json": "{}"}}
+    asked = longer.replace(**other.get("recipe", {}))
+    for folder in (old, new):
+        with pytest.raises(CheckpointError):
+            fit(net(), nn.CrossEntropyLoss(), *data, asked, run_dir=folder, resume=state, **options)
+    assert contents(old) == before and not new.exists()
+    assert len(run(new, longer, resume=old, **options)) == 3
+    assert (new / "run.json").read_text() == "{}" and contents(old) == before
 
 
 def _hold(folder: Path, pipe, with_child: bool) -> None:

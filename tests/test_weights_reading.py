@@ -262,6 +262,26 @@ def test_files_of_other_kinds(tmp_path):
         assert read_weights(tmp_path / "any.pth").keys() == {"a" * length}
 
 
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda found: {**found, "epoch": 3, "best": 0.5, "arch": "x", "none": None},
+        lambda found: {"model_state": {f"_orig_mod.{name}": tensor for name, tensor in found.items()}},
+        lambda found: {"state_dict_ema": {f"model.module.{name}": tensor for name, tensor in found.items()}},
+    ],
+    ids=["flat", "compiled", "average"],
+)
+def test_wrappers_prefixes_and_notes_come_off(tmp_path, wrap):
+    torch.save(wrap(weights()), tmp_path / "a.pth")
+    check(read_weights(tmp_path / "a.pth"))
+
+
+def test_a_whole_model_is_named_for_what_it_is(tmp_path):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
+    with pytest.raises(CheckpointError, match=r"model\.pth.*Linear.*state_dict"):
+        read_weights(tmp_path / "model.pth")
+
+
 @FORMATS
 def test_damage_anywhere_is_one_kind_of_error(tmp_path, zipped):
     draw = random.Random(0)

@@ -400,6 +400,8 @@ def main() -> None:
             "bands": list(BANDS),
             "pairs of each band": EACH,
             "resamples": RESAMPLES,
+            "labels of pairs": "One rater. They were known when the threshold was last set, so precision and "
+            "recall are slightly optimistic.",
         },
         extra={
             "exact copies, faces with a majority": facts(labels, exact, valid),

@@ -17,10 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from safetensors.torch import save_file
-
-from ferlib.files import replacing
-from ferlib.weights import ARCHITECTURES, CheckpointError, place_official, read_weights
+from ferlib.weights import ARCHITECTURES, CheckpointError, checkpoints, place_official, read_weights
 from ferlib.weights.names import read_mapping
 
 
@@ -39,6 +36,9 @@ def run(options: argparse.Namespace) -> int:
     target = Path(options.target)
     if target.suffix != ".safetensors":
         raise CheckpointError(f"{target.name}: the file to write is called *.safetensors")
+    for given in filter(None, (options.source, options.mapping)):
+        if target.exists() and Path(given).exists() and target.samefile(given):
+            raise CheckpointError(f"{target} is read, and would be overwritten: choose another file to write")
     mapping = read_mapping(options.mapping) if options.mapping else None
     found = read_weights(options.source)
     tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
@@ -46,11 +46,6 @@ def run(options: argparse.Namespace) -> int:
     if not report.complete:
         advice = "; --part or --mapping may help" if options.architecture.startswith("btn") else ""
         raise CheckpointError(f"{options.source} does not fit, nothing was written{advice}")
-    plain = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    try:
-        with replacing(target) as temporary:
-            save_file(plain, temporary, metadata={"architecture": options.architecture})
-    except OSError as error:
-        raise CheckpointError(f"cannot write {target}: {error}") from error
+    checkpoints.save(target, tensors)
     print(f"{target}: {len(tensors)} tensors, {target.stat().st_size / 1e6:.1f} MB")
     return 0

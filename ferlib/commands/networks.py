@@ -72,6 +72,14 @@ class Network:
                     f"{path} takes images of {size}, {paths[0]} of {sizes[0]}: expected one size for files "
                     "whose predictions are averaged"
                 )
+        orders = [state["classes"] for state in stored if "classes" in state]
+        for names in orders:
+            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+                raise DataError(f"{', '.join(paths)}: the class names are damaged, expected a list of names")
+            if list(names) != list(orders[0]):
+                raise DataError(
+                    f"{', '.join(paths)} have other classes: {names}, {orders[0]}; expected one order"
+                )
         return cls([*map(Path, paths)], recipes, stored, given, read_mapping(mapping) if mapping else None)
 
     @property
@@ -82,8 +90,7 @@ class Network:
     @property
     def classes(self) -> tuple[str, ...] | None:
         """The names of its classes, where the file says them."""
-        stored = self.stored[0].get("classes")
-        return tuple(map(str, stored)) if stored else None
+        return next((tuple(state["classes"]) for state in self.stored if "classes" in state), None)
 
     @property
     def exported(self) -> bool:

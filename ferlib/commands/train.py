@@ -26,7 +26,6 @@ import json
 import os
 import shlex
 import sys
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,13 +34,10 @@ from torch import nn
 
 from ferlib.commands.faces import Faces, add_face_arguments, choose_faces, tell_left_out
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.evaluation import RecordError, evaluate
-from ferlib.files import write_text
+from ferlib.evaluation import evaluate
 from ferlib.losses import PRIOR_CLASSES, prior_for
 from ferlib.training import (
     Recipe,
-    RecipeError,
-    TrainingError,
     best_epoch,
     build_criterion,
     build_model,
@@ -54,14 +50,21 @@ from ferlib.training import (
 from ferlib.training.build import start_from
 from ferlib.training.device import choose_device, is_leader, leave_group
 from ferlib.training.original_config import read_original_config
-from ferlib.training.runs import BEST, STATE, holds_run, only_writer, state_file
-from ferlib.weights import CheckpointError
+from ferlib.training.runs import BEST, STATE, holds_run, state_file
 
 FACES_FILE = "run.json"  # in a run's folder: which faces it is trained on
-OVERRIDES = (
-    *("epochs", "batch_size", "accumulate", "lr", "seed", "vit_weight"),
-    *("precision", "compile", "on_fault", "save_minutes"),
-)
+OVERRIDES = {  # keys of a recipe that the command line may set
+    "epochs": "passes over the training set",
+    "batch_size": "faces per batch",
+    "accumulate": "batches whose gradients make one step",
+    "lr": "learning rate",
+    "seed": "of order, augmentation and dropout",
+    "vit_weight": "lambda of the batch transformer's loss",
+    "precision": "fp32, bf16 or auto",
+    "compile": "torch.compile: never, gpu or always",
+    "on_fault": "at a face that cannot be read: stop, or skip and count",
+    "save_minutes": "minutes between checkpoints, besides every epoch's",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,14 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_face_arguments(parser, required=False)
     add("--out", metavar="DIR", help="folder of the run")
     add("--protocol", choices=("paper", "released"), help="how the run is validated (default paper)")
-    add("--epochs", type=int, metavar="N", help="instead of the recipe's")
-    add("--batch-size", type=int, metavar="N", help="instead of the recipe's")
-    add("--accumulate", type=int, metavar="N", help="batches whose gradients make one step")
-    add("--lr", type=float, metavar="X", help="learning rate instead of the recipe's")
-    add("--seed", type=int, metavar="N", help="instead of the recipe's")
-    add("--vit-weight", type=float, metavar="X", help="lambda of the batch transformer's loss")
-    add("--precision", choices=("fp32", "bf16", "auto"), help="instead of the recipe's")
-    add("--compile", choices=("never", "gpu", "always"), help="torch.compile, instead of the recipe's")
+    for key, meaning in OVERRIDES.items():
+        add(f"--{key.replace('_', '-')}", metavar="X", help=f"{meaning}, instead of the recipe's")
     add("--weights", metavar="DIR", help="folder of pretrained weights (default $FERLIB_WEIGHTS, or weights)")
     add("--from-scratch", action="store_true", help="begin with random weights where the recipe names others")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
@@ -88,8 +85,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     resume = "go on from a run's checkpoint, which needs nothing else; or, with --recipe, from OUT's 'last'"
     add("--resume", nargs="?", const="last", metavar="CKPT", help=resume)
     add("--overwrite", action="store_true", help="replace the run that OUT holds")
-    add("--on-fault", choices=("stop", "skip"), help="at a face that cannot be read: stop, or skip and count")
-    add("--save-minutes", type=float, metavar="X", help="a checkpoint every X minutes, besides every epoch's")
     add("--workers", type=int, default=0, metavar="N", help="processes that read ahead (default 0)")
     add("--tensorboard", action="store_true", help="log for TensorBoard into OUT, too")
     add("--no-test", action="store_true", help="do not report the test split at the end")
@@ -97,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Train, and print what was reached; raises ``DataError``."""
+    """Train, and print what was reached."""
     if options.workers < 0:
         raise DataError(f"--workers {options.workers}: expected 0 or more")
     plan = None
@@ -105,8 +100,6 @@ def run(options: argparse.Namespace) -> int:
         plan = _plan(options)
         device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
         train, (valid_name, valid), test = _open(plan, options)
-        if plan.recipe.targets == "votes" and train.votes is None:
-            raise DataError("this data set has no votes: choose a recipe with 'targets: label'")
         model = build_model(plan.recipe, num_classes=len(train.classes))
         if plan.resume is None:
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
@@ -114,30 +107,26 @@ def run(options: argparse.Namespace) -> int:
         known = set(train.classes) <= set(PRIOR_CLASSES)
         criterion = build_criterion(plan.recipe, prior=prior_for(train.classes) if known else None)
         _print_size(plan, train)
-        with only_writer(plan.out) if is_leader() else nullcontext():
-            if is_leader():
-                plan.write()
-            history = fit(
-                model,
-                criterion,
-                train,
-                valid,
-                plan.recipe,
-                run_dir=plan.out,
-                device=device,
-                resume=plan.resume or False,
-                overwrite=options.overwrite,
-                workers=options.workers,
-                tensorboard=options.tensorboard,
-                progress=None if options.quiet else "auto",
-                valid_name=valid_name,
-            )
-            if is_leader():
-                _report(plan, history, len(valid), valid_name)
-                if test is not None:
-                    _report_test(plan, model, test, options.typed)
-    except (RecipeError, CheckpointError, TrainingError, RecordError) as error:
-        raise DataError(str(error)) from error
+        history = fit(
+            model,
+            criterion,
+            train,
+            valid,
+            plan.recipe,
+            run_dir=plan.out,
+            device=device,
+            resume=plan.resume or False,
+            overwrite=options.overwrite,
+            workers=options.workers,
+            tensorboard=options.tensorboard,
+            progress=None if options.quiet else "auto",
+            valid_name=valid_name,
+            notes=plan.notes(),
+        )
+        if is_leader():
+            _report(plan, history, len(valid), valid_name)
+            if test is not None:
+                _report_test(plan, model, test, options.typed)
     except KeyboardInterrupt as stopped:
         _print(f"\nferlib train: stopped ({stopped}); {_how_to_go_on(plan, options)}")
         return 130
@@ -156,17 +145,13 @@ class Plan:
     resume: Path | None = None
     config: str | None = None
 
-    def write(self) -> None:
-        """Write into the run's folder what a later ``--resume`` needs, and the config as it was given."""
+    def notes(self) -> dict[str, str]:
+        """What a later ``--resume`` needs beside the checkpoint, and the config as it was given."""
         faces = asdict(self.faces)
         if faces["data"] != "synthetic":
             faces["data"] = str(Path(faces["data"]).resolve())
-        try:
-            write_text(self.out / FACES_FILE, json.dumps(faces, indent=1) + "\n")
-            if self.config is not None:
-                write_text(self.out / "config.json", self.config)
-        except OSError as error:
-            raise DataError(f"cannot write {self.out / FACES_FILE}: {error}; has the disk room?") from error
+        config = {} if self.config is None else {"config.json": self.config}
+        return {FACES_FILE: json.dumps(faces, indent=1) + "\n", **config}
 
 
 def _plan(options: argparse.Namespace) -> Plan:
@@ -176,17 +161,17 @@ def _plan(options: argparse.Namespace) -> Plan:
     if options.config:
         original = read_original_config(options.config, options.protocol or "paper")
         recipe, config = original.recipe, original.text
-        stored = {"data": str(original.data), "kind": original.dataset}
-        out = Path("experiments") / original.exp_name
+        stored = {"data": str(original.data), "kind": recipe.data}
+        out = Path("experiments") / recipe.name
     elif options.recipe:
         recipe = load_recipe(options.recipe)
         out = Path("runs") / recipe.name
     elif options.resume and options.resume != "last":  # everything else is in the checkpoint and its folder
         resume = _checkpoint(options.resume)
         state = checkpoints.peek(resume)
-        if "labels" not in state or "recipe" not in state:
+        if "labels" not in state:
             raise DataError(f"{resume}: weights only; a run goes on from the {STATE} that it has written")
-        recipe = recipe_from(state["recipe"], resume.name)
+        recipe = recipe_from(state.get("recipe"), resume.name)
         if options.protocol not in (None, recipe.protocol):
             raise DataError(f"{resume} has the protocol {recipe.protocol!r}: leave --protocol out")
         stored, out = _stored_faces(resume.parent / FACES_FILE), resume.parent
@@ -195,15 +180,24 @@ def _plan(options: argparse.Namespace) -> Plan:
     out = Path(options.out or out)
     if options.resume and resume is None:
         resume = state_file(out) if options.resume == "last" else _checkpoint(options.resume)
+    if options.resume == "last" and not resume.exists() and not holds_run(out):
+        _print(f"{out} holds no run to go on with, which begins afresh")
+        resume = None
     if not resume and not options.overwrite and holds_run(out):
         raise DataError(
             f"{out} holds a run already: add --resume last to go on with it, --overwrite to replace it, or "
             "choose another --out"
         )
-    given = {key: getattr(options, key) for key in OVERRIDES}
-    recipe = recipe.replace(**{key: value for key, value in given.items() if value is not None})
+    typed = {key: getattr(options, key) for key in OVERRIDES}
+    recipe = recipe.replace(**{key: value for key, value in typed.items() if value is not None})
     if options.protocol:
         recipe = recipe.with_protocol(options.protocol)
+    given, own = Path(options.recipe or ""), out / "recipe.yaml"
+    same = given.is_file() and own.exists() and own.samefile(given)
+    if same and own.read_text(encoding="utf-8") != recipe.to_yaml():
+        raise DataError(
+            f"{own} was given, and the run would write its own recipe there: choose another --out"
+        )
     return Plan(recipe, _faces(options, stored, recipe), out, resume, config)
 
 
@@ -220,10 +214,11 @@ def _checkpoint(given: str) -> Path:
 def _stored_faces(file: Path) -> dict[str, Any]:
     try:
         stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-        if not isinstance(stored, dict) or set(stored) - {"data", "kind", "length"}:
+        kinds = {"data": str, "kind": str, "length": int | None}
+        if not all(isinstance(value, kinds[key]) for key, value in stored.items()):
             raise ValueError("not what `ferlib train` writes")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: damaged ({error}); remove it and give --data") from None
+    except (OSError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        raise DataError(f"{file}: damaged ({str(error)[:80]}); remove it and give --data") from None
     return stored
 
 

@@ -16,7 +16,7 @@ from ferlib.errors import FerlibError
 from ferlib.evaluation.intervals import wilson_interval
 from ferlib.evaluation.metrics import confusion_matrix, reliability, scores
 from ferlib.evaluation.records import ResultRecord, about
-from ferlib.models.modes import evaluating
+from ferlib.models.common import evaluating
 from ferlib.training import versions
 from ferlib.training.loop import logits_of
 

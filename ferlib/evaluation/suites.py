@@ -34,7 +34,7 @@ from ferlib.evaluation.intervals import mean_interval
 from ferlib.evaluation.metrics import confusion_matrix, resampled_scores
 from ferlib.evaluation.records import ResultRecord, about, origin
 from ferlib.models import BatchTransformerNetwork
-from ferlib.models.modes import evaluating
+from ferlib.models.common import evaluating
 from ferlib.synthetic import FaceParameters
 from ferlib.training import versions
 from ferlib.training.loop import logits_of

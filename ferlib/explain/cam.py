@@ -29,7 +29,7 @@ from ferlib.explain.rollout import (
     rollout_rows,
 )
 from ferlib.models.btn import LEVELS
-from ferlib.models.modes import evaluating
+from ferlib.models.common import evaluating
 from ferlib.models.poster_v2 import TokenTransformer
 from ferlib.models.resized_transformer import ResizedTransformer
 from ferlib.models.spatial_transformer import SpatialTransformer, warp

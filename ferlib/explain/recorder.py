@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ferlib.models.batch_transformer import ClassBatchAttention
 from ferlib.models.btn import LEVELS, MultiLevelAttention
-from ferlib.models.modes import evaluating
+from ferlib.models.common import evaluating
 from ferlib.models.poster_v2 import LevelFusion, TokenTransformer
 
 

@@ -6,12 +6,12 @@ from torch import nn
 
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput, MultiLevelAttention
+from ferlib.models.common import evaluating
 from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dic import DIC
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
 from ferlib.models.mobilenet_faces import MobileNetFaces, MobileNetFacesBranch
-from ferlib.models.modes import evaluating
 from ferlib.models.pocket import Ensemble, PocketNet
 from ferlib.models.poster_v2 import PosterV2, PosterV2Encoder
 from ferlib.models.resized_transformer import ResizedTransformer, classification_head, vt_nr_small

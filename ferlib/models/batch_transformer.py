@@ -20,6 +20,9 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
+from ferlib.errors import FerlibError
+from ferlib.models.common import choose, expect
+
 ENCODINGS = ("sinusoidal", "learned", "none")
 EXPLICIT_BATCH = 512  # up to here the (C, B, B) weights are small and writing them down is fastest
 
@@ -46,15 +49,17 @@ def class_batch_attention(
         (B, C); with ``return_weights`` also A (C, B, M), whose rows sum to one.
 
     Raises:
-        ValueError: The three shapes do not fit together.
+        FerlibError: The three shapes do not fit together.
 
     Source: BTN README, ``ClassBatchAttention``; arXiv 2407.04218. Chapter 4.
     """
-    _check(query, key, value)
+    if query.ndim != 3 or key.shape[1:] != query.shape[1:] or value.shape != key.shape[:2]:
+        shapes = [tuple(tensor.shape) for tensor in (query, key, value)]
+        raise FerlibError(f"expected query (B, C, E), key (M, C, E) and value (M, C), got {shapes}")
     batch, classes, _ = query.shape
     scale = 1 / math.sqrt(classes) if scale is None else scale
     heads = query.transpose(0, 1), key.transpose(0, 1), value.t().unsqueeze(-1)  # (C, B, E), ..., (C, B, 1)
-    if max(batch, len(key)) > EXPLICIT_BATCH and not return_weights:
+    if max(batch, key.shape[0]) > EXPLICIT_BATCH and not return_weights:
         return _fused(*heads, scale).t()
     weights = torch.softmax(torch.bmm(heads[0] * scale, heads[1].transpose(1, 2)), dim=-1)
     mixed = torch.bmm(weights, heads[2]).squeeze(-1).t()
@@ -71,14 +76,6 @@ def _fused(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
     return F.scaled_dot_product_attention(*padded, scale=scale)[0, :, :, 0]
 
 
-def _check(query: Tensor, key: Tensor, value: Tensor) -> None:
-    if query.ndim != 3 or key.shape[1:] != query.shape[1:] or value.shape != key.shape[:2]:
-        raise ValueError(
-            "class batch attention takes query (B, C, E), key (M, C, E) and value (M, C), "
-            f"got {tuple(query.shape)}, {tuple(key.shape)} and {tuple(value.shape)}"
-        )
-
-
 class ChannelPositionalEncoding(nn.Module):
     r"""Add to query and key (B, C, E) something that tells the classes (the channels) apart.
 
@@ -92,7 +89,7 @@ class ChannelPositionalEncoding(nn.Module):
     each class, some images get more weight from all queries.
 
     Raises:
-        ValueError: An unknown kind, or other shapes.
+        FerlibError: An unknown kind, or other shapes.
 
     Source: the BTN README calls it with the number of channels and does not show it; the default is ours.
     Chapter 4.
@@ -100,9 +97,7 @@ class ChannelPositionalEncoding(nn.Module):
 
     def __init__(self, channels: int, positions: int = 49, kind: str = "sinusoidal") -> None:
         super().__init__()
-        if kind not in ENCODINGS:
-            raise ValueError(f"kind of channel positional encoding is one of {ENCODINGS}, got {kind!r}")
-        self.kind = kind
+        self.kind = choose("encoding", kind, ENCODINGS)
         if kind == "learned":
             self.encoding = nn.Parameter(0.02 * torch.randn(channels, positions))
         elif kind == "sinusoidal":
@@ -111,11 +106,7 @@ class ChannelPositionalEncoding(nn.Module):
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
         if self.kind == "none":
             return query, key
-        if query.shape[1:] != self.encoding.shape or key.shape[1:] != self.encoding.shape:
-            raise ValueError(
-                f"encoding is made for (B, {', '.join(map(str, self.encoding.shape))}), "
-                f"got {tuple(query.shape)} and {tuple(key.shape)}"
-            )
+        expect(query, *self.encoding.shape, of="queries")
         return query + self.encoding, key + self.encoding
 
     def extra_repr(self) -> str:
@@ -183,12 +174,7 @@ class BatchTransformer(nn.Module):
         """Remember the keys (M, C, 49), without encoding, and values (M, C) of M images; None forgets them.
 
         They are not part of the state dict.
-
-        Raises:
-            ValueError: Only one of the two is given.
         """
-        if (key is None) != (value is None):
-            raise ValueError("a reference has keys and values, or is None and None")
         self.reference_key = None if key is None else key.detach().clone()
         self.reference_value = None if value is None else value.detach().clone()
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
 from ferlib.models.batch_transformer import BatchTransformer
-from ferlib.models.modes import evaluating
+from ferlib.models.common import choose, evaluating, expect
 from ferlib.models.poster_v2 import PosterV2Encoder, TokenTransformer
 
 OUTPUTS = ("vit", "bt", "cba")
@@ -65,7 +65,7 @@ class MultiLevelAttention(nn.Module):
         gain: Start value of g; with 0 the tokens pass unchanged, so that a loaded POSTER V2 starts as it was.
 
     Raises:
-        ValueError: Tokens of another shape.
+        FerlibError: Tokens of another shape.
 
     Chapter 5.
     """
@@ -74,8 +74,6 @@ class MultiLevelAttention(nn.Module):
         self, num_classes: int, *, dim: int = 768, heads: int = 8, positions: int = 49, gain: float = 0.1
     ) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim {dim} cannot be cut into {heads} equal heads")
         self.heads, self.positions = heads, positions
         self.norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
@@ -99,9 +97,7 @@ class MultiLevelAttention(nn.Module):
         return self.class_query(grid).transpose(1, 2), self.class_key(grid).transpose(1, 2)
 
     def forward(self, tokens: Tensor) -> LevelOutput:
-        expected = (LEVELS * self.positions, len(self.gain))
-        if tokens.ndim != 3 or tokens.shape[1:] != expected:
-            raise ValueError(f"expected tokens (B, {expected[0]}, {expected[1]}), got {tuple(tokens.shape)}")
+        expect(tokens, LEVELS * self.positions, len(self.gain), of="tokens")
         tokens = self.mix(tokens)
         return LevelOutput(tokens, *self.class_maps(tokens))
 
@@ -140,7 +136,7 @@ class BatchTransformerNetwork(nn.Module):
         gather: On several devices, whether the batch of all of them takes part in training.
 
     Raises:
-        ValueError: An unknown ``inference``.
+        FerlibError: An unknown ``inference``.
 
     Source: arXiv 2407.04218. Chapter 5.
     """
@@ -162,9 +158,7 @@ class BatchTransformerNetwork(nn.Module):
         gather: bool = True,
     ) -> None:
         super().__init__()
-        if inference not in OUTPUTS:
-            raise ValueError(f"inference is one of {OUTPUTS}, got {inference!r}")
-        self.num_classes, self.inference = num_classes, inference
+        self.num_classes, self.inference = num_classes, choose("inference", inference, OUTPUTS)
         if encoder is None:
             encoder = PosterV2Encoder(face_backbone=face_backbone, **(encoder_options or {}))
         self.encoder = encoder

@@ -5,18 +5,14 @@ from __future__ import annotations
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ferlib.models.modes import evaluating
-
-Hook = Callable[..., None]
+from ferlib.models.common import evaluating
 
 
 @dataclass(frozen=True)
@@ -50,72 +46,42 @@ def part_costs(model: nn.Module, image: Tensor, *, repeats: int = 5) -> tuple[Pa
     Returns:
         One :class:`PartCost` per child; a child that did not run has zero multiply-adds and milliseconds.
 
-    Raises:
-        ValueError: Negative ``repeats``, or a module without children.
-
     Chapter 2.
     """
     children = dict(model.named_children())
-    if repeats < 0 or not children:
-        what = f"repeats={repeats}" if children else f"{type(model).__name__} has no parts"
-        raise ValueError(f"part_costs needs a network with parts and repeats of 0 or more, got {what}")
     with torch.no_grad(), evaluating(model):
-        operations = _multiply_adds(model, children, image)
-        times = _milliseconds(model, children, image, repeats)
+        # not every torch counts the CPU's fused attention; written out, it is two counted products
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            model(image)
+        passes = [_milliseconds(model, children, image) for _ in range(repeats)]
+    flops = counter.get_flop_counts()  # by the path of each module, two for a multiply-add
     return tuple(
-        PartCost(name, sum(p.numel() for p in child.parameters()), operations[name], times[name])
+        PartCost(
+            name,
+            sum(parameter.numel() for parameter in child.parameters()),
+            sum(flops.get(f"{type(model).__name__}.{name}", {}).values()) // 2,
+            statistics.median(one[name] for one in passes) if passes else 0.0,
+        )
         for name, child in children.items()
     )
 
 
-def _multiply_adds(model: nn.Module, children: dict[str, nn.Module], image: Tensor) -> dict[str, int]:
-    """Multiply-adds between each child's entry and exit, from torch's counter (which counts each twice)."""
-    found: dict[str, int] = defaultdict(int)
-    entered: dict[str, int] = {}
-    # not every torch counts the CPU's fused attention; written out, it is two counted products
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+def _milliseconds(model: nn.Module, children: dict[str, nn.Module], image: Tensor) -> dict[str, float]:
+    """The time between each child's entry and exit in one pass."""
+    taken: dict[str, float] = defaultdict(float)
+    handles = []
 
-        def enter(name: str, *_: object) -> None:
-            entered[name] = counter.get_total_flops()
-
-        def leave(name: str, *_: object) -> None:
-            found[name] += (counter.get_total_flops() - entered[name]) // 2
-
-        _run(model, children, image, enter, leave)
-    return found
-
-
-def _milliseconds(
-    model: nn.Module, children: dict[str, nn.Module], image: Tensor, repeats: int
-) -> dict[str, float]:
-    """Median over the passes of the time between each child's entry and exit."""
-    passes: list[dict[str, float]] = []
-    entered: dict[str, float] = {}
-
-    def now() -> float:
+    def clock(name: str, sign: int) -> None:
         if image.device.type == "cuda":
             torch.cuda.synchronize(image.device)
-        return 1e3 * time.perf_counter()
+        taken[name] += sign * 1e3 * time.perf_counter()
 
-    def enter(name: str, *_: object) -> None:
-        entered[name] = now()
-
-    def leave(name: str, *_: object) -> None:
-        passes[-1][name] += now() - entered[name]
-
-    for _ in range(repeats):
-        passes.append(defaultdict(float))
-        _run(model, children, image, enter, leave)
-    return {name: statistics.median(one[name] for one in passes) if passes else 0.0 for name in children}
-
-
-def _run(model: nn.Module, children: dict[str, nn.Module], image: Tensor, enter: Hook, leave: Hook) -> None:
-    handles = []
     for name, child in children.items():
-        handles.append(child.register_forward_pre_hook(partial(enter, name)))
-        handles.append(child.register_forward_hook(partial(leave, name)))
+        handles.append(child.register_forward_pre_hook(lambda *_, name=name: clock(name, -1)))
+        handles.append(child.register_forward_hook(lambda *_, name=name: clock(name, 1)))
     try:
         model(image)
     finally:
         for handle in handles:
             handle.remove()
+    return taken

@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ferlib.errors import FerlibError
+from ferlib.models.common import expect
+
 SCALE = 8
 MEAN = (0.509, 0.424, 0.378)  # of the training faces, red, green and blue, in units of 0 to 1
 SIDE = 8  # the hourglass halves four times what is twice as large as the face
@@ -39,12 +42,11 @@ def merge_heatmaps(heatmaps: Tensor) -> Tensor:
     mouth, jaw with brows.
 
     Raises:
-        ValueError: Another number of maps.
+        FerlibError: Another number of maps.
 
     Source: released code of DIC. Chapter 2.
     """
-    if heatmaps.ndim != 4 or heatmaps.shape[1] != 68:
-        raise ValueError(f"expected 68 landmark maps (B, 68, H, W), got {tuple(heatmaps.shape)}")
+    expect(heatmaps, 68, None, None, of="landmark maps")
     scaled = heatmaps / heatmaps.amax(dim=(2, 3), keepdim=True).clamp(min=0.05)
     return torch.stack([scaled[:, group].sum(1) for group in REGIONS], dim=1)
 
@@ -257,7 +259,7 @@ class DIC(nn.Module):
         landmarks: How many landmark maps.
 
     Raises:
-        ValueError: Images of another shape.
+        FerlibError: Images of another shape.
 
     Chapter 2.
     """
@@ -282,37 +284,28 @@ class DIC(nn.Module):
         self.landmarks = LandmarkHourglass(landmark_channels, landmarks)
 
     def forward(self, image: Tensor) -> Tensor:
-        large = image
-        for large, _ in self._steps(image, last_maps=False):  # noqa: B007 - the last one is returned
-            pass
-        return large
+        for large, _ in self._steps(image, last_maps=False):
+            found = large
+        return found
 
     def steps(self, image: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Every step's picture ``(B, 3, 8 H, 8 W)`` and landmark maps ``(B, 68, 2 H, 2 W)``, in turn."""
-        for large, maps in self._steps(image, last_maps=True):
-            assert maps is not None
-            yield large, maps
+        return self._steps(image, last_maps=True)
 
     def _steps(self, image: Tensor, *, last_maps: bool) -> Iterator[tuple[Tensor, Tensor | None]]:
         if image.ndim != 4 or image.shape[1] != 3 or any(n % SIDE or n == 0 for n in image.shape[2:]):
-            raise ValueError(
-                f"DIC takes RGB faces (B, 3, H, W) whose sides are multiples of {SIDE} pixels, got "
-                f"{tuple(image.shape)}"
-            )
+            sides = f"multiples of {SIDE} pixels"
+            raise FerlibError(f"expected images (B, 3, H, W), sides in {sides}, got {tuple(image.shape)}")
         start = F.interpolate(image, scale_factor=SCALE, mode="bilinear", align_corners=False)
         features = F.pixel_shuffle(self.lift(image), 2)
-        state = maps = memory = None
+        state, maps, memory = self.first(features), None, None
         for step in range(self.count):
-            if state is None:
-                state = self.first(features)
-            else:
+            if step:
                 state = self.feedback(features, state, maps=merge_heatmaps(maps))
             large = start + self.to_image(self.enlarge(state))
             if last_maps or step < self.count - 1:
                 maps, memory = self.landmarks(large, memory)
-                yield large, maps
-            else:
-                yield large, None
+            yield large, maps
 
 
 class DICUpscaler:
@@ -326,7 +319,7 @@ class DICUpscaler:
     ``at_once`` tell ``ferlib prepare`` what it can do.
 
     Raises:
-        ValueError: Another scale, or sides that are no multiples of 8.
+        FerlibError: Another scale, or sides that are no multiples of 8.
 
     Chapter 2.
     """
@@ -346,7 +339,7 @@ class DICUpscaler:
     @torch.no_grad()
     def __call__(self, images: Tensor, scale: int = SCALE) -> Tensor:
         if scale != SCALE:
-            raise ValueError(f"DIC enlarges {SCALE} times, not {scale}")
+            raise FerlibError(f"DIC enlarges {SCALE} times, not {scale}")
         large = []
         for face in images.split(1):
             small = face.to(self.device).float().expand(-1, 3, -1, -1) / 255 - self.mean

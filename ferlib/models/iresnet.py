@@ -6,13 +6,8 @@ keeps three of its four stages. Chapter 5.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 INPUT_SIZE = 112
 UNITS = (3, 4, 14)
@@ -34,30 +29,15 @@ class ImprovedResidualUnit(nn.Module):
             nn.Conv2d(channels_out, channels_out, 3, stride, 1, bias=False),
             nn.BatchNorm2d(channels_out),
         )
-        self.stride = stride
         if channels_in != channels_out:
             self.shortcut = nn.Sequential(
                 nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
             )
         else:
-            self.shortcut = Subsample(stride)
+            self.shortcut = nn.AvgPool2d(1, stride) if stride > 1 else nn.Identity()
 
     def forward(self, maps: Tensor) -> Tensor:
         return self.residual(maps).add_(self.shortcut(maps))  # in place: batch norm's own output is not kept
-
-
-class Subsample(nn.Module):
-    """Keep every stride-th pixel: (B, C, H, W) -> (B, C, H / stride, W / stride).
-
-    The released code uses max-pooling over one pixel, which gives the same and keeps an index for each.
-    """
-
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return maps if self.stride == 1 else maps[:, :, :: self.stride, :: self.stride]
 
 
 class IResNet50(nn.Module):
@@ -68,16 +48,13 @@ class IResNet50(nn.Module):
     Args:
         resize: How images are first resized to 112 x 112: "nearest", as the released code does (which of a
             224-pixel image keeps every second pixel), or "bilinear".
-        recompute: In training, drop the large maps of the stem and of two stages, and compute them again in
-            the backward pass: half the memory for maps, about 8 % more time, the same gradients and the same
-            statistics.
 
     Source: POSTER V2 (arXiv 2301.12149), ``ir50.py``. Chapter 5.
     """
 
-    def __init__(self, resize: str = "nearest", recompute: bool = False) -> None:
+    def __init__(self, resize: str = "nearest") -> None:
         super().__init__()
-        self.resize, self.recompute = resize, recompute
+        self.resize = resize
         self.stem = nn.Sequential(
             nn.Conv2d(3, WIDTHS[0], 3, 1, 1, bias=False), nn.BatchNorm2d(WIDTHS[0]), nn.PReLU(WIDTHS[0])
         )
@@ -90,40 +67,9 @@ class IResNet50(nn.Module):
             channels = width
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        images = resize_to(images, INPUT_SIZE, self.resize)
-        level1 = self._large(images, self.stem, self.stages[0])
-        level2 = self._large(level1, self.stages[1])
+        level1 = self.stages[0](self.stem(resize_to(images, INPUT_SIZE, self.resize)))
+        level2 = self.stages[1](level1)
         return level1, level2, self.stages[2](level2)
-
-    def _large(self, given: Tensor, *parts: nn.Module) -> Tensor:
-        """Parts with large maps, one after the other; what they keep for the backward pass is optional."""
-
-        def run(maps: Tensor) -> Tensor:
-            for part in parts:
-                maps = part(maps)
-            return maps
-
-        if not (self.recompute and self.training and torch.is_grad_enabled()):
-            return run(given)
-
-        def contexts() -> tuple[AbstractContextManager, AbstractContextManager]:
-            return nullcontext(), still(*parts)  # the second pass counts nothing
-
-        return checkpoint(run, given, use_reentrant=False, context_fn=contexts)
-
-
-@contextmanager
-def still(*modules: nn.Module) -> Iterator[None]:
-    """Put running statistics back as they were after the block, for a pass that is done a second time."""
-    norms = [m for module in modules for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
-    kept = [[buffer.clone() for buffer in norm.buffers()] for norm in norms]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for norm, values in zip(norms, kept, strict=True):
-                for buffer, value in zip(norm.buffers(), values, strict=True):
-                    buffer.copy_(value)
 
 
 def resize_to(images: Tensor, size: int, mode: str) -> Tensor:

@@ -10,9 +10,12 @@ Chapter 5 shows the network; chapter 1's appendix measures with it.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import NamedTuple
 
 from torch import Tensor, nn
+
+from ferlib.models.common import expect
 
 INPUT_SIZE = 112
 LANDMARKS = 68
@@ -80,17 +83,10 @@ class Bottleneck(nn.Module):
         return maps + out if self.residual else out
 
 
-class _Stage(nn.Module):
+def _stage(channels: int, expanded: int, blocks: int) -> nn.Sequential:
     """A run of residual bottlenecks; ``model`` is its name in the released checkpoints."""
-
-    def __init__(self, channels: int, expanded: int, blocks: int) -> None:
-        super().__init__()
-        self.model = nn.Sequential(
-            *[Bottleneck(channels, channels, expanded, residual=True) for _ in range(blocks)]
-        )
-
-    def forward(self, maps: Tensor) -> Tensor:
-        return self.model(maps)
+    run = (Bottleneck(channels, channels, expanded, residual=True) for _ in range(blocks))
+    return nn.Sequential(OrderedDict(model=nn.Sequential(*run)))
 
 
 class _LandmarkHead(nn.Module):
@@ -115,7 +111,7 @@ class MobileFaceNet(nn.Module):
     and throws the result away).
 
     Raises:
-        ValueError: Any other size: the head's 7x7 filter needs a 7x7 map.
+        FerlibError: Any other size: the head's 7x7 filter needs a 7x7 map.
 
     Source: arXiv 1804.07573; as the landmark branch, POSTER V2 (arXiv 2301.12149) section 3.
     1,007,248 parameters with the head. Chapter 5.
@@ -126,22 +122,18 @@ class MobileFaceNet(nn.Module):
         self.conv1 = ConvUnit(3, 64, 3, stride=2, padding=1)
         self.conv2_dw = ConvUnit(64, 64, 3, padding=1, groups=64)
         self.conv_23 = Bottleneck(64, 64, 128, stride=2)
-        self.conv_3 = _Stage(64, 128, blocks=4)
+        self.conv_3 = _stage(64, 128, 4)
         self.conv_34 = Bottleneck(64, 128, 256, stride=2)
-        self.conv_4 = _Stage(128, 256, blocks=6)
+        self.conv_4 = _stage(128, 256, 6)
         self.conv_45 = Bottleneck(128, 128, 512, stride=2)
-        self.conv_5 = _Stage(128, 256, blocks=2)
+        self.conv_5 = _stage(128, 256, 2)
         self.conv_6_sep = ConvUnit(128, 512)
         if head:
             self.output_layer = _LandmarkHead(512, 2 * LANDMARKS)
 
     def features(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Three maps from fine to coarse: (B, 64, 28, 28), (B, 128, 14, 14), (B, 512, 7, 7)."""
-        if images.ndim != 4 or images.shape[1:] != (3, INPUT_SIZE, INPUT_SIZE):
-            raise ValueError(
-                f"MobileFaceNet takes images of shape (B, 3, {INPUT_SIZE}, {INPUT_SIZE}), "
-                f"got {tuple(images.shape)}; resize them first (ferlib.data.transforms.resize)"
-            )
+        expect(images, 3, INPUT_SIZE, INPUT_SIZE)
         level1 = self.conv_3(self.conv_23(self.conv2_dw(self.conv1(images))))
         level2 = self.conv_4(self.conv_34(level1))
         level3 = self.conv_6_sep(self.conv_5(self.conv_45(level2)))

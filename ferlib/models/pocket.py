@@ -8,14 +8,17 @@ use it. :class:`Ensemble` averages what several networks predict for a face and 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import ferlib.models
+from ferlib.errors import FerlibError
+from ferlib.models.common import choose, stem
 from ferlib.models.resizer import FixedResizer, NeuralResizer
-from ferlib.models.small import ResidualUnit
+from ferlib.models.small import stages
 
 
 class PocketNet(nn.Module):
@@ -40,7 +43,7 @@ class PocketNet(nn.Module):
         dropout: Share of the last map's channels that training leaves out.
 
     Raises:
-        ValueError: Images of another size (learned resizer), an unknown ``resizer``, or an ``out_size`` that
+        FerlibError: Images of another size (learned resizer), an unknown ``resizer``, or an ``out_size`` that
             8 does not divide.
 
     Source: ours; the resizer is Hwang et al. 2022, section 2.1. Chapter 8.
@@ -60,7 +63,7 @@ class PocketNet(nn.Module):
     ) -> None:
         super().__init__()
         if out_size % 8:
-            raise ValueError(
+            raise FerlibError(
                 f"out_size is {out_size}, expected a multiple of 8: the stages halve it three times"
             )
         self.num_classes, self.in_size = num_classes, in_size
@@ -69,17 +72,10 @@ class PocketNet(nn.Module):
             self.resizer = NeuralResizer(in_size, out_size, resizer_channels, start_bilinear=True)
         else:
             self.resizer = FixedResizer(out_size, resizer)
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
-        )
-        stages, channels = [], widths[0]
-        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            stages.append(ResidualUnit(channels, width, stride=2 if stage in (1, 2) else 1))
-            stages.extend(ResidualUnit(width, width) for _ in range(count - 1))
-            channels = width
-        self.stages = nn.Sequential(*stages)
+        self.stem = stem(3, widths[0])
+        self.stages = nn.Sequential(*chain.from_iterable(stages(widths, blocks, (1, 2, 2, 1))))
         self.dropout = nn.Dropout2d(dropout)
-        self.classify = nn.Conv2d(channels, num_classes, 1)
+        self.classify = nn.Conv2d(widths[-1], num_classes, 1)
 
     def evidence(self, image: Tensor) -> Tensor:
         """Evidence for each class at each place: (B, 3, in_size, in_size) -> (B, K, G, G)."""
@@ -106,7 +102,7 @@ class Ensemble(nn.Module):
         mirror: Whether each also sees the mirror image.
 
     Raises:
-        ValueError: An unknown member, or no member.
+        FerlibError: An unknown member, or no member.
 
     Source: Hansen and Salamon 1990, Neural Network Ensembles. Chapter 9.
     """
@@ -116,7 +112,7 @@ class Ensemble(nn.Module):
     ) -> None:
         super().__init__()
         if not members:
-            raise ValueError("an ensemble has at least one member, not 0")
+            raise FerlibError("an ensemble has at least one member, not 0")
         self.num_classes, self.mirror = num_classes, mirror
         self.members = nn.ModuleList(_member(num_classes, **member) for member in members)
 
@@ -133,6 +129,4 @@ def averaged(predictions: Sequence[Tensor]) -> Tensor:
 
 def _member(num_classes: int, model: str, model_options: Mapping[str, Any] | None = None) -> nn.Module:
     networks = ferlib.models.NETWORKS
-    if model not in networks:
-        raise ValueError(f"no network is called {model!r}; an ensemble is made of: {', '.join(networks)}")
-    return networks[model](num_classes=num_classes, **(model_options or {}))
+    return networks[choose("model", model, networks)](num_classes=num_classes, **(model_options or {}))

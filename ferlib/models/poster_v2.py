@@ -8,14 +8,19 @@ Source: arXiv 2301.12149; outputs equal to the released code's on equal weights.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
+from timm.layers import Mlp
+from timm.models.swin_transformer import get_relative_position_index
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
+from ferlib.errors import FerlibError
 from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
+from ferlib.models.common import choose, expect
 from ferlib.models.iresnet import IResNet50, resize_to
 from ferlib.models.mobilefacenet import MobileFaceNet
 from ferlib.models.mobilenet_faces import MobileNetFacesBranch, to_unit
@@ -40,13 +45,9 @@ def relative_positions(window: int) -> Tensor:
     Returns:
         int64 (window^2, window^2), values below (2 window - 1)^2.
 
-    Source: Swin Transformer (Liu et al. 2021). Chapter 5.
+    Source: Swin Transformer (Liu et al. 2021), as timm computes it. Chapter 5.
     """
-    place = torch.arange(window)
-    rows, columns = (t.flatten() for t in torch.meshgrid(place, place, indexing="ij"))
-    down = rows[:, None] - rows[None] + window - 1
-    right = columns[:, None] - columns[None] + window - 1
-    return down * (2 * window - 1) + right
+    return get_relative_position_index(window, window)
 
 
 class WindowCrossAttention(nn.Module):
@@ -113,7 +114,7 @@ class LevelFusion(nn.Module):
         mlp_ratio: Hidden width of the MLP over ``dim``.
 
     Raises:
-        ValueError: A window that does not divide the map, or an unknown shortcut.
+        FerlibError: A window that does not divide the map, or an unknown shortcut.
 
     Source: POSTER V2, ``window`` and ``feedforward``. Chapter 5.
     """
@@ -134,10 +135,8 @@ class LevelFusion(nn.Module):
         super().__init__()
         window = size if window is None else window
         if window < 1 or size % window:
-            raise ValueError(f"a window of {window} does not divide a map of {size} x {size} places")
-        if shortcut not in SHORTCUTS:
-            raise ValueError(f"shortcut is one of {SHORTCUTS}, got {shortcut!r}")
-        self.window, self.shortcut = window, shortcut
+            raise FerlibError(f"a window of {window} does not divide a map of {size} x {size} places")
+        self.window, self.shortcut = window, choose("shortcut", shortcut, SHORTCUTS)
         self.conv = nn.Conv2d(dim, dim, 3, 2, 1)
         self.norm = nn.LayerNorm(dim)
         self.attn = WindowCrossAttention(dim, heads, window, project_query)
@@ -160,12 +159,9 @@ class LevelFusion(nn.Module):
 
 def cut_windows(maps: Tensor, window: int) -> Tensor:
     """Cut maps into square windows: (B, s, s, d) -> (B * (s / w)^2, w^2, d), row by row. Chapter 5."""
-    batch, size, _, dim = maps.shape
-    if window == size:
-        return maps.flatten(1, 2)
-    count = size // window
+    count, dim = maps.shape[1] // window, maps.shape[3]
     cut = maps.unflatten(2, (count, window)).unflatten(1, (count, window))  # (B, n, w, n, w, d)
-    return cut.transpose(2, 3).reshape(batch * count**2, window**2, dim)
+    return cut.transpose(2, 3).reshape(-1, window**2, dim)
 
 
 def join_windows(tokens: Tensor, window: int, size: int) -> Tensor:
@@ -186,9 +182,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        if dim % heads:
-            raise ValueError(f"dim {dim} cannot be cut into {heads} equal heads")
-        self.heads = heads
+        self.heads = choose("heads", heads, [count for count in range(1, dim + 1) if dim % count == 0])
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.attention = ScaledDotProduct()
@@ -203,19 +197,6 @@ class SelfAttention(nn.Module):
             parts = self.qkv(tokens).chunk(3, dim=-1)
         query, key, value = (split_heads(t, self.heads) for t in parts)
         return self.proj(merge_heads(self.attention(query, key, value)))
-
-
-class Mlp(nn.Module):
-    """Two linear maps with a GELU between, for every token alike: (B, N, dim) -> (B, N, dim)."""
-
-    def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(dim, hidden)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(tokens)))
 
 
 class Block(nn.Module):
@@ -274,7 +255,7 @@ class TokenTransformer(nn.Module):
         dropout: Share of the class token that training leaves out.
 
     Raises:
-        ValueError: Tokens of another shape.
+        FerlibError: Tokens of another shape.
 
     Source: POSTER V2 (arXiv 2301.12149), its ViT: dim 768, depth 2, heads 8, 147 tokens. Chapter 5.
     """
@@ -301,10 +282,8 @@ class TokenTransformer(nn.Module):
         self.head = nn.Linear(dim, num_classes)
 
     def embed(self, tokens: Tensor) -> Tensor:
-        expected = (self.pos_embed.shape[1] - 1, self.pos_embed.shape[2])
-        if tuple(tokens.shape[1:]) != expected:
-            raise ValueError(f"expected tokens (B, {expected[0]}, {expected[1]}), got {tuple(tokens.shape)}")
-        sequence = torch.cat([self.cls_token.expand(len(tokens), -1, -1), tokens], dim=1) + self.pos_embed
+        expect(tokens, *self.pos_embed[0, 1:].shape, of="tokens")
+        sequence = torch.cat([self.cls_token.expand(tokens.shape[0], -1, -1), tokens], dim=1) + self.pos_embed
         for block in self.blocks[:-1]:
             sequence = block(sequence)
         lean = self.training if self.lean is None else self.lean
@@ -342,10 +321,9 @@ class PosterV2Encoder(nn.Module):
         landmark_statistics: "frozen", or "drifting" as released: the landmark branch has no gradient in
             either, but in the released code its batch norms stay in training mode, use the batch's statistics
             and move their stored ones. Evaluation is the same in both.
-        recompute: Save memory in training with IR50, for a little time (:class:`ferlib.models.IResNet50`).
 
     Raises:
-        ValueError: An unknown choice, or a face backbone whose maps have other shapes.
+        FerlibError: An unknown choice, or a face backbone whose maps have other shapes.
 
     Source: arXiv 2301.12149, section 3. Chapter 5 measures each choice.
     """
@@ -360,26 +338,17 @@ class PosterV2Encoder(nn.Module):
         windows: Sequence[int] = SIZES,
         landmark_input: str = "normalized",
         landmark_statistics: str = "frozen",
-        recompute: bool = False,
     ) -> None:
         super().__init__()
-        for name, given, known in (
-            ("resize", resize, ("nearest", "bilinear")),
-            ("landmark_input", landmark_input, ("normalized", "unit")),
-            ("landmark_statistics", landmark_statistics, ("frozen", "drifting")),
-        ):
-            if given not in known:
-                raise ValueError(f"{name} is one of {known}, got {given!r}")
-        self.resize, self.landmark_input = resize, landmark_input
-        self.landmark_statistics = landmark_statistics
+        self.resize = choose("resize", resize, ("nearest", "bilinear"))
+        self.landmark_input = choose("landmark_input", landmark_input, ("normalized", "unit"))
+        known = ("frozen", "drifting")
+        self.landmark_statistics = choose("landmark_statistics", landmark_statistics, known)
         self.landmarks = MobileFaceNet(head=False).requires_grad_(False)
         self.landmark_conv = nn.Conv2d(512, WIDTHS[2], 3, padding=1)
-        if face_backbone == "ir50":
-            face_backbone = IResNet50(resize, recompute)
-        elif face_backbone == "mobilenet-faces":
-            face_backbone = MobileNetFacesBranch()
-        elif not isinstance(face_backbone, nn.Module):
-            raise ValueError(f"face_backbone is 'ir50', 'mobilenet-faces' or a module, got {face_backbone!r}")
+        if not isinstance(face_backbone, nn.Module):
+            branches = {"ir50": partial(IResNet50, resize), "mobilenet-faces": MobileNetFacesBranch}
+            face_backbone = branches[choose("face_backbone", face_backbone, branches)]()
         self.face = face_backbone
         self.fusion = nn.ModuleList()
         for level, (dim, heads, size, window) in enumerate(zip(WIDTHS, HEADS, SIZES, windows, strict=True)):
@@ -411,12 +380,8 @@ class PosterV2Encoder(nn.Module):
         fine, middle, coarse = self.frozen(images) if frozen is None else frozen
         landmarks = fine, middle, self.landmark_conv(coarse)
         faces = self.face(images)
-        shapes = [tuple(face.shape[1:]) for face in faces]
-        if shapes != [(width, 2 * size, 2 * size) for width, size in zip(WIDTHS, SIZES, strict=True)]:
-            raise ValueError(
-                f"a face backbone gives maps (B, 64, 56, 56), (B, 128, 28, 28) and (B, 256, 14, 14), "
-                f"{type(self.face).__name__} gave {', '.join(map(str, shapes))} for each image"
-            )
+        for maps, width, size in zip(faces, WIDTHS, SIZES, strict=True):
+            expect(maps, width, 2 * size, 2 * size, of="maps of the face backbone")
         return [fuse(face, marks) for fuse, face, marks in zip(self.fusion, faces, landmarks, strict=True)]
 
     def forward(self, images: Tensor, frozen: Maps | None = None) -> Tensor:

@@ -20,6 +20,8 @@ import timm
 from timm.models import register_model
 from torch import Tensor, nn
 
+from ferlib.errors import FerlibError
+from ferlib.models.common import stem
 from ferlib.models.resizer import FixedResizer, NeuralResizer
 from ferlib.models.small import ResidualUnit
 from ferlib.models.spatial_transformer import SpatialTransformer
@@ -69,7 +71,7 @@ class ResizedTransformer(nn.Module):
         backbone_options: Passed to ``timm.create_model`` (``drop_path_rate``, ...).
 
     Raises:
-        ValueError: An unknown backbone (with the names most like it) or resizer.
+        FerlibError: An unknown backbone (with the names most like it) or resizer.
 
     Source: Hwang et al. 2022, figure 1; released code, models/SwinT.py. Chapters 2 and 6.
     """
@@ -90,14 +92,11 @@ class ResizedTransformer(nn.Module):
         backbone_options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if resizer != "neural" and resizer not in FixedResizer.METHODS:
-            known = ", ".join(("neural", *FixedResizer.METHODS))
-            raise ValueError(f"resizer={resizer!r} is unknown; choose one of {known}")
         self.spatial_transformer = SpatialTransformer(in_size) if spatial_transformer else nn.Identity()
         if resizer == "neural":
             self.resizer = NeuralResizer(in_size, out_size, **(resizer_options or {}))
         else:
-            self.resizer = FixedResizer(out_size, resizer)
+            self.resizer = FixedResizer(out_size, resizer)  # refuses a name that it does not know
         self.backbone = _backbone(backbone, out_size, pretrained, backbone_options or {})
         width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.num_classes, self.num_features = num_classes, width
@@ -123,7 +122,7 @@ def _backbone(name: str, size: int, pretrained: bool, options: dict[str, Any]) -
     """A timm classifier without its classifier, built for square images of ``size`` pixels."""
     if not timm.is_model(name):
         near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.3)
-        raise ValueError(f"timm has no model {name!r}; the nearest names are {', '.join(near)}")
+        raise FerlibError(f"timm has no model {name!r}; the nearest names are {', '.join(near)}")
     given = timm.get_pretrained_cfg(name)
     if given is not None and given.fixed_input_size and tuple(given.input_size[1:]) != (size, size):
         options = {"img_size": size, **options}
@@ -148,7 +147,7 @@ def _build(backbone: str, options: dict[str, Any], **defaults: Any) -> ResizedTr
         if key not in ("pretrained_cfg", "pretrained_cfg_overlay"):  # they describe another network's file
             inner[key] = value
     if inner.get("in_chans", 3) != 3:
-        raise ValueError(f"in_chans={inner['in_chans']}: the resizer takes RGB faces, make gray ones three")
+        raise FerlibError(f"in_chans={inner['in_chans']}: the resizer takes RGB faces, make gray ones three")
     if inner.get("cache_dir", "") is None:
         inner.pop("cache_dir")
     return ResizedTransformer(backbone, backbone_options=inner, **options)
@@ -208,7 +207,7 @@ class ResidualEmbedding(nn.Module):
     transformer.
 
     Raises:
-        ValueError: Another ``patch_size`` than 8.
+        FerlibError: Another ``patch_size`` than 8.
 
     Source: Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021. Chapter 6.
     """
@@ -223,15 +222,13 @@ class ResidualEmbedding(nn.Module):
     ) -> None:
         super().__init__()
         if patch_size != 8:
-            raise ValueError(f"three halvings make patches of 8 pixels, not {patch_size}")
+            raise FerlibError(f"three halvings make patches of 8 pixels, not {patch_size}")
         side = img_size // patch_size
         self.img_size, self.patch_size = (img_size, img_size), (patch_size, patch_size)
         self.grid_size, self.num_patches = (side, side), side * side
         fine, middle = 3 * embed_dim // 16, 3 * embed_dim // 8
         self.proj = nn.Sequential(
-            nn.Conv2d(in_chans, fine, 3, 2, 1, bias=False),
-            nn.BatchNorm2d(fine),
-            nn.ReLU(inplace=True),
+            *stem(in_chans, fine),
             ResidualUnit(fine, fine),
             ResidualUnit(fine, middle, stride=2),
             ResidualUnit(middle, embed_dim, stride=2),

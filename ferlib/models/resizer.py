@@ -12,6 +12,9 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ferlib.errors import FerlibError
+from ferlib.models.common import choose, expect
+
 SAMPLINGS = ("scale-factor", "exact-size")
 
 
@@ -23,19 +26,19 @@ def published_scale_factor(in_size: int, out_size: int) -> float:
     as many decimals as needed and at least three, gives the factor for any other pair of sizes.
 
     Raises:
-        ValueError: Sizes below one pixel.
+        FerlibError: Sizes below one pixel.
 
     Chapter 2.
     """
     if in_size < 1 or out_size < 1:
-        raise ValueError(f"sizes must be at least one pixel, got {in_size} -> {out_size}")
+        raise FerlibError(f"sizes must be at least one pixel, got {in_size} -> {out_size}")
     for decimals in range(3, 10):
         unit = 10**decimals
         smallest = math.ceil(round(unit * out_size / in_size, 6))
         for steps in (smallest, smallest + 1):  # in binary 0.29 * 100 is 28.999...
             if math.floor(in_size * (steps / unit)) == out_size:
                 return steps / unit
-    raise ValueError(f"no factor of at most nine decimals takes {in_size} pixels to {out_size}")
+    raise FerlibError(f"no factor of at most nine decimals takes {in_size} pixels to {out_size}")
 
 
 def bilinear(image: Tensor, in_size: int, out_size: int, sampling: str) -> Tensor:
@@ -105,7 +108,7 @@ class NeuralResizer(nn.Module):
             bilinear interpolation. Ours, not the paper's.
 
     Raises:
-        ValueError: An unknown ``sampling``, or images of another shape than announced.
+        FerlibError: An unknown ``sampling``, or images of another shape than announced.
 
     Source: Hwang et al. 2022, section 2.1; order of layers as in the released code (LeakyReLU before
     BatchNorm). Built and checked in chapter 2.
@@ -124,11 +127,9 @@ class NeuralResizer(nn.Module):
         start_bilinear: bool = False,
     ) -> None:
         super().__init__()
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"sampling={sampling!r} is unknown; choose one of {', '.join(SAMPLINGS)}")
         published_scale_factor(in_size, out_size)  # impossible sizes fail here, not in a batch
         self.in_size, self.out_size = in_size, out_size
-        self.in_channels, self.sampling = in_channels, sampling
+        self.in_channels, self.sampling = in_channels, choose("sampling", sampling, SAMPLINGS)
         self.features = nn.Sequential(
             OrderedDict(
                 lift=nn.Conv2d(in_channels, channels, 7, padding=3),
@@ -160,12 +161,7 @@ class NeuralResizer(nn.Module):
         return self.to_image(f + self.fuse(self.blocks(f)))
 
     def forward(self, image: Tensor) -> Tensor:
-        expected = (self.in_channels, self.in_size, self.in_size)
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"NeuralResizer({self.in_size}, {self.out_size}) takes images (B, {str(expected)[1:]}, "
-                f"got {tuple(image.shape)}; resize them first or build it with in_size={image.shape[-1]}"
-            )
+        expect(image, self.in_channels, self.in_size, self.in_size)
         return self.residual(image) + self.downsample(image)
 
     def extra_repr(self) -> str:
@@ -180,7 +176,7 @@ class FixedResizer(nn.Module):
     first when it shrinks.
 
     Raises:
-        ValueError: An unknown method.
+        FerlibError: An unknown method.
 
     Chapter 2 compares their spectra.
     """
@@ -189,18 +185,14 @@ class FixedResizer(nn.Module):
 
     def __init__(self, out_size: int, method: str = "bilinear") -> None:
         super().__init__()
-        if method not in self.METHODS:
-            raise ValueError(f"method={method!r} is unknown; choose one of {', '.join(self.METHODS)}")
-        self.out_size, self.method = out_size, method
+        self.out_size, self.method = out_size, choose("resizer", method, self.METHODS)
 
     def forward(self, image: Tensor) -> Tensor:
         size = (self.out_size, self.out_size)
         if self.method == "nearest":
-            return F.interpolate(image, size=size, mode="nearest-exact")
-        mode = "bilinear" if self.method == "antialiased" else self.method
-        return F.interpolate(
-            image, size=size, mode=mode, align_corners=False, antialias=self.method == "antialiased"
-        )
+            return F.interpolate(image, size, mode="nearest-exact")
+        smooth = self.method == "antialiased"
+        return F.interpolate(image, size, mode="bilinear" if smooth else self.method, antialias=smooth)
 
     def extra_repr(self) -> str:
         return f"out_size={self.out_size}, method={self.method!r}"

@@ -7,13 +7,15 @@ that it trains from scratch on 48-pixel faces. Chapters 5 to 8 use it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ferlib.errors import FerlibError
 from ferlib.models.btn import BatchTransformerNetwork
+from ferlib.models.common import expect, stem
 
 GRID = 7
 
@@ -40,6 +42,15 @@ class ResidualUnit(nn.Module):
         return F.relu(self.bn2(self.conv2(out)) + self.shortcut(maps), inplace=True)
 
 
+def stages(widths: Sequence[int], blocks: Sequence[int], strides: Sequence[int]) -> Iterator[nn.Sequential]:
+    """Residual units in stages, each stage with its width, number of units and first stride."""
+    before = widths[0]
+    for width, count, stride in zip(widths, blocks, strides, strict=True):
+        units = [ResidualUnit(before, width, stride), *(ResidualUnit(width, width) for _ in range(count - 1))]
+        before = width
+        yield nn.Sequential(*units)
+
+
 class ResidualPyramid(nn.Module):
     """Images to 3 x 49 tokens: a convolutional pyramid whose levels are pooled to 7 x 7 and projected.
 
@@ -54,7 +65,7 @@ class ResidualPyramid(nn.Module):
         size: S, a multiple of 56 (which gives 28, 14, 7).
 
     Raises:
-        ValueError: Another S, or images without three channels.
+        FerlibError: Another S, or images without three channels.
 
     Chapter 5.
     """
@@ -68,33 +79,23 @@ class ResidualPyramid(nn.Module):
     ) -> None:
         super().__init__()
         if size < 8 * GRID or size % (8 * GRID):
-            raise ValueError(f"the pyramid's working size is a multiple of {8 * GRID}, got {size}")
+            raise FerlibError(f"the pyramid's working size is a multiple of {8 * GRID}, got {size}")
         self.size = size
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, 2, 1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
-        )
-        self.stages = nn.ModuleList()
-        channels = widths[0]
-        for level, (width, count) in enumerate(zip(widths, blocks, strict=True)):
-            first = ResidualUnit(channels, width, stride=1 if level == 0 else 2)
-            self.stages.append(nn.Sequential(first, *[ResidualUnit(width, width) for _ in range(count - 1)]))
-            channels = width
+        self.stem = stem(3, widths[0])
+        self.stages = nn.ModuleList(stages(widths, blocks, (1, 2, 2)))
         self.embed = nn.ModuleList(nn.Linear(width, dim) for width in widths)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The three levels before pooling, from fine to coarse."""
         if images.shape[-2:] != (self.size, self.size):
             images = F.interpolate(images, size=(self.size, self.size), mode="bilinear", antialias=True)
-        level = self.stem(images)
-        levels = []
+        levels = [self.stem(images)]
         for stage in self.stages:
-            level = stage(level)
-            levels.append(level)
-        return levels
+            levels.append(stage(levels[-1]))
+        return levels[1:]
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1] != 3:
-            raise ValueError(f"expected images (B, 3, H, W), got {tuple(images.shape)}")
+        expect(images, 3, None, None)
         tokens = []
         for level, embed in zip(self.maps(images), self.embed, strict=True):
             pooled = F.avg_pool2d(level, level.shape[-1] // GRID)  # (B, width, 7, 7)

@@ -12,6 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ferlib.errors import FerlibError
+from ferlib.models.common import expect
+
 SMALLEST = 18  # below this, two convolutions and two poolings leave no pixel
 
 
@@ -57,7 +60,7 @@ class SpatialTransformer(nn.Module):
         in_channels: Channels of the image.
 
     Raises:
-        ValueError: A size below 18, or images of another shape than announced.
+        FerlibError: A size below 18, or images of another shape than announced.
 
     Source: released code of the Neural Resizer; Jaderberg et al. 2015, equation 1. Chapter 2.
     """
@@ -65,7 +68,7 @@ class SpatialTransformer(nn.Module):
     def __init__(self, in_size: int = 384, in_channels: int = 3) -> None:
         super().__init__()
         if in_size < SMALLEST:
-            raise ValueError(f"SpatialTransformer needs at least {SMALLEST} pixels, got in_size={in_size}")
+            raise FerlibError(f"SpatialTransformer needs at least {SMALLEST} pixels, got in_size={in_size}")
         self.in_size, self.in_channels = in_size, in_channels
         self.localiser = nn.Sequential(
             nn.Conv2d(in_channels, 8, 7),
@@ -83,12 +86,7 @@ class SpatialTransformer(nn.Module):
 
     def theta(self, image: Tensor) -> Tensor:
         """The affine map of each image: (B, in_channels, in_size, in_size) -> (B, 2, 3)."""
-        expected = (self.in_channels, self.in_size, self.in_size)
-        if tuple(image.shape[1:]) != expected:
-            raise ValueError(
-                f"SpatialTransformer({self.in_size}) takes images (B, {str(expected)[1:]}, "
-                f"got {tuple(image.shape)}; resize them first or build it with in_size={image.shape[-1]}"
-            )
+        expect(image, self.in_channels, self.in_size, self.in_size)
         features = self.localiser(image).flatten(1)
         with _full_precision(image):
             return self.regressor(features.to(self.regressor[0].weight.dtype)).view(-1, 2, 3)

@@ -84,7 +84,7 @@ class Batches:
             validation batches it gets whole ones, since a prediction may depend on the batch.
 
     Raises:
-        ValueError: for a data set without faces, or without votes where the recipe needs them.
+        DataError: For a data set without faces, or without votes where the recipe needs them.
     """
 
     def __init__(
@@ -98,9 +98,9 @@ class Batches:
         place: tuple[int, int] = (0, 1),
     ) -> None:
         if len(data) == 0:
-            raise ValueError("the data set is empty: there is nothing to train or measure on")
+            raise DataError("the data set is empty: there is nothing to train or measure on")
         if shuffle and recipe.batch_size < place[1]:
-            raise ValueError(f"batch_size {recipe.batch_size} has no face for each of {place[1]} processes")
+            raise DataError(f"batch_size {recipe.batch_size} has no face for each of {place[1]} processes")
         self.data, self.recipe, self.device, self.place = data, recipe, device, place
         self.shuffle, self.varied = shuffle, shuffle or recipe.protocol == "released"
         self.purpose = "learn" if shuffle else "judge"  # these words are part of every seed
@@ -197,7 +197,7 @@ class Batches:
         if self.recipe.targets == "label":
             return found["label"].to(self.device)
         if "votes" not in found:
-            raise ValueError("the data set has no votes, which targets: votes needs; use targets: label")
+            raise DataError("the data set has no votes, which targets: votes needs; use targets: label")
         votes = found["votes"].to(self.device)
         return votes / votes.sum(1, keepdim=True)
 

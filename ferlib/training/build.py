@@ -11,39 +11,48 @@ from torch.optim.swa_utils import AveragedModel
 
 import ferlib.losses
 from ferlib.data.transforms import Augment
-from ferlib.models import NETWORKS
+from ferlib.models import ResizedTransformer
+from ferlib.models.resized_transformer import PAPER_BACKBONE
 from ferlib.training.recipes import Recipe, RecipeError
 from ferlib.training.sam import SAM
-from ferlib.weights import PRETRAINED, CheckpointError, find_pretrained, load_pretrained, missing
+from ferlib.weights import (
+    PRETRAINED,
+    CheckpointError,
+    build_network,
+    find_pretrained,
+    load_pretrained,
+    missing,
+)
 
 
 def build_model(recipe: Recipe, num_classes: int = 8) -> nn.Module:
     """The recipe's network with fresh weights, drawn from the recipe's seed.
 
-    Raises ``RecipeError`` for a name that is not in ``ferlib.models.NETWORKS``, and options that it does not
-    take. Chapter 6.
+    Raises:
+        RecipeError: A name that is not in ``ferlib.models.NETWORKS``, and options that the network does not
+            take or that a recipe may not set (:func:`ferlib.weights.build_network`).
+
+    Chapter 6.
     """
-    maker = NETWORKS.get(recipe.model)
-    if maker is None:
-        known = ", ".join(NETWORKS)
-        raise RecipeError(f"recipe '{recipe.name}': no network is called {recipe.model!r}; known: {known}")
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         try:
-            return maker(num_classes=num_classes, **recipe.model_options)
-        except TypeError as error:
-            raise RecipeError(
-                f"recipe '{recipe.name}': model_options do not fit {recipe.model}: {error}"
-            ) from error
+            return build_network(recipe.model, recipe.model_options, num_classes)
+        except CheckpointError as error:
+            raise RecipeError(f"recipe '{recipe.name}': {error}") from error
 
 
 def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module:
-    """The recipe's loss, wrapped so that a network with several outputs is trained on all of them.
+    """The recipe's loss ``(output, target) -> scalar``, on each output of a network with several.
 
-    ``prior`` (K, K) replaces the FER+ prior matrix, which only fits the eight FER+ classes.
+    Args:
+        recipe: Its ``loss``, ``loss_options`` and ``vit_weight``.
+        prior: (K, K), in the place of the FER+ prior, which only fits the eight FER+ classes.
 
-    Shape: a recipe in, a module ``(output, target) -> scalar`` out. Raises ``RecipeError`` where the loss
-    does not take the recipe's options. Chapters 3 and 6.
+    Raises:
+        RecipeError: The loss does not take the recipe's options.
+
+    Chapters 3 and 6.
     """
     makers = {
         "cross-entropy": nn.CrossEntropyLoss,
@@ -57,7 +66,7 @@ def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module
         options["prior"] = prior
     try:
         criterion = makers[recipe.loss](**options)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise RecipeError(
             f"recipe '{recipe.name}': loss_options do not fit {recipe.loss}: {error}"
         ) from error
@@ -65,35 +74,41 @@ def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module
 
 
 def build_augment(recipe: Recipe) -> Augment | None:
-    """The recipe's augmentation, or None.
+    """The recipe's augmentation of (B, C, H, W), or None.
 
-    Shape: a recipe in, a callable on (B, C, H, W) out. Raises ``RecipeError`` for options that
-    ``ferlib.data.transforms.Augment`` does not have. Chapter 6.
+    Raises:
+        RecipeError: Options that ``ferlib.data.transforms.Augment`` does not have.
+
+    Chapter 6.
     """
     makers = {
         "light": Augment.light,
         "neural-resizer": Augment.neural_resizer,
         "flip-erase": Augment.flip_erase,
     }
-    known = [entry.name for entry in fields(Augment)]
-    for key in recipe.augment_options:
-        if recipe.augment == "none" or key not in known:
-            expected = "nothing where augment is none" if recipe.augment == "none" else ", ".join(known)
-            raise RecipeError(f"recipe '{recipe.name}': augment_options has {key!r}, expected {expected}")
-    if recipe.augment == "none":
+    if recipe.augment == "none" and not recipe.augment_options:
         return None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.augment_options.items()}
-    return replace(makers[recipe.augment](), **options)
+    try:
+        return replace(makers[recipe.augment](), **options)
+    except (LookupError, TypeError, ValueError) as error:
+        known = ", ".join(entry.name for entry in fields(Augment)) if recipe.augment != "none" else "nothing"
+        raise RecipeError(
+            f"recipe '{recipe.name}': augment_options of {recipe.augment!r}: expected {known} ({error})"
+        ) from error
 
 
 def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam, AdamW or gradient descent over the trainable weights, inside SAM where the recipe asks for it.
+    """Adam, AdamW or gradient descent over the trainable weights, inside SAM where the recipe has it.
 
-    Weight decay acts on matrices and kernels only: shrinking a bias or a normalisation's scale towards zero
-    has no meaning. The recipe's ``lr_scale`` stands in the groups as ``scale``; :func:`set_lr` heeds it.
+    Weight decay acts on matrices and kernels only: shrinking a bias or a normalization's scale towards zero
+    has no meaning. There are two groups for each learning rate; the recipe's ``lr_scale`` stands in them as
+    ``scale``, which :func:`set_lr` heeds.
 
-    Shape: a recipe and a module in, an optimizer with two groups for each learning rate out. Raises
-    ``RecipeError`` where ``lr_scale`` names a part that the network does not have. Chapter 6.
+    Raises:
+        RecipeError: ``lr_scale`` names a part that the network does not have.
+
+    Chapter 6.
     """
     groups = []
     rest = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -116,7 +131,7 @@ def build_optimizer(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its learning rate, ``lr * scale``. Shape: an optimizer and a scalar in. Chapter 6."""
+    """Give every group its learning rate, ``lr * scale``. Chapter 6."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
 
@@ -129,7 +144,7 @@ def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
     after step n: the ramp lets the average forget the random start quickly. Batch statistics are averaged
     too.
 
-    Shape: a recipe and a module in, a module with the same call out. Polyak and Juditsky, 1992. Chapter 6.
+    Source: Polyak and Juditsky, 1992. Chapter 6.
     """
     if recipe.ema is None:
         return None
@@ -174,26 +189,20 @@ def start_from(
         raise RecipeError(
             f"recipe '{recipe.name}': no weights are called {unknown[0]!r}; known: {', '.join(PRETRAINED)}"
         )
-    if "backbone" in recipe.weights and not hasattr(model, "backbone"):
-        raise RecipeError(f"recipe '{recipe.name}': {type(model).__name__} has no part 'backbone'")
     files = {part: find_pretrained(kind, folder) for part, kind in recipe.weights.items()}
     absent = [recipe.weights[part] for part, file in files.items() if file is None and part != "backbone"]
     if absent:
         words = "; ".join(missing(PRETRAINED[kind], folder) for kind in absent)
         raise CheckpointError(f"{words}; or begin with random weights by --from-scratch")
     if "backbone" in files and files["backbone"] is None:
-        _fetch_backbone(model, recipe, folder)
+        try:  # the one file that is fetched: the library, not the recipe, says which
+            donor = ResizedTransformer(PAPER_BACKBONE, pretrained=True).backbone
+            model.get_submodule("backbone").load_state_dict(donor.state_dict())
+        except Exception as error:  # no network, no such file, a full disk, no such part: all have their own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+            words = missing(PRETRAINED[recipe.weights["backbone"]], folder)
+            raise CheckpointError(
+                f"{words}; fetching it failed ({reason}); or begin with random weights by --from-scratch"
+            ) from error
     load_pretrained(model, {part: file for part, file in files.items() if file})
     return [f"{part}: {file or 'as timm publishes it'}" for part, file in files.items()]
-
-
-def _fetch_backbone(model: nn.Module, recipe: Recipe, folder: str | Path | None) -> None:
-    try:
-        donor = build_model(recipe.replace(model_options={**recipe.model_options, "pretrained": True}))
-    except Exception as error:  # no network, no such file on the hub, a full disk: each library has its own
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        words = missing(PRETRAINED[recipe.weights["backbone"]], folder)
-        raise CheckpointError(
-            f"{words}; fetching it failed ({reason}); or begin with random weights by --from-scratch"
-        ) from error
-    model.backbone.load_state_dict(donor.backbone.state_dict())

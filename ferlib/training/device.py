@@ -37,13 +37,12 @@ def choose_device(device: str | torch.device | None = None) -> torch.device:
     """The named device ("cpu", "cuda:1"), or the GPU where there is one; raises :class:`DeviceError`."""
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    except RuntimeError:
-        raise DeviceError(f"no device is called {device!r}: expected cpu, cuda, cuda:0, ...") from None
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        torch.empty(1, device=chosen).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0][:160]
         raise DeviceError(
-            f"{chosen} is not here, torch sees {torch.cuda.device_count()} GPUs: take cpu, or see"
-            " `ferlib doctor`"
-        )
+            f"no device {str(device)!r} here ({reason}): take cpu, or see `ferlib doctor`"
+        ) from None
     return chosen
 
 

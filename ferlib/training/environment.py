@@ -42,28 +42,16 @@ def commit(package: Path = Path(ferlib.__file__).parent) -> str:
 
     It is looked up once per process: files that change while it runs did not compute its numbers.
     """
-    installed = f"package ferlib {ferlib.__version__}"
-    # The library must itself be part of the repository, and not merely lie inside another one.
-    if not (package.resolve().parent / ".git").exists():
-        return installed
-    head, listed = _git(package, "rev-parse", "HEAD"), _git(package, "ls-files", "--", "__init__.py")
-    if head is None or listed is None:
-        return f"{installed}, in a repository that git cannot read"
-    if not listed:
-        return installed
-    changes = _git(package, "status", "--porcelain", "--untracked-files=no")
-    return f"{head}+changes" if changes else head
-
-
-def _git(folder: Path, *words: str) -> str | None:
-    """git's output, or None where there is no git, no repository, or one that it must not read."""
+    root = package.resolve().parent
+    words = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        found = subprocess.run(
-            ["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=10, check=True
-        )
+        if (root / ".git").exists():  # the library's own repository, not one that it merely lies in
+            return subprocess.run(
+                words, capture_output=True, text=True, timeout=10, check=True
+            ).stdout.strip()
     except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
+        pass  # no git, no commit yet, or a repository that git must not read
+    return f"package ferlib {ferlib.__version__}"
 
 
 def label_code(data: FaceDataset) -> str:

@@ -8,8 +8,9 @@ Fabric's; the loop is our own because Fabric's and Lightning's trainers resume a
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,31 +20,19 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from ferlib.data.base import FaceDataset
-from ferlib.errors import FerlibError
+from ferlib.data.base import DataError, FaceDataset
 from ferlib.training.batches import Batch, Batches, FaultyDataError, draw_seed, drawing
 from ferlib.training.build import build_criterion, build_model, set_lr
 from ferlib.training.device import autocast, make_fabric, move, total
 from ferlib.training.environment import environment, label_code
 from ferlib.training.progress import Progress, make_progress
 from ferlib.training.recipes import Recipe, recipe_from
-from ferlib.training.runs import Interrupt, RunFolder, RunState
+from ferlib.training.runs import ADVICE, Interrupt, RunFolder, RunState, TrainingError
 from ferlib.weights import checkpoints, load_network
 
 __all__ = ["TrainingError", "accumulated_step", "fit", "load_or_fit", "train_epoch", "train_step"]
 
 OnEpoch = Callable[[nn.Module, dict[str, Any]], None]
-
-
-class TrainingError(FerlibError):
-    """Training that cannot go on (the loss is NaN or infinite); the message names where and what to try.
-
-    ``batch`` is the number of the batch in its step.
-    """
-
-    def __init__(self, message: str, batch: int = 0) -> None:
-        super().__init__(message)
-        self.batch = batch
 
 
 class Run(NamedTuple):
@@ -72,6 +61,7 @@ def fit(
     tensorboard: bool = False,
     on_epoch: OnEpoch | None = None,
     valid_name: str = "validation",
+    notes: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     r"""Train ``model`` as ``recipe`` describes and return the history, one record per epoch.
 
@@ -84,46 +74,49 @@ def fit(
     Ctrl-C finishes the step, saves and raises ``KeyboardInterrupt``. Chapter 6.
 
     Args:
-        model: takes (B, 3, S, S) floats and returns logits (B, K), in training mode also what the criterion
+        model: Takes (B, 3, S, S) floats and returns logits (B, K), in training mode also what the criterion
             needs (``BTNOutput``). It ends with the weights of the last epoch (their average, with ``ema``).
         criterion: ``(output, target) -> scalar``; the target is labels (B,) or vote distributions (B, K).
-        train: the training set.
-        valid: only measured; it chooses the best epoch (under the released protocol callers give the test
+        train: The training set.
+        valid: Only measured; it chooses the best epoch (under the released protocol callers give the test
             split here).
-        recipe: all choices of the run.
-        run_dir: folder for the recipe, metrics and checkpoints (``ferlib.training.runs``); None writes
+        recipe: All choices of the run.
+        run_dir: Folder for the recipe, metrics and checkpoints (``ferlib.training.runs``); None writes
             nothing.
         resume: True goes on from ``run_dir``, a path from that run's folder or file; False starts afresh.
-        overwrite: a fresh start may replace a run of another recipe in ``run_dir``.
-        progress: see :func:`make_progress`.
+        overwrite: A fresh start may replace a run of another recipe in ``run_dir``.
+        progress: See :func:`make_progress`.
         device: "cpu", "cuda", ...; by default the GPU where there is one. Under ``torchrun`` each process has
             its own, and its share of every batch.
-        workers: processes that read data ahead; they change no number.
-        tensorboard: log steps and epochs for TensorBoard in ``run_dir``.
-        on_epoch: called with the evaluated model and the epoch's record, which it may extend; under
+        workers: Processes that read data ahead; they change no number.
+        tensorboard: Log steps and epochs for TensorBoard in ``run_dir``.
+        on_epoch: Called with the evaluated model and the epoch's record, which it may extend; under
             ``torchrun`` in the first process.
-        valid_name: what log and progress call ``valid``: "validation", or "test" in the released protocol.
+        valid_name: What log and progress call ``valid``: "validation", or "test" in the released protocol.
+        notes: Further text files of ``run_dir``, by name.
 
     Returns:
         Records ``{epoch, lr, train_loss, train_accuracy, valid_loss, valid_accuracy, seconds}`` (and
         ``left_out`` where faces may be skipped): losses averaged over faces, accuracies in [0, 1].
 
     Raises:
-        TrainingError: when the loss is NaN or infinite.
-        FaultyDataError: for faces that cannot be read.
-        CheckpointError: where a checkpoint does not fit or cannot be written.
+        TrainingError: The loss, the validation loss or a weight is NaN or infinite.
+        FaultyDataError: Faces cannot be read.
+        CheckpointError: A checkpoint does not fit or cannot be written.
     """
     if tensorboard and run_dir is None:
         raise ValueError("tensorboard=True needs a run_dir to write its log to")
     fabric = make_fabric(device)
     move(model, recipe, fabric.device)
     network = fabric.strategy.setup_module(model)  # of several processes, all get the average gradient
-    state = RunState(model, recipe, [label_code(train), label_code(valid)])
+    if list(valid.classes) != list(train.classes):
+        raise DataError(f"the validation set has the classes {valid.classes}, expected {train.classes}")
+    state = RunState(model, recipe, [label_code(train), label_code(valid)], train.classes)
     place = {"place": (fabric.global_rank, fabric.world_size), "workers": workers}
     train_loader = Batches(train, recipe, fabric.device, shuffle=True, **place)
     valid_loader = Batches(valid, recipe, fabric.device, **place)
     leads = fabric.is_global_zero  # the first process writes
-    with RunFolder(run_dir, recipe, valid_name, writes=leads) as folder, Interrupt() as stop:
+    with RunFolder(run_dir, recipe, valid_name, notes=notes, writes=leads) as folder, Interrupt() as stop:
         watch = make_progress(progress) if leads else Progress()
         if resume:
             folder.resume(resume, state)
@@ -203,9 +196,8 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
             raise TrainingError(
                 f"{error} (epoch {epoch}, step {step + 1} of {count}, learning rate {lr:.3g}; faces "
-                f"{', '.join(names[:4])}{more}): lower lr, lengthen warmup or set clip; look at these faces; "
-                "the last checkpoint is sound"
-            ) from None
+                f"{', '.join(names[:4])}{more}){ADVICE}; look at these faces"
+            ) from error
         if state.average is not None:
             state.average.update_parameters(model)
         tally = Tally(recipe.protocol == "released")
@@ -310,9 +302,15 @@ def accumulated_step(
         for m, (images, target) in enumerate(batches):
             waits = m < len(batches) - 1 and hasattr(network, "no_sync")  # processes share the last gradient
             with network.no_sync() if waits else nullcontext():
-                with autocast(precision, images.device):
-                    output = network(images, **frozen[m])
-                    loss = criterion(output, target)
+                try:
+                    with autocast(precision, images.device):
+                        output = network(images, **frozen[m])
+                        loss = criterion(output, target)
+                except ValueError as error:
+                    size = tuple(images.shape)
+                    raise TrainingError(
+                        f"the network cannot learn from a batch {size}: {error}", m
+                    ) from error
                 if not torch.isfinite(loss):
                     raise TrainingError(f"the loss is {loss.item()}", m)
                 (loss * weights[m]).backward()
@@ -354,6 +352,10 @@ def validate_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: 
     if bad:
         raise FaultyDataError(tally.problem or ELSEWHERE)
     state.note_lost(tally.lost)
+    if not math.isfinite(sums[0]):
+        raise TrainingError(
+            f"the validation loss of epoch {state.epoch} is {sums[0]}, so this epoch is not kept{ADVICE}"
+        )
     record = Tally(sums=sums).averages("valid") | {"seconds": state.seconds + time.monotonic() - clock}
     return record | ({"left_out": state.left_out + int(missing)} if state.recipe.on_fault == "skip" else {})
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferlib.models import NETWORKS
-from ferlib.training.recipes import Recipe, RecipeError, load_recipe
+from ferlib.training.recipes import FOLDER_NAME, Recipe, RecipeError, is_folder_name, load_recipe
 
 CRITERIA = {
     "utils.losses.FocalLabelSmoothingLossDis": ("f-pdls", {"alpha": 0.8, "gamma": 2.0}),
@@ -31,7 +30,12 @@ OPTIMIZERS = {  # and the weight decay that PyTorch gives them
     "torch.optim.AdamW": ("adamw", 0.01),
     "torch.optim.SGD": ("sgd", 0.0),
 }
-CLASSES = {"ferplus": (8,), "rafdb": (7,), "affectnet": (7, 8)}
+DATA = {  # the program's data set and number of classes -> ours
+    ("ferplus", 8): "ferplus",
+    ("rafdb", 7): "rafdb",
+    ("affectnet", 7): "affectnet7",
+    ("affectnet", 8): "affectnet8",
+}
 
 Check = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is expected
 
@@ -54,18 +58,13 @@ def _network(name: Any) -> bool:
     return isinstance(name, str) and name in {"models.SwinT.VanillaSwinT", *own}
 
 
-def _folder_name(value: Any) -> bool:
-    named = isinstance(value, str) and re.fullmatch(r"[\w.+=,@ -]{1,120}", value)
-    return bool(named) and not set(value) <= {".", " "}
-
-
 _WHOLE: Check = (lambda value: _number(value) and value == int(value), "a whole number above 0")
 NEEDED: dict[str, Check] = {
     "batch_size": _WHOLE,
     "data_dir": (_text, "a text"),
-    "dataset": _one_of(CLASSES),
+    "dataset": _one_of([kind for kind, _ in DATA]),
     "model": (_network, "one of models.SwinT.VanillaSwinT, ferlib.models.<a network>"),
-    "exp_name": (_folder_name, "a name for a folder: letters, digits, '_', '-', '.', no '/'"),
+    "exp_name": (is_folder_name, FOLDER_NAME),
     "criterion": _one_of(CRITERIA),
     "optimizer": _one_of(OPTIMIZERS),
     "lr": (_number, "a number above 0"),
@@ -81,14 +80,16 @@ OPTIONAL: dict[str, Check] = {
 
 @dataclass(frozen=True)
 class OriginalConfig:
-    """What a config file holds: ``recipe``, ``data`` (a folder), ``dataset`` (its kind), ``exp_name``, and
-    the file's own ``text``.
+    """What a config file holds.
+
+    Attributes:
+        recipe: The run, called as the file's ``exp_name``.
+        data: The folder of the data set.
+        text: The file's own text.
     """
 
     recipe: Recipe
     data: Path
-    dataset: str
-    exp_name: str
     text: str
 
 
@@ -100,22 +101,22 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
     the file's. Beside the program's network ``model`` takes ``ferlib.models.<name>``.
 
     Args:
-        path: the file.
+        path: The file.
         protocol: "paper" or "released".
 
     Raises:
-        RecipeError: naming the file, the key and what was expected.
+        RecipeError: Naming the file, the key and what was expected.
     """
     path = Path(path)
     text, given = _read(path)
-    kind, number, name = given["dataset"], int(given["n_classes"]), given["exp_name"]
-    if number not in CLASSES[kind]:
-        expected = " or ".join(map(str, CLASSES[kind]))
-        raise RecipeError(f"{path.name}: n_classes is {number}, expected {expected}, as many as {kind} has")
+    data = given["dataset"], int(given["n_classes"])
+    if data not in DATA:
+        known = " or ".join(str(number) for kind, number in DATA if kind == data[0])
+        raise RecipeError(f"{path.name}: n_classes is {data[1]}, expected {known}, as many as {data[0]} has")
     loss, loss_options = CRITERIA[given["criterion"]]
     optimizer, weight_decay = OPTIMIZERS[given["optimizer"]]
     recipe = load_recipe("vt-nr-ferplus").replace(  # what the program fixes: schedule, augmentation, seed
-        name=name,
+        name=given["exp_name"],
         loss=loss,
         loss_options=loss_options,
         optimizer=optimizer,
@@ -123,7 +124,7 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
         lr=float(given["lr"]),
         batch_size=int(given["batch_size"]),
         epochs=int(given["num_epochs"]),
-        data=f"{kind}{number}" if kind == "affectnet" else kind,
+        data=DATA[data],
     )
     model = given["model"].removeprefix("ferlib.models.")
     if model != given["model"]:
@@ -131,7 +132,7 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
     folder = Path(given["data_dir"]).expanduser()
     if not folder.is_absolute() and not folder.exists() and (path.parent / folder).exists():
         folder = path.parent / folder
-    return OriginalConfig(recipe.with_protocol(protocol), folder, recipe.data or kind, name, text)
+    return OriginalConfig(recipe.with_protocol(protocol), folder, text)
 
 
 def _read(path: Path) -> tuple[str, dict[str, Any]]:
@@ -139,14 +140,11 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         given = json.loads(text)
+        given = {key: value for key, value in given.items() if not key.startswith("_")}
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; give the program's config.json") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecipeError(f"{path.name} cannot be read as JSON: {error}") from None
-    if not isinstance(given, dict):
-        found = type(given).__name__
-        raise RecipeError(f"{path.name}: expected an object of keys and values, found a {found}")
-    given = {key: value for key, value in given.items() if not key.startswith("_")}
+    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        raise RecipeError(f"{path.name} is no JSON object of keys and values: {error}") from None
     checks = NEEDED | OPTIONAL
     if unknown := sorted(given.keys() - checks.keys()):
         known = f"{', '.join(checks)}, and comments: _..."
@@ -156,7 +154,5 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     for key, value in given.items():
         fine, expected = checks[key]
         if not fine(value):
-            found = repr(value)
-            found = found if len(found) <= 80 else f"{found[:77]}..."
-            raise RecipeError(f"{path.name}: {key} is {found}, expected {expected}")
+            raise RecipeError(f"{path.name}: {key} is {value!r:.80}, expected {expected}")
     return text, given

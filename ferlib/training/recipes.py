@@ -7,6 +7,7 @@ followed, so that ``load_recipe("runs/x/recipe.yaml")`` runs it again. Chapter 6
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -141,10 +142,12 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not is_folder_name(self.name):  # a run's folder is called so
+            raise RecipeError(f"a recipe's name is {self.name!r:.80}, expected {FOLDER_NAME}")
         for key, allowed in _CHOICES.items():
             if getattr(self, key) not in allowed:
                 raise RecipeError(
-                    f"recipe '{self.name}': {key} is {getattr(self, key)!r}, expected one of {allowed}"
+                    f"recipe '{self.name}': {key} is {getattr(self, key)!r:.80}, expected one of {allowed}"
                 )
         ranges = {
             "epochs": self.epochs >= 1,
@@ -153,20 +156,22 @@ class Recipe:
             "save_minutes": self.save_minutes >= 0,
             "lr": 0 < self.lr < math.inf,
             "lr_scale": all(0 < scale < math.inf for scale in self.lr_scale.values()),
-            "weight_decay": self.weight_decay >= 0,
+            "weight_decay": 0 <= self.weight_decay < math.inf,
             "vit_weight": 0 <= self.vit_weight < math.inf,
-            "warmup": self.warmup >= 0,
+            "warmup": 0 <= self.warmup < math.inf,
+            "decay": 0 <= self.decay < math.inf,
+            "floor": 0 <= self.floor < math.inf,
             "step_size": self.step_size >= 1,
-            "sam_rho": self.sam_rho is None or self.sam_rho > 0,
+            "sam_rho": self.sam_rho is None or 0 < self.sam_rho < math.inf,
             "ema": self.ema is None or 0 <= self.ema < 1,
             "clip": self.clip is None or self.clip > 0,
-            "image_size": self.image_size is None or self.image_size >= 8,
+            "image_size": self.image_size is None or 8 <= self.image_size <= 4096,
+            "seed": abs(self.seed) < 2**63,
         }
         for key, fine in ranges.items():
             if not fine:
-                raise RecipeError(
-                    f"recipe '{self.name}': {key} is {getattr(self, key)}, which is out of range"
-                )
+                value = f"{getattr(self, key)!r:.80}"
+                raise RecipeError(f"recipe '{self.name}': {key} is {value}, which is out of range")
 
     def lr_at(self, time: float, step: float = 0.0) -> float:
         """Learning rate of a step that begins at ``time`` and takes ``step``, both in epochs.
@@ -208,18 +213,18 @@ def recipe_from(values: Any, where: str) -> Recipe:
     """A recipe from what a YAML file or a checkpoint holds; missing keys take their defaults.
 
     Args:
-        values: key -> value.
-        where: what error messages begin with.
+        values: Key -> value.
+        where: What error messages begin with.
 
     Raises:
-        RecipeError: for an unknown key, or a value of the wrong kind or out of range.
+        RecipeError: For an unknown key, or a value of the wrong kind or out of range.
     """
     if not isinstance(values, dict):
         raise RecipeError(f"{where}: expected 'key: value' lines, found {type(values).__name__}")
-    values = {_RENAMED.get(key, key): value for key, value in values.items()}
+    values = {_RENAMED.get(str(key), key): value for key, value in values.items()}
     known = [entry.name for entry in fields(Recipe)]
     if unknown := sorted(str(key) for key in values if key not in known):
-        raise RecipeError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
+        raise RecipeError(f"{where}: unknown key {unknown[0]!r:.80}; known are {', '.join(known)}")
     return Recipe(**{key: _value(where, key, value) for key, value in values.items()})
 
 
@@ -232,8 +237,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     """Read a bundled recipe by its name (such as "btn-small-ferplus"), or any YAML file by its path.
 
     Raises:
-        RecipeError: for a name that is not there, a file that is not YAML, an unknown key or a value of the
-            wrong kind.
+        RecipeError: For a name that is not there, a file that is not YAML or has aliases, an unknown key or a
+            value of the wrong kind.
     """
     path = Path(name_or_path)
     if not path.is_file():
@@ -241,25 +246,43 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
     if not path.is_file():
         raise RecipeError(f"no recipe '{name_or_path}': give a YAML file or one of {', '.join(bundled())}")
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path.name} is not a YAML file: {error}") from error
-    return recipe_from(values, path.name)
+        text = path.read_text(encoding="utf-8")
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise RecipeError(
+                f"{path.name} repeats a part by an alias (*name), which can swell: write it out"
+            )
+        return recipe_from(yaml.safe_load(text), path.name)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise RecipeError(f"{path.name} is not a YAML file: {str(error)[:200]}") from error
+
+
+FOLDER_NAME = "the name of a folder: letters, digits, spaces and _.+=,@-"
+
+
+def is_folder_name(value: Any) -> bool:
+    """Whether a value names one folder, wherever it is put: no path, no parent."""
+    named = isinstance(value, str) and re.fullmatch(r"[\w.+=,@ -]{1,120}", value)
+    return bool(named) and not set(value) <= {".", " "}
 
 
 def _value(where: str, key: str, value: Any) -> Any:
     """YAML reads 1e-3 as text and 3.0 as a float: make values what the recipe says they are, or say so."""
-    annotation = str(Recipe.__dataclass_fields__[key].type)
-    if value is None and "None" in annotation:
+    kind = str(Recipe.__dataclass_fields__[key].type)
+    if value is None and "None" in kind:
         return None
-    kind = annotation.split("[")[0].split(" ")[0]
     try:
-        if kind == "float" and not isinstance(value, bool):
+        if kind.startswith("float") and not isinstance(value, bool):
             return float(value)
-        if kind == "int" and not isinstance(value, bool) and int(value) == float(value):
+        if kind.startswith("int") and not isinstance(value, bool) and int(value) == float(value):
             return int(value)
-    except (TypeError, ValueError, OverflowError):
+        if kind == "dict[str, float]":
+            return {str(part): float(scale) for part, scale in value.items()}
+        if kind == "dict[str, str]" and all(isinstance(name, str) for name in value.values()):
+            return value
+    except (TypeError, ValueError, OverflowError, AttributeError):
         pass
-    if isinstance(value, {"str": str, "bool": bool, "dict": dict}.get(kind, ())):
+    if isinstance(
+        value, {"str": str, "bool": bool, "dict[str, Any]": dict}.get(kind.removesuffix(" | None"), ())
+    ):
         return value
-    raise RecipeError(f"{where}: {key} is {value!r}, expected {annotation}")
+    raise RecipeError(f"{where}: {key} is {value!r:.80}, expected {kind}")

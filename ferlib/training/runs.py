@@ -18,6 +18,7 @@ therefore leaves a state that is whole, and files that the resumed run writes ag
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
+from ferlib.errors import FerlibError
 from ferlib.files import place, replacing, write_text
 from ferlib.training.build import build_average, build_optimizer
 from ferlib.training.environment import now, start_facts, versions
@@ -62,6 +64,21 @@ def runs_folder() -> Path:
     return place("FERLIB_RUNS") or Path.cwd().parent / "runs"
 
 
+ADVICE = ": lower lr, lengthen warmup or set clip; the last checkpoint is sound"
+
+
+class TrainingError(FerlibError):
+    """Training that cannot go on (NaN or infinite numbers); the message names where and what to try.
+
+    Attributes:
+        batch: The number of the batch in its step.
+    """
+
+    def __init__(self, message: str, batch: int = 0) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+
 class RunState:
     """The network, the optimizer, the averaged weights, and how far the run has come.
 
@@ -69,18 +86,19 @@ class RunState:
     time.
 
     Attributes:
-        labels: short codes of the labels of the training and the validation set; a resumed run must have the
+        labels: Short codes of the labels of the training and the validation set; a resumed run must have the
             same.
-        history: one record for each finished epoch.
-        step: finished optimizer steps of the epoch under way.
-        sums: of that epoch so far: loss, correct predictions, weight (``Tally``).
-        seconds: the time it has taken.
-        left_out: its faces that could not be read.
-        faults: why faces are missing, each once.
+        classes: The names of the classes, in the order of the network's outputs.
+        history: One record for each finished epoch.
+        step: Finished optimizer steps of the epoch under way.
+        sums: Of that epoch so far: loss, correct predictions, weight (``Tally``).
+        seconds: The time it has taken.
+        left_out: Its faces that could not be read.
+        faults: Why faces are missing, each once.
     """
 
-    def __init__(self, model: nn.Module, recipe: Recipe, labels: list[str]) -> None:
-        self.model, self.recipe, self.labels = model, recipe, labels
+    def __init__(self, model: nn.Module, recipe: Recipe, labels: list[str], classes: Sequence[str]) -> None:
+        self.model, self.recipe, self.labels, self.classes = model, recipe, labels, list(classes)
         self.optimizer = build_optimizer(recipe, model)
         self.average = build_average(recipe, model)
         self.history: list[dict[str, Any]] = []
@@ -129,13 +147,13 @@ class RunState:
         """What stands beside weights that are kept."""
         record = dict(self.history[-1]) if self.history else {}
         record.pop("seconds", None)  # the clock is no property of the weights
-        recipe = asdict(self.recipe)
-        return {"epoch": len(self.history), "step": self.step, "recipe": recipe, "record": record}
+        place = {"epoch": len(self.history), "step": self.step, "record": record}
+        return {**place, "recipe": asdict(self.recipe), "classes": self.classes}
 
     def pack(self) -> dict[str, Any]:
         """Everything but the network's weights, as ``checkpoints.save`` takes it."""
         packed = {key: getattr(self, key) for key in _PLAIN}
-        packed |= {"format": FORMAT, "recipe": asdict(self.recipe)}
+        packed |= {"format": FORMAT, "recipe": asdict(self.recipe), "classes": self.classes}
         packed["optimizer"] = self._base_optimizer().state_dict()["state"]
         if self.average is not None:
             packed["average"] = self.average.state_dict()
@@ -144,20 +162,24 @@ class RunState:
     def restore(self, stored: dict[str, Any], where: str) -> None:
         """Take up what ``checkpoints.load`` found, except the network's weights, which have to fit.
 
-        Raises ``CheckpointError`` that begins with ``where``.
+        Raises:
+            CheckpointError: Beginning with ``where``, for what is damaged or of another run.
         """
         checkpoints.check(where, stored["model"], self.model)
         try:
             for key in _PLAIN:
                 if not isinstance(stored[key], type(getattr(self, key))):
                     raise TypeError(f"{key} is {stored[key]!r}")
-            if stored["labels"] != self.labels and len(stored["history"]) < self.recipe.epochs:
-                raise CheckpointError(
-                    f"{where}: the run began with other faces (count and code of the labels were "
-                    f"{stored['labels']}, now {self.labels}): resume it with the data it began with"
-                )
-            if stored["step"] < 0 or list(map(type, stored["sums"])) != [float] * 3:
-                raise ValueError(f"step is {stored['step']}, sums are {stored['sums']}")
+            for key in ("classes", "labels"):  # states of before have no class names
+                if stored.get(key, getattr(self, key)) != getattr(self, key):
+                    raise CheckpointError(
+                        f"{where}: the run began with other faces ({key} were {stored[key]!r:.200}, now "
+                        f"{getattr(self, key)!r:.200}): resume it with the data it began with"
+                    )
+            sums = stored["sums"]
+            sound = list(map(type, sums)) == [float] * 3 and math.isfinite(sum(sums))
+            if not sound or stored["step"] < 0 or (stored["step"] > 0) != (sums[2] > 0):
+                raise ValueError(f"step is {stored['step']}, sums are {sums}")
             for number, record in enumerate(stored["history"], 1):
                 if record["epoch"] != number or not all(isinstance(record[key], float) for key in _RECORD):
                     raise ValueError(f"record {number} of the history is not whole")
@@ -193,17 +215,31 @@ def _check_moments(state: dict[Tensor, dict[str, Any]]) -> None:
 class RunFolder:
     """The files of one run; with ``path=None`` nothing is written.
 
-    Inside ``with`` no other process can write there. ``start`` or ``resume`` comes first, then ``maybe_save``
-    after each step and ``save_epoch`` after each epoch. ``writes=False`` only reads: the other processes of a
-    group. Raises ``CheckpointError`` where files cannot be written or do not fit, and where another process
-    writes there.
+    Inside ``with`` no other process can write there. ``start`` or ``resume`` comes first, and neither writes
+    before it has checked everything; then ``maybe_save`` after each step and ``save_epoch`` after each epoch.
+
+    Args:
+        path: The folder.
+        recipe: What the run follows.
+        valid_name: What ``log.txt`` and the curves call the validation set.
+        notes: Further files, by name, that are written beside the recipe.
+        writes: Whether this process writes; the others of a group only read.
+
+    Raises:
+        CheckpointError: Files cannot be written or do not fit, or another process writes there.
     """
 
     def __init__(
-        self, path: str | Path | None, recipe: Recipe, valid_name: str = "validation", *, writes: bool = True
+        self,
+        path: str | Path | None,
+        recipe: Recipe,
+        valid_name: str = "validation",
+        *,
+        notes: Mapping[str, str] | None = None,
+        writes: bool = True,
     ) -> None:
         self.path = None if path is None else Path(path)
-        self.recipe, self.valid_name = recipe, valid_name
+        self.recipe, self.valid_name, self.notes = recipe, valid_name, notes or {}
         self.writes = writes and path is not None
         self.saved = time.monotonic()
         self.history: list[dict[str, Any]] = []
@@ -212,7 +248,7 @@ class RunFolder:
         self._lock = ExitStack()
         if self.writes:
             self._lock.enter_context(only_writer(self.path))
-            for name in _FILES:  # halves that a killed process has left
+            for name in (*_FILES, *self.notes):  # halves that a killed process has left
                 for half in self.path.glob(f".{name}.*"):
                     half.unlink(missing_ok=True)
         return self
@@ -294,9 +330,13 @@ class RunFolder:
             self.save(state)
 
     def save(self, state: RunState) -> None:
-        """Write the state, then the weights that follow from it."""
+        """Write the state, then the weights that follow from it; NaN is a ``TrainingError``, never saved."""
         if not self.writes:
             return
+        if not (self.path / ".lock").exists():
+            raise CheckpointError(f"{self.path} was removed while the run was writing there: start it again")
+        if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
+            raise TrainingError(f"weights are NaN or infinite at {state.position} and are not saved{ADVICE}")
         checkpoints.save(self.path / STATE, state.model, state.pack())
         checkpoints.save(self.path / LAST, state.eval_model, state.summary())
         self.saved = time.monotonic()
@@ -318,8 +358,10 @@ class RunFolder:
 
     def _write_start(self, facts: dict[str, Any], position: str) -> None:
         facts["starts"].append(start_facts(position))
-        self._write("recipe.yaml", self.recipe.to_yaml())
-        self._write("environment.json", json.dumps(facts, indent=1) + "\n")
+        facts_text = json.dumps(facts, indent=1) + "\n"
+        files = {"recipe.yaml": self.recipe.to_yaml(), "environment.json": facts_text, **self.notes}
+        for name, text in files.items():
+            self._write(name, text)
 
     def _write(self, name: str, text: str) -> None:
         with _writing(self.path / name):
@@ -351,10 +393,10 @@ def holds_run(folder: Path) -> bool:
 
 
 def best_epoch(history: list[dict[str, Any]], recipe: Recipe) -> int:
-    """The epoch (from 1) chosen on validation; the earliest of equals. Chapter 6."""
-    if recipe.select == "loss":
-        return min(history, key=lambda record: record["valid_loss"])["epoch"]
-    return max(history, key=lambda record: record["valid_accuracy"])["epoch"]
+    """The epoch (from 1) chosen on validation; the earliest of equals, never one that is NaN. Chapter 6."""
+    key, sign = ("valid_loss", -1) if recipe.select == "loss" else ("valid_accuracy", 1)
+    sound = [record for record in history if math.isfinite(record["valid_loss"] + record[key])]
+    return max(sound, key=lambda record: sign * record[key])["epoch"] if sound else 0
 
 
 def log_text(
@@ -386,12 +428,14 @@ def log_text(
 def only_writer(folder: str | Path) -> Iterator[Path]:
     """Make a run's folder and hold it while inside; a process may enter the folder it holds again.
 
-    A killed process holds nothing: the lock belongs to its open file, not to the file's existence. Raises
-    ``CheckpointError`` where another process holds it (naming that process) and where the folder cannot be
-    written.
+    A killed process holds nothing: the lock belongs to its open file, not to the file's existence. A folder
+    that was made here, and in which nothing was written before an error, is removed.
+
+    Raises:
+        CheckpointError: Another process holds the folder (naming that process), or it cannot be written.
     """
     folder = Path(folder)
-    file = folder / ".lock"
+    file, new = folder / ".lock", not folder.exists()
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(file.resolve(), is_singleton=True)
@@ -409,6 +453,9 @@ def only_writer(folder: str | Path) -> Iterator[Path]:
             file.write_text(f"process {os.getpid()} on {socket.gethostname()} (since {now()})", "utf-8")
         yield folder
     finally:
+        if new and {path.name for path in folder.glob("*")} <= {file.name}:
+            with suppress(OSError):
+                shutil.rmtree(folder)
         lock.release()
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "CheckpointError",
     "LoadReport",
     "Pretrained",
+    "build_network",
     "find_pretrained",
     "from_official",
     "load_network",
@@ -40,7 +41,7 @@ __all__ = [
 
 PARTS = {"face": "encoder.face", "landmarks": "encoder.landmarks", "whole": ""}
 CLASSIFIER = re.compile(r"(^|\.)(head|head\.linear|head\.4|classify)\.bias$")
-# What a recipe in a file may set of a timm backbone: its shape, nothing that is fetched, read or written.
+# What a recipe may set of a timm backbone.
 TIMM_OPTIONS = {
     "attn_drop_rate", "class_token", "depth", "depths", "drop_path_rate", "embed_dim", "global_pool",
     "img_size", "init_values", "mlp_ratio", "no_embed_class", "num_heads", "patch_size", "pos_drop_rate",
@@ -87,51 +88,54 @@ def _build(path: Path, found: StateDict, recipe: Any, num_classes: int | None) -
     if heads and num_classes not in (None, heads[-1]):
         raise CheckpointError(f"{path.name} is of a network for {heads[-1]} classes, expected {num_classes}")
     count = num_classes or (heads[-1] if heads else None)
-    if recipe is None and "recipe" in found.state:
-        recipe = found.state["recipe"]
-        if not isinstance(recipe, Mapping) or not isinstance(recipe.get("model_options", {}), Mapping):
-            raise CheckpointError(f"{path.name}: the recipe in it is damaged")
-        model, options = str(recipe.get("model")), dict(recipe.get("model_options", {}))
-        _check_options(options, path)
-    elif recipe is not None:
-        model, options = recipe.model, recipe.model_options
-    else:
-        fits = [name for name in ARCHITECTURES if place_official(found, name)[1].complete]
-        if not fits:
-            raise CheckpointError(
-                f"{path.name} holds no recipe and is of no network known here: say which it is of; known "
-                f"are recipes and the files of {', '.join(ARCHITECTURES)}"
-            )
-        return ARCHITECTURES[fits[0]].build()
+    try:
+        if recipe is not None:
+            return build_network(recipe.model, recipe.model_options, count)
+        if "recipe" in found.state:
+            stored = found.state["recipe"]
+            return build_network(stored["model"], stored.get("model_options", {}), count)
+    except (CheckpointError, LookupError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path.name}: its recipe builds no network: {error}") from error
+    fits = [name for name in ARCHITECTURES if place_official(found, name)[1].complete]
+    if not fits:
+        raise CheckpointError(
+            f"{path.name} holds no recipe and is of no network known here: say which it is of; known are "
+            f"recipes and the files of {', '.join(ARCHITECTURES)}"
+        )
+    return ARCHITECTURES[fits[0]].build()
+
+
+def build_network(model: str, options: Mapping[str, Any], num_classes: int | None = None) -> nn.Module:
+    """A network by its name and the options of a recipe, which choose its shape and nothing else.
+
+    Recipes and checkpoints come from strangers: what an option would fetch, read or write is refused. Call
+    the class for that.
+
+    Raises:
+        CheckpointError: An unknown name, an option that a file may not set, or options that do not fit.
+    """
     if model not in models.NETWORKS:
         known = ", ".join(models.NETWORKS)
-        raise CheckpointError(f"{path.name}: no network is called {model[:60]!r}; known are {known}")
-    try:
-        return models.NETWORKS[model](**({"num_classes": count} if count else {}), **options)
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path.name}: its recipe does not build {model}: {error}") from error
-
-
-def _check_options(options: Any, path: Path) -> None:
-    """A recipe in a file chooses the shape of a network, and nothing else."""
+        raise CheckpointError(f"no network is called {str(model)[:60]!r}; known are {known}")
     makers = (*models.NETWORKS.values(), models.PosterV2Encoder, models.NeuralResizer)
     allowed = {name for maker in makers for name in inspect.signature(maker).parameters} - {"pretrained"}
     for key in _keys(options):
         if key not in allowed | TIMM_OPTIONS | {"model", "model_options"}:
             raise CheckpointError(
-                f"{path.name}: the recipe in it sets {str(key)[:60]!r}, which a file may not set; if you "
-                "trust it, give the recipe yourself"
+                f"model_options sets {str(key)[:60]!r}, which a recipe may not: it chooses a network's "
+                "shape, nothing that is fetched, read or written"
             )
+    try:
+        return models.NETWORKS[model](**({"num_classes": num_classes} if num_classes else {}), **options)
+    except Exception as error:  # each network, timm and torch have their own for options that do not fit
+        raise CheckpointError(f"model_options do not fit {model}: {str(error)[:300]}") from error
 
 
 def _keys(options: Any) -> Iterable[Any]:
-    if isinstance(options, Mapping):
-        for key, value in options.items():
-            yield key
-            yield from _keys(value)
-    elif isinstance(options, list | tuple):
-        for value in options:
-            yield from _keys(value)
+    values = options.values() if isinstance(options, Mapping) else options
+    yield from options if isinstance(options, Mapping) else ()
+    for value in values if isinstance(options, Mapping | list | tuple) else ():
+        yield from _keys(value)
 
 
 def _fill(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -72,26 +71,19 @@ class LoadReport:
         whole = f"the part {self.part!r} is whole" if self.part else "everything has its place"
         verdict = whole if self.complete else "does not fit"
         lines = [f"{self.architecture}: {len(self.matched)} tensors matched, {verdict}"]
-        for title, shapes in (
-            ("missing in the file", {n: _text(s) for n, s in self.missing.items()}),
-            ("in the file, without a place here", {n: _text(s) for n, s in self.unexpected.items()}),
+        for title, entries in (
+            ("missing in the file", [f"{name}  {_text(a)}" for name, a in self.missing.items()]),
+            ("in the file, without a place here", [f"{n}  {_text(a)}" for n, a in self.unexpected.items()]),
             (
                 "of another shape",
-                {n: f"{_text(a)}, expected {_text(b)}" for n, (a, b) in self.misshaped.items()},
+                [f"{n}  {_text(a)}, expected {_text(b)}" for n, (a, b) in self.misshaped.items()],
             ),
-        ):
-            if shapes:
-                width = max(map(len, shapes))
-                lines.append(f"  {title} ({len(shapes)}):")
-                lines += [f"    {name:<{width}}  {shape}" for name, shape in shapes.items()]
-        for title, names in (
-            ("set aside, they do not touch the output", self.set_aside),
-            ("not from the file, they keep their start values", self.at_start),
+            ("set aside, they do not touch the output", _groups(self.set_aside)),
+            ("not from the file, they keep their start values", _groups(self.at_start)),
             ("classes in the file that were not run", self.inert),
         ):
-            if names:
-                text = f"  {title} ({len(names)}): {', '.join(_groups(names))}"
-                lines += textwrap.wrap(text, 100, subsequent_indent="    ", break_on_hyphens=False)
+            if entries:
+                lines += [f"  {title}:", *(f"    {entry}" for entry in entries)]
         return "\n".join(lines)
 
 
@@ -295,11 +287,10 @@ def read_mapping(path: str | Path) -> dict[str, str | None]:
         found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CheckpointError(f"cannot read the mapping {path}: {str(error)[:200]}") from error
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+    pairs = found.items() if isinstance(found, dict) else [(None, None)]
+    if not all(isinstance(name, str) and isinstance(place, str | None) for name, place in pairs):
         raise CheckpointError(f"the mapping {path.name} is not of the form {{name: name, or null}}")
-    if not all(place is None or isinstance(place, str) for place in found.values()):
-        raise CheckpointError(f"the mapping {path.name} is not of the form {{name: name, or null}}")
-    return found
+    return dict(pairs)
 
 
 # The tables

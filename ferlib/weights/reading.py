@@ -102,11 +102,12 @@ def state_dict_in(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for key in WRAPPERS:
         if isinstance(content.get(key), Mapping):
             content = content[key]
-    odd = [str(name)[:60] for name, value in content.items() if not isinstance(value, Tensor)]
-    odd += [repr(name)[:60] for name in content if not isinstance(name, str)]
+    found = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    notes = int | float | str | None if found else ()  # such as the epoch, beside the weights
+    odd = [str(name)[:60] for name, value in content.items() if not isinstance(value, (Tensor, notes))]
+    odd += [repr(name)[:60] for name in found if not isinstance(name, str)]
     if odd:
         raise CheckpointError("not a state dict, these entries are no tensors: " + ", ".join(odd[:20]))
-    found = dict(content)
     while prefix := next((p for p in PREFIXES if found and all(name.startswith(p) for name in found)), None):
         found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
     return found
@@ -122,6 +123,11 @@ def _content(path: Path, numbers: bool) -> tuple[Any, tuple[str, ...], Mapping[s
         file.seek(0)
         if start[:2] == b"PK" or start[:1] == b"\x80":
             content, names = (_read_zip if start[:1] == b"P" else _read_legacy)(file, numbers)
+            if isinstance(content, Inert):
+                kinds = ", ".join(sorted(names))[:200]
+                raise CheckpointError(
+                    f"it holds a whole object ({kinds}), which is not run: save its state_dict()"
+                )
             return content, tuple(sorted(names)), {}
     if path.suffix == ".json":
         return _read_tensorflow(path), (), {}

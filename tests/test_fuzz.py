@@ -1,0 +1,246 @@
+"""Files of every kind, damaged in seeded ways: each ends in exit status 0 or 3, or 1 and one line.
+
+An exception that is none of ``ferlib.cli.CAUGHT`` is a defect and fails the test.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import save_file
+
+import ferlib
+from ferlib.cli import CAUGHT, main, one_line
+from ferlib.data.prepare import prepare
+from ferlib.errors import DataError
+from ferlib.evaluation import ResultRecord
+from ferlib.models import NETWORKS, NeuralResizer
+from ferlib.predict import shipped_model
+from ferlib.weights import ARCHITECTURES
+from tests import data_files
+from tests.tiny import Net
+
+DEEP = json.loads("[" * 500 + "]" * 500)
+ODD = (
+    None,
+    True,
+    -1,
+    0,
+    1e39,
+    float("nan"),
+    10**30,
+    "",
+    "a\0b",
+    "../../x",
+    "\x1b[31m",
+    [],
+    {},
+    ["a"],
+    {"b": 1},
+    DEEP,
+)
+RECIPE = {"name": "tiny", "model": "tiny_net", "loss": "f-pdls", "epochs": 1, "batch_size": 32, "lr": 5e-3}
+
+
+def damaged(data: bytes, count: int, seed: int = 0) -> Iterator[bytes]:
+    """A file with bytes changed, a part overwritten with zeros, its end cut off, or bytes put into it."""
+    dice = random.Random(seed)
+    for number in range(count):
+        some, place = bytearray(data), dice.randrange(max(1, len(data)))
+        length = dice.choice((1, 4, 60))
+        if number % 4 == 0:
+            some[place : place + length] = dice.randbytes(len(some[place : place + length]))
+        elif number % 4 == 1:
+            some[place : place + length] = bytes(len(some[place : place + length]))
+        elif number % 4 == 2:
+            del some[place:]
+        else:
+            some[place:place] = dice.choice((b"\xff", b"\0", b"{", b'"', b"\n", b"-", b"9" * 40))
+        yield bytes(some)
+
+
+def twisted(content: Any, count: int, seed: int = 0) -> Iterator[Any]:
+    """JSON or YAML content with a value replaced by an odd one, or a key removed or added, at any depth."""
+    dice = random.Random(seed)
+    for number in range(count):
+        whole = copy.deepcopy(content)
+        part = whole
+        while True:
+            keys = list(part) if isinstance(part, dict) else list(range(len(part)))
+            key = dice.choice(keys)
+            if isinstance(part[key], dict | list) and part[key] and dice.random() < 0.7:
+                part = part[key]
+                continue
+            break
+        if number % 5 == 0:
+            del part[key]
+        else:
+            part[key] = copy.deepcopy(dice.choice(ODD))
+        yield whole
+    yield from (None, [], 3, "x", DEEP)
+
+
+def check(words: list[str], capsys: pytest.CaptureFixture) -> int:
+    code = main(words)
+    errors = capsys.readouterr().err.splitlines()
+    assert code in (0, 1, 3), words
+    if code == 1 and words[0] != "doctor":  # whose report names what is broken
+        assert errors and errors[-1].isprintable() and len(errors[-1]) < 5000
+        assert not any("Traceback" in line for line in errors)
+    return code
+
+
+def attempt(call: Callable[[], Any]) -> None:
+    """A call of the library that raises nothing but what the command line turns into one line."""
+    try:
+        call()
+    except CAUGHT as error:
+        assert one_line(error).isprintable()
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FERLIB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("FERLIB_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setitem(NETWORKS, "tiny_net", lambda num_classes: Net(num_classes))
+
+
+def train(*words: str) -> list[str]:
+    return ["train", *words, "--data", "synthetic", "--length", "32", "--quiet", "--no-test"]
+
+
+def test_recipes(monkeypatch, capsys):
+    def stop(*_: Any, **__: Any) -> None:
+        raise DataError("everything was built")
+
+    monkeypatch.setattr("ferlib.commands.train.fit", stop)
+    path, text = Path("r.yaml"), yaml.safe_dump(RECIPE | {"lr_scale": {"fc": 0.1}, "model": "btn_small"})
+    small = RECIPE | {
+        "model": "btn_small",
+        "model_options": {"dim": 8, "heads": 2, "widths": [8, 8, 8], "depth": 1},
+    }
+    texts = [yaml.safe_dump(content) for content in twisted(small, 40)]
+    for data in [*(text.encode() for text in texts), *damaged(text.encode(), 40)]:
+        path.write_bytes(data)
+        assert check(train("--recipe", str(path)), capsys) == 1
+
+
+def test_run_files(capsys):
+    Path("r.yaml").write_text(yaml.safe_dump(RECIPE))
+    assert check(train("--recipe", "r.yaml", "--out", "run"), capsys) == 0
+    for file in sorted(path for path in Path("run").iterdir() if path.is_file()):
+        before = file.read_bytes()
+        changed = list(damaged(before, 4))
+        if file.suffix == ".json":
+            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 8)]
+        for data in changed:
+            file.write_bytes(data)
+            check(train("--resume", "run"), capsys)
+            shutil.copytree("run", "copy", dirs_exist_ok=True)
+            file.write_bytes(before)
+
+
+def test_prepared_data(capsys):
+    data_files.microsoft(Path("in"), {"train": 8, "valid": 4, "test": 4})
+    prepare("ferplus", "in", "out", progress=False)
+    for file in sorted(Path("out").iterdir()):
+        before = file.read_bytes()
+        changed = list(damaged(before, 4))
+        if file.suffix == ".json":
+            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 30)]
+        for data in changed:
+            file.write_bytes(data)
+            attempt(lambda: ferlib.data.FERPlus("out", "train").batch(range(2)))
+            check(["doctor", "--data", "out"], capsys)
+        file.write_bytes(before)
+    assert check(["doctor", "--data", "out"], capsys) == 0
+
+
+@pytest.mark.parametrize("layout", ["microsoft", "kaggle", "rafdb_official", "affectnet_official"])
+def test_label_files(layout, capsys):
+    counts = {
+        "microsoft": {"train": 6}, "kaggle": {"train": 6}, "rafdb_official": {"train": 7, "test": 7},
+        "affectnet_official": {"train_set": [0, 1, 2], "val_set": [3]},
+    }  # fmt: skip
+    getattr(data_files, layout)(Path("in"), counts[layout])
+    files = [path for path in Path("in").rglob("*") if path.suffix in (".csv", ".txt", ".npy")]
+    for file in sorted(files)[:4]:
+        before = file.read_bytes()
+        for data in damaged(before, 10):
+            file.write_bytes(data)
+            check(["doctor", "--data", "in"], capsys)
+        file.write_bytes(before)
+
+
+def test_images(capsys):
+    face = Image.fromarray(data_files.picture(0, 40, 3))
+    for suffix in ("png", "jpg", "webp", "bmp"):
+        face.save(f"a.{suffix}")
+        for data in damaged(Path(f"a.{suffix}").read_bytes(), 12):
+            Path(f"b.{suffix}").write_bytes(data)
+            check(["predict", f"b.{suffix}", "--whole", "--csv"], capsys)
+
+
+def test_models(capsys):
+    Image.fromarray(data_files.picture(0, 40, 3)).save("a.png")
+    model = shipped_model()[0].read_bytes()
+    start = model.rindex(b"ferlib") - 8  # the end of the file holds what it says of itself
+    ends = [model[:start] + end for end in damaged(model[start:], 16)]
+    for data in [*ends, *(part + model[2000:] for part in damaged(model[:2000], 12)), b"", model[:9]]:
+        Path("m.onnx").write_bytes(data)
+        check(["predict", "a.png", "--whole", "--model", "m.onnx"], capsys)
+
+
+def test_checkpoints_and_mappings(capsys):
+    name = ARCHITECTURES["neural-resizer"].official_name
+    weights = {name(key): value for key, value in NeuralResizer(384, 224).state_dict().items()}
+    save_file(weights, "a.safetensors")
+    torch.save({"state_dict": weights}, "a.pth")
+    convert = ["b.safetensors", "c.safetensors", "--architecture", "neural-resizer"]
+    for file in ("a.safetensors", "a.pth"):
+        whole = Path(file).read_bytes()
+        heads = [head + whole[1500:] for head in damaged(whole[:1500], 12)]
+        for data in [*heads, *damaged(whole, 8)]:
+            copy_of = Path(file.replace("a.", "b."))
+            copy_of.write_bytes(data)
+            attempt(lambda path=copy_of: ferlib.load_network(path))
+            check(["doctor", "--weights", str(copy_of)], capsys)
+            check(["convert", str(copy_of), *convert[1:]], capsys)
+            assert not list(Path().glob(".c.*"))
+    mapping = {"a.weight": "conv1.weight", "b": None}
+    texts = [json.dumps(content).encode() for content in twisted(mapping, 12)]
+    for data in [*texts, *damaged(json.dumps(mapping).encode(), 8)]:
+        Path("m.json").write_bytes(data)
+        check(["convert", "a.safetensors", *convert[1:], "--mapping", "m.json"], capsys)
+
+
+def test_records():
+    record = ResultRecord("name", "what it is", ["a", "b"], {"split": "test"})
+    record.save("record.json")
+    content = json.loads(Path("record.json").read_text())
+    texts = [json.dumps(some).encode() for some in twisted(content, 40)]
+    for data in [*texts, *damaged(Path("record.json").read_bytes(), 20)]:
+        Path("record.json").write_bytes(data)
+        attempt(lambda: ResultRecord.load(Path("record.json")))
+
+
+def test_the_undamaged_files_are_taken(capsys):
+    """So that the tests above refuse what is damaged, and not everything."""
+    face = Image.fromarray(data_files.picture(0, 40, 3))
+    face.save("a.png")
+    assert check(["predict", "a.png", "--whole", "--model", str(shipped_model()[0])], capsys) == 0
+    data_files.microsoft(Path("in"), {"train": 6, "valid": 2, "test": 2})
+    assert check(["doctor", "--data", "in"], capsys) == 0
+    assert np.array_equal(ferlib.data.FERPlus("in", "train")[0]["image"][0], data_files.picture(0))
