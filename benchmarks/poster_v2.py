@@ -44,13 +44,11 @@ def images(batch: int) -> torch.Tensor:
 
 def inference(name: str, batch: int) -> Callable[[], None]:
     """One forward pass of a formulation, ready to be called."""
-    model, given = network(), images(batch)
+    model, given = network().eval(), images(batch)
     if name == "original":
         model = OriginalPosterV2(model).eval()
     else:
-        model = model.eval().to(memory_format=torch.channels_last)
-    if name != "original":
-        given = given.contiguous(memory_format=torch.channels_last)
+        model, given = (one.to(memory_format=torch.channels_last) for one in (model, given))
 
     def step() -> None:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled="bf16" in name):
