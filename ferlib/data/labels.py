@@ -201,11 +201,11 @@ def match_classes(found: Sequence[str], wanted: Sequence[str], what: str) -> tor
 
     Args:
         found: The K classes that a network knows, in the order of its outputs.
-        wanted: The N classes of the data set, in label order.
+        wanted: The classes of the data set, in label order.
         what: What the network is called in an error.
 
     Returns:
-        int64 (N,): column of each class; ``logits[:, columns]`` has the data set's order.
+        int64 (C,), C = len(wanted): column of each class; ``logits[:, columns]`` has the data set's order.
 
     Raises:
         DataError: The network lacks a class, or the names repeat.
