@@ -39,7 +39,7 @@ from typing import Any
 
 from torch import nn
 
-from ferlib.commands.faces import Faces, add_face_arguments, choose_faces
+from ferlib.commands.faces import HELD_OUT, Faces, add_face_arguments, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.labels import CLASSES, match_classes
@@ -123,6 +123,9 @@ def run(options: argparse.Namespace) -> int:
     place = _place(options, split)
     record = _measure(options, network, source, faces, split)
     record.command = getattr(options, "typed", "")
+    if split == "valid" and source.holds_out:
+        record.data["held out"] = f"every {HELD_OUT}th training face"
+        print(f"valid: {record.data['held out']}, which training left out", file=sys.stderr)
     published = PUBLISHED.get(source.kind, {}).get(split)
     if published and not options.length:
         record.data["published"] = published

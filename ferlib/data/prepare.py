@@ -199,6 +199,11 @@ def read_manifest(root: Path) -> dict[str, Any]:
     types = {"format": int, "dataset": str, "layout": str, "classes": list, "shape": list, "splits": dict}
     if not isinstance(manifest, dict) or not all(isinstance(manifest.get(k), t) for k, t in types.items()):
         raise DataError(f"not the description of a prepared data set; {AGAIN}", path)
+    try:
+        told(manifest.get("twins", {}))
+        "".join(manifest["classes"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"damaged ({error}); {AGAIN}", path) from None
     if manifest["format"] != FORMAT:
         raise DataError(f"format {manifest['format']!r}, this version reads {FORMAT}; {AGAIN}", path)
     return manifest
