@@ -109,7 +109,8 @@ def evaluate(
         resamples, seed: Of the bootstrap.
         predictions: What :func:`predict` returned with the same options, so that it need not run again.
         temperature: Divides the logits; only the calibration depends on it.
-        progress, **options: Those of :func:`predict`.
+        progress: Whether to show progress.
+        **options: Of :func:`predict`.
     """
     start, options = time.perf_counter(), PREDICT | options
     logits, labels = predictions or predict(model, data, progress=progress, **options)
