@@ -15,10 +15,14 @@ A variable of the right column that is set by itself wins over the home.
 from __future__ import annotations
 
 import os
+import re
+import socket
 import tempfile
+import time
 import warnings
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 __all__ = ["PLACES", "place", "replacing", "write_text"]
@@ -52,18 +56,26 @@ def place(variable: str) -> Path | None:
     return there if there or variable == "FERLIB_DATA" else folders[0]
 
 
+_HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"
+_HALF = re.compile(r"\..*\.(?P<host>[0-9a-f]{8})-(?P<process>[1-9][0-9]{0,8})-[a-z0-9_]{8}\.half", re.S)
+_HOUR = 3600
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Write to a temporary file beside ``path``; move it there when the block ends without an error.
 
-    Missing folders are made. After an error the file that was there before is untouched.
+    Missing folders are made. After an error the file that was there before is untouched. What killed
+    processes have left of their own files in that folder is removed.
 
     Raises:
         OSError: From the file system: a read-only folder, a full disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    _remove_left(path)
+    start = f".{path.name[:50]}.{_HOST}-{os.getpid()}-"  # not longer than names may be
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=start, suffix=".half")
     os.close(handle)
     temporary = Path(name)
     try:
@@ -81,6 +93,37 @@ def write_text(path: str | Path, text: str) -> Path:
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove temporary files of ``replacing`` whose process is gone, or that are an hour old.
+
+    A name says host and process. Earlier versions named a file's own: ``.NAME.`` and eight characters.
+    """
+    stem = re.escape(re.sub(r"-\d+$", "", path.stem))
+    earlier = re.compile(rf"\.{stem}(-\d+)?{re.escape(path.suffix)}\.(?=\w*[0-9_])[a-z0-9_]{{8}}")
+    with suppress(OSError):
+        for one in list(os.scandir(path.parent)):
+            if not one.name.startswith("."):
+                continue
+            found = _HALF.fullmatch(one.name)
+            if found or earlier.fullmatch(one.name):
+                with suppress(OSError):  # another process has just removed or moved it
+                    old = time.time() - one.stat(follow_symlinks=False).st_mtime > _HOUR
+                    if old or (found and found["host"] == _HOST and _is_gone(int(found["process"]))):
+                        os.unlink(one.path)
+
+
+def _is_gone(process: int) -> bool:
+    if os.name != "posix":  # elsewhere asking would end the process
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass  # somebody else's
+    return False
 
 
 def _umask() -> int:

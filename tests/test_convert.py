@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ferlib.cli import main
+from ferlib.commands.convert import EXPRESSIONS
+from ferlib.data import EMOTIONS_AFFECTNET, EMOTIONS_RAFDB
 from ferlib.models import MobileFaceNet, MobileNetFaces, NeuralResizer
-from ferlib.weights import ARCHITECTURES, read_weights
+from ferlib.weights import ARCHITECTURES, checkpoints, load_network, read_weights
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +94,47 @@ def test_what_is_read_is_never_overwritten(capsys):
     assert Path("m.safetensors").read_text() == "{}" and Path("link.safetensors").is_symlink()
     for _ in range(2):  # a file that is not read may be replaced
         assert say(capsys, *words, "a.safetensors", "b.safetensors")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "more", "classes"),
+    [
+        ("raf-db-model_best.pth", (), EMOTIONS_RAFDB),
+        ("RAFDB92.54.pth", (), EMOTIONS_RAFDB),
+        ("AffectNet7_67.60.pth", (), EMOTIONS_AFFECTNET[:7]),
+        ("affectnet-7-model_best.pth", ("--dataset", "rafdb"), EMOTIONS_RAFDB),
+        ("mine.pth", ("--dataset", "affectnet7"), EMOTIONS_AFFECTNET[:7]),
+        ("mine.pth", (), None),
+    ],
+)
+def test_class_names_stand_in_the_file(capsys, monkeypatch, file, more, classes):
+    monkeypatch.setitem(EXPRESSIONS, "neural-resizer", ("rafdb", "affectnet7"))
+    torch.save(resizer(), file)
+    words = ["convert", "--architecture", "neural-resizer", "--json", *more, file, "b.safetensors"]
+    assert main(words) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert (found["file"], found["architecture"]) == ("b.safetensors", "neural-resizer")
+    assert found["matched"] == len(resizer()) and found["unmatched"] == 0
+    stored = checkpoints.load("b.safetensors")
+    if classes is None:
+        assert found["classes"] is None and "classes" not in stored and "add --dataset" in told.err
+    else:
+        assert tuple(found["classes"]) == tuple(stored["classes"]) == classes
+        assert main([*words[:3], "b.safetensors", "c.safetensors"]) == 0  # they go with the file
+        assert tuple(checkpoints.load("c.safetensors")["classes"]) == classes
+    load_network("b.safetensors", NeuralResizer(384, 224))
+
+
+def test_names_of_other_expressions_are_refused(capsys, monkeypatch):
+    torch.save(resizer(), "a.pth")
+    words = "--architecture", "neural-resizer", "--dataset", "rafdb", "a.pth", "b.safetensors"
+    code, text = say(capsys, *words)
+    assert code == 1 and "--dataset rafdb" in text and not Path("b.safetensors").exists()
+    monkeypatch.setitem(EXPRESSIONS, "neural-resizer", ("affectnet8",))
+    code, text = say(capsys, *words)
+    assert code == 1 and "expected one of ferplus, affectnet8" in text
+    assert EXPRESSIONS.keys() <= ARCHITECTURES.keys()
 
 
 def human_models(folder: Path, seed: int = 0) -> dict[str, torch.Tensor]:

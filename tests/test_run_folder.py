@@ -21,7 +21,8 @@ from torch import nn
 from ferlib.cli import main
 from ferlib.data.base import fingerprint
 from ferlib.training import Recipe, TrainingError, build_criterion, fit, load_recipe
-from ferlib.training.runs import only_writer, state_file
+from ferlib.training.environment import versions
+from ferlib.training.runs import RunFolder, only_writer, state_file
 from ferlib.weights import CheckpointError, checkpoints
 from tests.tiny import Spots, net, train_words
 
@@ -99,6 +100,48 @@ def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
     other = RECIPE.replace(lr=2e-2)
     run(tmp_path, other, overwrite=True)
     assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
+
+
+NAMES = ("log.txt", "environment.json", "metrics.jsonl", "recipe.yaml", "run.json", "tensorboard")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_files_in_a_folder_that_is_no_runs_are_not_replaced(tmp_path, name):
+    run(tmp_path / "other", RECIPE.replace(epochs=1))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / name).write_text('{"ferlib": "my notes"}')
+    (folder / "holiday.txt").write_text("mine")
+    options = {"notes": {"run.json": "{}"}, "recipe": RECIPE.replace(epochs=1)}
+    for more in ({}, {"resume": tmp_path / "other"}, {}):
+        with pytest.raises(CheckpointError, match=re.escape(str(folder / name))):
+            run(folder, **options, **more)
+    assert (folder / name).read_text() == '{"ferlib": "my notes"}'
+    assert {path.name for path in folder.iterdir()} == {name, "holiday.txt", ".lock"}
+    if name != "tensorboard":
+        assert len(run(folder, **options, overwrite=True)) == 1
+    assert (folder / "holiday.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("files", [0, 1, 2, 3])
+def test_a_folder_left_by_a_kill_in_the_first_epoch_begins_afresh(tmp_path, files):
+    folder, written = tmp_path / "run", []
+
+    class Killed(BaseException):
+        pass
+
+    class Folder(RunFolder):
+        def _write(self, name, text):
+            if len(written) == files:
+                raise Killed
+            written.append(name)
+            super()._write(name, text)
+
+    with pytest.raises(Killed), Folder(folder, RECIPE, notes={"run.json": "{}"}) as one:
+        one.start(versions)
+        raise Killed  # in the first epoch
+    assert written == ["environment.json", "recipe.yaml", "run.json"][:files]
+    assert len(run(folder, notes={"run.json": "{}"})) == 3
 
 
 class Renamed(Spots):

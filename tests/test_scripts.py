@@ -150,10 +150,11 @@ TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 
 POCKET = Recipe(name="tiny", model="PocketNet", model_options=TINY, image_size=16)
 
 
-def a_run(path: Path, seed: int, recipe: Recipe = POCKET) -> nn.Module:
+def a_run(path: Path, seed: int, recipe: Recipe = POCKET, classes: list[str] | None = None) -> nn.Module:
     torch.manual_seed(seed)
     model = build_model(recipe.replace(seed=seed), num_classes=5).eval()
     state = {"epoch": 3, "recipe": vars(recipe.replace(seed=seed)), "record": {"epoch": 3}}
+    state |= {"classes": list("abcde")} if classes is None else {"classes": classes}
     checkpoints.save(path, model, state | {"optimizer": torch.zeros(7)})
     return model
 
@@ -164,6 +165,7 @@ def test_what_is_kept_of_runs_predicts_as_they_did(tmp_path: Path) -> None:
     network = Network.find(str(keep(tmp_path / "one.safetensors", [str(files[1])])))
     assert network.recipe == POCKET.replace(seed=1) and "optimizer" not in network.stored[0]
     assert network.stored[0]["made of"] == [{"recipe": "tiny", "seed": 1, "epoch": 3}]
+    assert network.classes == tuple("abcde")
     torch.testing.assert_close(network.build(5)(images), models[1](images), rtol=0, atol=0)
 
     kept = keep(tmp_path / "three.safetensors", [str(path) for path in files], half=True)
@@ -171,6 +173,10 @@ def test_what_is_kept_of_runs_predicts_as_they_did(tmp_path: Path) -> None:
     torch.testing.assert_close(Network.find(str(kept)).build(5)(images).softmax(1), mean, rtol=0, atol=2e-3)
     floats = {tensor.dtype for tensor in load_file(kept).values() if tensor.is_floating_point()}
     assert floats == {torch.float16}
+    for classes in (list("abced"), []):
+        a_run(files[0], 0, classes=classes)
+        with pytest.raises(SystemExit, match="names of their classes"):
+            keep(tmp_path / "no.safetensors", [str(path) for path in files])
     a_run(files[0], 0, POCKET.replace(image_size=20))
     with pytest.raises(SystemExit, match="different sizes"):
         keep(tmp_path / "no.safetensors", [str(path) for path in files])

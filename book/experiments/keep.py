@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ferlib.data.labels import CLASSES
 from ferlib.training import Recipe, recipe_from
 from ferlib.weights import checkpoints
 
@@ -49,7 +50,11 @@ def keep(path: Path, runs: list[str], *, half: bool = False, mirror: bool = Fals
         {"recipe": r.name, "seed": r.seed, "epoch": s["record"]["epoch"]}
         for r, s in zip(recipes, stored, strict=True)
     ]
-    state: dict[str, Any] = {"recipe": vars(recipe), "record": stored[0]["record"], "made of": made}
+    names = [one.get("classes") or CLASSES.get(r.data) for one, r in zip(stored, recipes, strict=True)]
+    if None in names or len(set(map(tuple, names))) > 1:
+        raise SystemExit(f"expected runs with the names of their classes, all in one order; found {names}")
+    state: dict[str, Any] = {"recipe": vars(recipe), "classes": list(names[0])}
+    state |= {"record": stored[0]["record"], "made of": made}
     return checkpoints.save(path, tensors, state)
 
 

@@ -9,19 +9,24 @@
 Stopped in the middle, the same command goes on where it was. Faces that cannot be used are counted, told,
 and listed with their reasons in OUT/skipped.csv. Copies of a picture within and across splits are counted;
 --twins drop-across leaves those out of the training split that have a copy in another split.
+
+--json prints one object: folder, faces by split, what was left out and why, twins, size.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from ferlib.data.base import DataError
-from ferlib.data.prepare import DATASETS, METHODS, prepare
+from ferlib.data.prepare import DATASETS, METHODS, PrepareReport, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=int, metavar="N", help="decoding threads (default: one per processor)"
     )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON: folder, faces, what was left out, twins, size"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
 
 
@@ -70,8 +78,24 @@ def run(options: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("\nThe same command goes on where this one stopped.", file=sys.stderr)
         raise
-    print(report)
+    print(json.dumps(_plain(report), indent=1) if options.json else report)
     return 0
+
+
+def _plain(report: PrepareReport) -> dict[str, Any]:
+    """What --json prints."""
+    side = report.manifest["shape"][1]
+    return {
+        "folder": str(report.out),
+        "dataset": report.manifest["dataset"],
+        "layout": report.manifest["layout"],
+        "classes": report.manifest["classes"],
+        "faces": report.counts,
+        "left_out": {s: dict(Counter(one.reason for one in report.skipped[s])) for s in report.skipped},
+        "twins": report.manifest["twins"],
+        "size": side,
+        "already": report.already,
+    }
 
 
 def _method(name: str, weights: str | None) -> str | Callable[..., Tensor]:

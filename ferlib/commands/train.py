@@ -10,6 +10,9 @@ and the state of the run; by default it is runs/<recipe>, with -c experiments/<e
 step, saves, and says how to go on; a killed run goes on from its last checkpoint (--save-minutes). On a CPU
 --resume leads to the very numbers of a run that was never stopped.
 
+--json prints one object at the end: folder, best epoch and its scores, checkpoints, seconds; everything else
+is then on standard error.
+
 Several GPUs, or processes on a CPU, share every batch:
   torchrun --nproc-per-node 4 -m ferlib train --recipe btn-rafdb --data ~/RAF-DB
 
@@ -26,13 +29,14 @@ import json
 import os
 import shlex
 import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from ferlib.commands.faces import Faces, add_face_arguments, choose_faces, tell_left_out
+from ferlib.commands.faces import HELD_OUT, Faces, add_face_arguments, choose_faces, tell_left_out
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.evaluation import evaluate
 from ferlib.losses import PRIOR_CLASSES, prior_for
@@ -50,7 +54,7 @@ from ferlib.training import (
 from ferlib.training.build import start_from
 from ferlib.training.device import choose_device, is_leader, leave_group
 from ferlib.training.original_config import read_original_config
-from ferlib.training.runs import BEST, STATE, holds_run, state_file
+from ferlib.training.runs import BEST, LAST, STATE, check_folder, holds_run, state_file
 
 FACES_FILE = "run.json"  # in a run's folder: which faces it is trained on
 OVERRIDES = {  # keys of a recipe that the command line may set
@@ -84,10 +88,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--gpu", type=int, metavar="N", help="the GPU of this number")
     resume = "go on from a run's checkpoint, which needs nothing else; or, with --recipe, from OUT's 'last'"
     add("--resume", nargs="?", const="last", metavar="CKPT", help=resume)
-    add("--overwrite", action="store_true", help="replace the run that OUT holds")
+    add("--overwrite", action="store_true", help="replace the run, or other files, that OUT holds")
     add("--workers", type=int, default=0, metavar="N", help="processes that read ahead (default 0)")
     add("--tensorboard", action="store_true", help="log for TensorBoard into OUT, too")
     add("--no-test", action="store_true", help="do not report the test split at the end")
+    add("--json", action="store_true", help="print JSON: folder, best epoch, scores, checkpoints, seconds")
     add("--quiet", action="store_true", help="no progress")
 
 
@@ -95,11 +100,24 @@ def run(options: argparse.Namespace) -> int:
     """Train, and print what was reached."""
     if options.workers < 0:
         raise DataError(f"--workers {options.workers}: expected 0 or more")
-    plan = None
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        found = _train(options)
+    if options.json and found:
+        print(json.dumps(found, indent=1))
+    return 130 if found is None else 0
+
+
+def _train(options: argparse.Namespace) -> dict[str, Any] | None:
+    """What --json prints, nothing in processes that do not lead; None after Ctrl-C."""
+    plan, found = None, {}
     try:
         plan = _plan(options)
         device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
         train, (valid_name, valid), test = _open(plan, options)
+        held_out = len(valid) if plan.faces.holds_out and valid_name == "validation" else 0
+        if held_out and is_leader():
+            layout = f"{plan.faces.data} has no validation split of its own"
+            print(f"validation: every {HELD_OUT}th training face, {held_out} faces held out, since {layout}")
         model = build_model(plan.recipe, num_classes=len(train.classes))
         if plan.resume is None:
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
@@ -124,15 +142,16 @@ def run(options: argparse.Namespace) -> int:
             notes=plan.notes(),
         )
         if is_leader():
-            _report(plan, history, len(valid), valid_name)
+            found = _report(plan, history, len(valid), valid_name)
+            found |= {"classes": list(train.classes), "held_out": held_out, "test": None}
             if test is not None:
-                _report_test(plan, model, test, options.typed)
+                found["test"] = _report_test(plan, model, test, options.typed)
     except KeyboardInterrupt as stopped:
         _print(f"\nferlib train: stopped ({stopped}); {_how_to_go_on(plan, options)}")
-        return 130
+        return None
     finally:
         leave_group()
-    return 0
+    return found
 
 
 @dataclass(frozen=True)
@@ -198,6 +217,8 @@ def _plan(options: argparse.Namespace) -> Plan:
         raise DataError(
             f"{own} was given, and the run would write its own recipe there: choose another --out"
         )
+    if not options.overwrite:
+        check_folder(out, (FACES_FILE,) if config is None else (FACES_FILE, "config.json"))
     return Plan(recipe, _faces(options, stored, recipe), out, resume, config)
 
 
@@ -277,7 +298,7 @@ def _how_to_go_on(plan: Plan | None, options: argparse.Namespace) -> str:
     words = ["ferlib", "train", "--resume", str(plan.out)]
     if "TORCHELASTIC_RUN_ID" in os.environ:
         words[:1] = ["torchrun", "--nproc-per-node", os.environ["LOCAL_WORLD_SIZE"], "-m", "ferlib"]
-    for name in ("device", "gpu", "workers", "no_test", "quiet", "tensorboard"):
+    for name in ("device", "gpu", "workers", "no_test", "json", "quiet", "tensorboard"):
         value = getattr(options, name)
         if value is True:
             words.append(f"--{name.replace('_', '-')}")
@@ -286,7 +307,8 @@ def _how_to_go_on(plan: Plan | None, options: argparse.Namespace) -> str:
     return f"go on with: {shlex.join(words)}"
 
 
-def _report(plan: Plan, history: list[dict[str, Any]], count: int, valid_name: str) -> None:
+def _report(plan: Plan, history: list[dict[str, Any]], count: int, valid_name: str) -> dict[str, Any]:
+    """Print what was reached; gives it for --json."""
     chosen = history[best_epoch(history, plan.recipe) - 1]
     by = "lowest loss" if plan.recipe.select == "loss" else "highest accuracy"
     print(
@@ -299,10 +321,23 @@ def _report(plan: Plan, history: list[dict[str, Any]], count: int, valid_name: s
             f"as the released code reports it: {100 * top['valid_accuracy']:.2f} %, the highest accuracy of "
             f"{len(history)} epochs (epoch {top['epoch']}), on randomly varied faces that also chose it"
         )
+    files = {"best": BEST, "last": LAST, "state": STATE}
+    return {
+        "run": str(plan.out),
+        "recipe": plan.recipe.name,
+        "epochs": len(history),
+        "best_epoch": chosen["epoch"],
+        "valid_accuracy": chosen["valid_accuracy"],
+        "valid_loss": chosen["valid_loss"],
+        "valid_split": valid_name,
+        "valid_faces": count,
+        "checkpoints": {name: str(plan.out / file) for name, file in files.items()},
+        "seconds": round(sum(record["seconds"] for record in history), 3),
+    }
 
 
-def _report_test(plan: Plan, model: nn.Module, test: FaceDataset, typed: str) -> None:
-    """Measure the chosen weights on faces that had no part in the choice."""
+def _report_test(plan: Plan, model: nn.Module, test: FaceDataset, typed: str) -> dict[str, Any]:
+    """Measure the chosen weights on faces that had no part in the choice; gives it for --json."""
     checkpoints.load(plan.out / BEST, model)
     recipe = plan.recipe
     record = evaluate(
@@ -322,3 +357,4 @@ def _report_test(plan: Plan, model: nn.Module, test: FaceDataset, typed: str) ->
     record.save(path)
     accuracy = record.get("accuracy").percent()
     print(f"test split, which had no part in the choice: accuracy {accuracy} on {len(test)} faces; {path}")
+    return {"accuracy": record.get("accuracy").value, "faces": len(test), "record": str(path)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.training.batches import Batch, Batches, FaultyDataError, draw_seed, drawing
-from ferlib.training.build import build_criterion, build_model, set_lr
+from ferlib.training.build import build_criterion, build_model, check_image_size, set_lr
 from ferlib.training.device import autocast, make_fabric, move, total
 from ferlib.training.environment import environment, label_code
 from ferlib.training.progress import Progress, make_progress
@@ -84,7 +84,8 @@ def fit(
         run_dir: Folder for the recipe, metrics and checkpoints (``ferlib.training.runs``); None writes
             nothing.
         resume: True goes on from ``run_dir``, a path from that run's folder or file; False starts afresh.
-        overwrite: A fresh start may replace a run of another recipe in ``run_dir``.
+        overwrite: A fresh start may replace a run of another recipe in ``run_dir``, and any run the files of
+            a run's names in a folder that is no run's.
         progress: See :func:`make_progress`.
         device: "cpu", "cuda", ...; by default the GPU where there is one. Under ``torchrun`` each process has
             its own, and its share of every batch.
@@ -106,6 +107,12 @@ def fit(
     """
     if tensorboard and run_dir is None:
         raise ValueError("tensorboard=True needs a run_dir to write its log to")
+    side = recipe.image_size
+    if side is None and len(train):
+        with suppress(DataError, OSError):  # the loader tells what cannot be read
+            side = train[0]["image"].shape[-1]
+    if side:
+        check_image_size(model, recipe, side)
     fabric = make_fabric(device)
     move(model, recipe, fabric.device)
     network = fabric.strategy.setup_module(model)  # of several processes, all get the average gradient
@@ -119,7 +126,7 @@ def fit(
     with RunFolder(run_dir, recipe, valid_name, notes=notes, writes=leads) as folder, Interrupt() as stop:
         watch = make_progress(progress) if leads else Progress()
         if resume:
-            folder.resume(resume, state)
+            folder.resume(resume, state, overwrite=overwrite)
         else:
             folder.start(lambda: environment(fabric, train, valid), overwrite=overwrite)
         watch.start(train_loader.steps_per_epoch, recipe.epochs, state.history, state.step, valid_name)

@@ -12,7 +12,8 @@
     runs/x/last.state.safetensors    all that is needed to go on; the other files follow from it
 
 Each file is replaced in one move, ``last.state`` before those that follow from it. A kill between two moves
-therefore leaves a state that is whole, and files that the resumed run writes again. Chapter 6.
+therefore leaves a state that is whole, and files that the resumed run writes again. ``environment.json`` is
+written first of all: a folder with it is a run's, also after a kill in the first epoch. Chapter 6.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -269,13 +270,16 @@ class RunFolder:
                 f"{self.path} holds a run already: go on with it (resume), choose another folder, or replace "
                 "it (overwrite)"
             )
+        if not overwrite:
+            check_folder(self.path, self.notes)
         with _writing(self.path):
             for name in _FILES:
-                (self.path / name).unlink(missing_ok=True)
+                if name != "environment.json":  # it says whose folder this is, and is replaced in one move
+                    (self.path / name).unlink(missing_ok=True)
             shutil.rmtree(self.path / "tensorboard", ignore_errors=True)
         self._write_start({**facts(), "starts": []}, "the beginning")
 
-    def resume(self, source: bool | str | Path, state: RunState) -> None:
+    def resume(self, source: bool | str | Path, state: RunState, *, overwrite: bool = False) -> None:
         """Put everything back as it was after the last step that was saved, here or in another folder."""
         if source is True:
             if self.path is None:
@@ -306,6 +310,8 @@ class RunFolder:
         load_network(file, state.model)
         if not self.writes:
             return
+        if not overwrite:
+            check_folder(self.path, self.notes)
         facts = {**versions(), "starts": []}
         lost = OSError, ValueError, TypeError, KeyError, RecursionError
         with suppress(*lost):  # or damaged: what is known without it
@@ -361,7 +367,7 @@ class RunFolder:
     def _write_start(self, facts: dict[str, Any], position: str) -> None:
         facts["starts"].append(start_facts(position))
         facts_text = json.dumps(facts, indent=1) + "\n"
-        files = {"recipe.yaml": self.recipe.to_yaml(), "environment.json": facts_text, **self.notes}
+        files = {"environment.json": facts_text, "recipe.yaml": self.recipe.to_yaml(), **self.notes}
         for name, text in files.items():
             self._write(name, text)
 
@@ -392,6 +398,26 @@ def state_file(source: str | Path) -> Path:
 def holds_run(folder: Path) -> bool:
     """Whether a folder holds weights or the state of a run."""
     return any((folder / name).exists() for name in (STATE, LAST, BEST))
+
+
+def check_folder(folder: Path, notes: Iterable[str] = ()) -> None:
+    """Refuse a folder that is no run's where it holds files that a run, with these notes, would replace.
+
+    Raises:
+        CheckpointError: Naming the first such file.
+    """
+    if (folder / STATE).exists():
+        return
+    with suppress(OSError, ValueError, RecursionError):
+        facts = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+        if isinstance(facts, dict) and {"ferlib", "starts"} <= facts.keys():
+            return
+    for name in (*_FILES, *notes, "tensorboard"):
+        if os.path.lexists(folder / name):
+            raise CheckpointError(
+                f"{folder / name} is there, in a folder that is no run's, and would be replaced: choose "
+                "another folder (--out), or replace it (--overwrite)"
+            )
 
 
 def best_epoch(history: list[dict[str, Any]], recipe: Recipe) -> int:

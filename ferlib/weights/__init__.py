@@ -161,7 +161,7 @@ def _fill(
 ) -> LoadReport:
     """Put the weights of a file into a network, strictly. A file of POSTER V2 fills its part of BTN alone."""
     own, architecture = network.state_dict(), architecture_of(network)
-    if found.keys() == own.keys() or found.state or architecture is None:
+    if found.keys() == own.keys() or "recipe" in found.state or architecture is None:
         checkpoints.check(path.name, found, network)
         network.load_state_dict(found)
         return LoadReport(architecture or type(network).__name__, matched=list(own))
