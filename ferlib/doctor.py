@@ -11,7 +11,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from math import prod
 from pathlib import Path
 
@@ -40,20 +40,17 @@ WIDTH = 100  # columns of the report
 TRIED = 24  # images per split that are opened to see whether they can be read
 SUFFIXES = (".safetensors", ".pth", ".pt", ".pth.tar", ".ckpt", "67.60pth")
 DEEP, WIDE = 3, 200  # folders below the named one, and entries of each, that are looked at
-#: Names (as paths, in lower case) of what people have instead of a known layout, and what is needed.
+#: What people have instead of a known layout, as a pattern of its path in lower case, and what it needs.
 NEAR_MISSES = (
-    (r".*\.(zip|tar|tgz|gz|rar|7z)", "an archive: unpack it"),
-    (r".*list_partition_label\.txt", "the name of the published file, list_patition_label.txt: rename it"),
-    (r".*image/original", "the aligned faces, Image/aligned, which RAF-DB's authors give beside it"),
-    (r".*validation", "a folder called valid: rename it"),
-    (
-        r".*/(0\d|class_?\d|[0-9]+[ _-][a-z]+)",
-        "a folder for each class, called by its number or its name alone",
-    ),
-    (r".*(train|valid|val|test)(_set)?/[^/]*\.(png|jpe?g)", "a folder for each class in it, or a label file"),
+    (r".*\.(zip|tar|tgz|gz|rar|7z)", "unpacking"),
+    (r".*list_partition_label\.txt", "the name list_patition_label.txt, spelled as it was published"),
+    (r".*image/original", "the aligned faces beside it, Image/aligned, which RAF-DB's authors give"),
+    (r".*validation", "the name valid"),
+    (r".*/(0\d|class_?\d|\d+[ _-][a-z]+)", "the class's number or name alone, such as 1 or surprise"),
+    (r".*(train|valid|val|test)(_set)?/[^/]*\.(png|jpe?g)", "a folder for its class, or a label file"),
     (
         r".*\.(csv|xlsx?|json)",
-        "label files as the data sets' authors publish them, or a folder for each class",
+        "the names and columns of the published label files, or a folder for each class",
     ),
 )
 
@@ -131,10 +128,7 @@ def _look_at_computer() -> Iterator[Finding]:
     text = f"{platform.python_version()} on {platform.system()}"
     yield found("Python", text, "" if sys.version_info >= (3, 11) else "use Python 3.11 or newer")
     for name in ("torch", "torchvision", "timm"):
-        try:
-            yield found(name, version(name))
-        except PackageNotFoundError:
-            yield found(name, "not installed", "pip install -r requirements.txt")
+        yield found(name, version(name))
     if torch.cuda.is_available():
         memory = torch.cuda.get_device_properties(0).total_memory / 1e9
         yield found("GPU", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GB")
@@ -142,19 +136,19 @@ def _look_at_computer() -> Iterator[Finding]:
         yield found("GPU", "Apple (mps)")
     else:
         yield Finding("Computer", "missing", "GPU", "none; the chapters need none, full training runs do")
-    if home := os.environ.get("FERLIB_HOME"):
-        there = Path(home).expanduser().is_dir()
-        text = home if there else f"{home} is not a folder"
-        yield found(
-            "FERLIB_HOME", text, "" if there else "mount the drive first, or make the folder", "broken"
-        )
+    home = os.environ.get("FERLIB_HOME")
+    if home and Path(home).expanduser().is_dir():
+        yield found("FERLIB_HOME", home)
+    elif home:
+        advice = "mount the drive first, or make the folder"
+        yield found("FERLIB_HOME", f"{home} is not a folder", advice, "broken")
     yield found("processor", f"{os.cpu_count() or 1} cores, torch uses {torch.get_num_threads()}")
     for what, path in (("disk here", Path.cwd()), ("disk, cache", cache_root())):
         while not path.exists():
             path = path.parent
         free = shutil.disk_usage(path).free / 1e9
-        advice = "make room: the environment takes some 2 GB, prepared FER+ 0.1 GB"
-        yield found(what, f"{free:,.0f} GB free", "" if free > 2 else advice)
+        advice = "" if free > 2 else "make room: the environment takes some 2 GB, prepared FER+ 0.1 GB"
+        yield found(what, f"{free:,.0f} GB free", advice)
 
 
 # Data sets: which lie in a folder, in which layout, with how many faces, and what is wrong with them.
@@ -353,13 +347,12 @@ def _describe_weights(path: Path, kinds: Sequence[str]) -> Finding:
     )
     fits = []
     for name in ARCHITECTURES:
-        report = place_official(tensors, name)[1]
-        if report.complete:
-            fits.append(f"{name}: its part {report.part}" if report.part else name)
-        elif name.startswith("btn-"):
-            report = place_official(tensors, name, part="poster-v2")[1]
-            if report.complete and report.unexpected:
-                fits.append(f"{name}: its part poster-v2 ({len(report.unexpected)} names without a place)")
+        for part in (None, "poster-v2") if name.startswith("btn-") else (None,):
+            report = place_official(tensors, name, part=part)[1]
+            if report.complete:
+                rest = f" ({len(report.unexpected)} names without a place)" if report.unexpected else ""
+                fits.append(f"{name}: its part {report.part}{rest}" if report.part else name)
+                break
     entries = [PRETRAINED[kind] for kind in kinds]
     fits = (
         [name for name in fits if ":" not in name]

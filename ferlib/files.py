@@ -56,8 +56,10 @@ def place(variable: str) -> Path | None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Write to a temporary file beside ``path``; move it there when the block ends without an error.
 
-    Missing folders are made. Raises ``OSError`` from the file system (read-only folder, full disk); the file
-    that was there before is then untouched.
+    Missing folders are made. After an error the file that was there before is untouched.
+
+    Raises:
+        OSError: From the file system: a read-only folder, a full disk.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,7 +77,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write a text file in one move; raises ``OSError``."""
+    """Write a text file in one move."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return Path(path)

@@ -43,6 +43,16 @@ from ferlib.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+#: Formats that are not read, by the bytes at the start of a file.
+OTHERS = {
+    b"GIF8": "a GIF",
+    b"II*\0": "a TIFF",
+    b"MM\0*": "a TIFF",
+    b"%PDF": "a PDF",
+    b"ftypavif": "an AVIF",
+    b"ftypheic": "a HEIC",
+    b"ftypmif1": "a HEIC",
+}
 MAX_PIXELS = 40_000_000
 TOO_LARGE = f"too large: at most {MAX_PIXELS:,} pixels are read"
 _CONVERTED = {"L", "RGB", "1", "P", "PA", "LA", "La", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
@@ -84,8 +94,7 @@ def read_image(
     except PermissionError:
         reason = "the file may not be read; change its permissions"
     except UnidentifiedImageError:
-        empty = path.stat().st_size == 0
-        reason = "the file is empty" if empty else f"not an image ({', '.join(FORMATS)} are read)"
+        reason = _what(path)
     except Image.DecompressionBombError:
         reason = TOO_LARGE
     except MemoryError:
@@ -93,6 +102,21 @@ def read_image(
     except Exception as error:  # decoders fail in many ways on damaged bytes: all mean the same to a reader
         reason = f"damaged image ({error})"
     raise DataError(reason, path)
+
+
+def _what(path: Path) -> str:
+    """What a file is that none of the formats is in."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if not start:
+        return "the file is empty"
+    kind = OTHERS.get(start[:4]) or OTHERS.get(start[4:12])
+    other = f"not an image of the formats {', '.join(FORMATS)}"
+    return (
+        f"{other} but {kind}: save it as PNG or JPEG"
+        if kind
+        else f"not an image ({', '.join(FORMATS)} are read)"
+    )
 
 
 def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.ndarray:

@@ -66,7 +66,7 @@ def prior_for(classes: Sequence[str]) -> Tensor:
         (K, K) tensor; every row sums to 1.
 
     Raises:
-        ValueError: for a name that the published prior does not have, or that comes twice.
+        ValueError: For a name that the published prior does not have, or that comes twice.
     """
     unknown = [name for name in classes if name not in PRIOR_CLASSES]
     if unknown or len(set(classes)) < len(classes):
@@ -90,12 +90,12 @@ class LabelSmoothingLoss(nn.Module):
     Source: Szegedy et al. 2016, section 7. Chapter 3.
 
     Args:
-        alpha: the share in [0, 1] that the label keeps; 1 is cross-entropy. The released code has 0.9 (in a
+        alpha: The share in [0, 1] that the label keeps; 1 is cross-entropy. The released code has 0.9 (in a
             class that cannot run).
         reduction: "mean", "sum", or "none" for one loss per face (B,).
 
     Raises:
-        ValueError: for alpha outside [0, 1] or another reduction; when called, for a target of another shape
+        ValueError: For alpha outside [0, 1] or another reduction; when called, for a target of another shape
             or type, and on the CPU for labels outside 0 ... K-1 and for votes that are negative, not finite
             or all 0.
     """
@@ -174,13 +174,13 @@ class PDLSLoss(LabelSmoothingLoss):
     Source: Hwang et al. 2022, section 2.3. Chapter 3.
 
     Args:
-        alpha: the share that the label keeps; 0.5 in the released code.
+        alpha: The share that the label keeps; 0.5 in the released code.
         prior: D, (K, K), non-negative, each row with the sum 1, in the data set's own class order
             (:func:`prior_for`). By default ``FERPLUS_PRIOR``.
-        reduction: as in :class:`LabelSmoothingLoss`.
+        reduction: As in :class:`LabelSmoothingLoss`.
 
     Raises:
-        ValueError: as :class:`LabelSmoothingLoss`; for a prior that is none; for logits of other classes.
+        ValueError: As :class:`LabelSmoothingLoss`; for a prior that is none; for logits of other classes.
     """
 
     soft_targets: Tensor
@@ -213,13 +213,13 @@ class FocalPDLSLoss(PDLSLoss):
     Source: Hwang et al. 2022, section 2.3; Lin et al. 2017 for the focal weight. Chapter 3.
 
     Args:
-        alpha: the share that the label keeps; 0.8 in the released code.
-        gamma: at least 0; 2 in the released code.
-        prior: as in :class:`PDLSLoss`.
-        reduction: as in :class:`LabelSmoothingLoss`.
+        alpha: The share that the label keeps; 0.8 in the released code.
+        gamma: At least 0; 2 in the released code.
+        prior: As in :class:`PDLSLoss`.
+        reduction: As in :class:`LabelSmoothingLoss`.
 
     Raises:
-        ValueError: as :class:`PDLSLoss`, and for a negative gamma.
+        ValueError: As :class:`PDLSLoss`, and for a negative gamma.
     """
 
     def __init__(
@@ -272,8 +272,8 @@ class BatchTransformerLoss(nn.Module):
     Source: Her et al., "Batch Transformer", IEEE Access 13, 2025. Chapter 5.
 
     Args:
-        criterion: what each output is measured by; by default cross-entropy.
-        vit_weight: lambda; the paper does not state it.
+        criterion: What each output is measured by; by default cross-entropy.
+        vit_weight: Lambda; the paper does not state it.
     """
 
     def __init__(self, criterion: nn.Module | None = None, vit_weight: float = 1.0) -> None:

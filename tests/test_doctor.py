@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 
 from ferlib.cli import main
 from ferlib.data.prepare import prepare
-from ferlib.doctor import examine, render
+from ferlib.doctor import examine, look_at_data, render
 from ferlib.models import MobileFaceNet, NeuralResizer
 from ferlib.weights import ARCHITECTURES
 from tests import data_files
@@ -78,6 +79,36 @@ def test_what_was_named_and_is_not_there_is_broken(tmp_path: Path, capsys: pytes
     assert code == 1 and "no data set found in" in text and "1 broken: data" in text
     code, text = say("--weights", str(tmp_path / "gone.pth"), capsys=capsys)
     assert code == 1 and "gone.pth is not there" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "needed"),
+    [
+        ("basic.zip", "unpacking"),
+        ("basic/EmoLabel/list_partition_label.txt", "list_patition_label.txt"),
+        ("basic/Image/original/train_00001.jpg", "Image/aligned"),
+        ("validation/a.jpg", "the name valid"),
+        ("train/1_surprise/a.jpg", "such as 1 or surprise"),
+        ("train/a.jpg", "a folder for its class"),
+        ("labels.csv", "published label files"),
+    ],
+)
+def test_near_misses_are_named_and_the_layout_itself_is_taken(name: str, needed: str, tmp_path: Path) -> None:
+    root = tmp_path / "mine"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).touch()
+    (finding,) = look_at_data([root])
+    near = " ".join(line for line in finding.lines)
+    assert finding.status == "broken" and needed in near and near.startswith("found ")
+    data_files.rafdb_official(root / "one" / "deeper", {"train": 7, "test": 7})
+    (finding,) = look_at_data([root])
+    assert finding.what == "RAF-DB" and finding.status == "ok" and str(root / "one") in finding.text
+
+
+def test_findings_as_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    code, text = say("--json", "--data", str(tmp_path / "gone"), capsys=capsys)
+    broken = [finding for finding in json.loads(text) if finding["status"] == "broken"]
+    assert code == 1 and broken[0]["section"] == "Data" and "is not a folder" in broken[0]["text"]
 
 
 def test_the_variable_counts_as_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import yaml
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -31,7 +30,7 @@ from ferlib.weights import ARCHITECTURES
 from tests import data_files
 from tests.tiny import Net
 
-DEEP = json.loads("[" * 500 + "]" * 500)
+DEEP = json.loads("[" * 300 + "]" * 300)
 ODD = (
     None,
     True,
@@ -86,7 +85,7 @@ def twisted(content: Any, count: int, seed: int = 0) -> Iterator[Any]:
         if number % 5 == 0:
             del part[key]
         else:
-            part[key] = copy.deepcopy(dice.choice(ODD))
+            part[key] = dice.choice(ODD)
         yield whole
     yield from (None, [], 3, "x", DEEP)
 
@@ -126,19 +125,19 @@ def test_recipes(monkeypatch, capsys):
         raise DataError("everything was built")
 
     monkeypatch.setattr("ferlib.commands.train.fit", stop)
-    path, text = Path("r.yaml"), yaml.safe_dump(RECIPE | {"lr_scale": {"fc": 0.1}, "model": "btn_small"})
+    path, text = Path("r.yaml"), json.dumps(RECIPE | {"lr_scale": {"fc": 0.1}, "model": "btn_small"})
     small = RECIPE | {
         "model": "btn_small",
         "model_options": {"dim": 8, "heads": 2, "widths": [8, 8, 8], "depth": 1},
     }
-    texts = [yaml.safe_dump(content) for content in twisted(small, 40)]
+    texts = [json.dumps(content) for content in twisted(small, 40)]  # YAML, too
     for data in [*(text.encode() for text in texts), *damaged(text.encode(), 40)]:
         path.write_bytes(data)
         assert check(train("--recipe", str(path)), capsys) == 1
 
 
 def test_run_files(capsys):
-    Path("r.yaml").write_text(yaml.safe_dump(RECIPE))
+    Path("r.yaml").write_text(json.dumps(RECIPE))
     assert check(train("--recipe", "r.yaml", "--out", "run"), capsys) == 0
     for file in sorted(path for path in Path("run").iterdir() if path.is_file()):
         before = file.read_bytes()
@@ -190,7 +189,7 @@ def test_images(capsys):
         face.save(f"a.{suffix}")
         for data in damaged(Path(f"a.{suffix}").read_bytes(), 12):
             Path(f"b.{suffix}").write_bytes(data)
-            check(["predict", f"b.{suffix}", "--whole", "--csv"], capsys)
+            check(["predict", f"b.{suffix}", "--whole"], capsys)
 
 
 def test_models(capsys):

@@ -104,7 +104,7 @@ def cut(path: Path, share: float) -> Path:
         ("truncated jpg", "truncated"),
         ("empty", "empty"),
         ("text", "not an image"),
-        ("tiff", "not an image"),
+        ("tiff", "not an image .* a TIFF: save it as PNG"),
         ("wrong size", "40 x 48 pixels; expected 48 x 48"),
         ("frames", "2 frames"),
         ("folder", "a folder stands"),

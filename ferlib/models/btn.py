@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
 from ferlib.models.batch_transformer import BatchTransformer
-from ferlib.models.common import choose, evaluating, expect
+from ferlib.models.common import choose, divisors, evaluating, expect
 from ferlib.models.poster_v2 import PosterV2Encoder, TokenTransformer
 
 OUTPUTS = ("vit", "bt", "cba")
@@ -74,7 +74,7 @@ class MultiLevelAttention(nn.Module):
         self, num_classes: int, *, dim: int = 768, heads: int = 8, positions: int = 49, gain: float = 0.1
     ) -> None:
         super().__init__()
-        self.heads, self.positions = heads, positions
+        self.heads, self.positions = choose("heads", heads, divisors(dim)), positions
         self.norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)

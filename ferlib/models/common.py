@@ -40,6 +40,11 @@ def choose(name: str, given: T, known: Collection[T]) -> T:
     return given
 
 
+def divisors(width: int) -> list[int]:
+    """Into how many equal heads a width can be cut."""
+    return [count for count in range(1, width + 1) if width % count == 0]
+
+
 def expect(tensor: Tensor, *shape: int | None, of: str = "images") -> None:
     """Stop unless a tensor has the shape (B, *shape), in which None stands for any length.
 

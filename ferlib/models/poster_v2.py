@@ -20,7 +20,7 @@ from torchvision.ops import StochasticDepth
 
 from ferlib.errors import FerlibError
 from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
-from ferlib.models.common import choose, expect
+from ferlib.models.common import choose, divisors, expect
 from ferlib.models.iresnet import IResNet50, resize_to
 from ferlib.models.mobilefacenet import MobileFaceNet
 from ferlib.models.mobilenet_faces import MobileNetFacesBranch, to_unit
@@ -182,7 +182,7 @@ class SelfAttention(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads = choose("heads", heads, [count for count in range(1, dim + 1) if dim % count == 0])
+        self.heads = choose("heads", heads, divisors(dim))
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
         self.attention = ScaledDotProduct()

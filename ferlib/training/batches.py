@@ -54,10 +54,10 @@ class Batch(NamedTuple):
 
     Attributes:
         images: (B, 3, S, S), normalized, on the device; None where no face could be read.
-        target: labels (B,) or vote shares (B, K).
-        names: paths of the faces, or row numbers where the data set has no paths.
-        lost: why faces are missing.
-        problem: why the run must stop because of them, or "".
+        target: Labels (B,) or vote shares (B, K).
+        names: Paths of the faces, or row numbers where the data set has no paths.
+        lost: Why faces are missing.
+        problem: Why the run must stop because of them, or "".
     """
 
     images: Tensor | None
@@ -75,11 +75,11 @@ class Batches:
     every face comes once, as it is; only the released protocol shuffles and augments these, too.
 
     Args:
-        data: the data set.
-        recipe: batch size, augmentation, targets, seed, and what to do about faces that cannot be read.
-        device: where the batches go.
-        shuffle: for training.
-        workers: processes that read ahead; they change no number.
+        data: The data set.
+        recipe: Batch size, augmentation, targets, seed, and what to do about faces that cannot be read.
+        device: Where the batches go.
+        shuffle: For training.
+        workers: Processes that read ahead; they change no number.
         place: (rank, world) of this process. It gets its share of the faces of a training batch; of the
             validation batches it gets whole ones, since a prediction may depend on the batch.
 
@@ -127,7 +127,7 @@ class Batches:
         return math.ceil(len(self) / self.recipe.accumulate)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images (B, 3, S, S) and targets of each batch; raises ``FaultyDataError``."""
+        """Images (B, 3, S, S) and targets of each batch; faces that cannot be read are an error."""
         for batch in self.read(epoch):
             if batch.problem:
                 raise FaultyDataError(batch.problem)

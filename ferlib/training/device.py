@@ -34,7 +34,11 @@ class DeviceError(FerlibError):
 
 
 def choose_device(device: str | torch.device | None = None) -> torch.device:
-    """The named device ("cpu", "cuda:1"), or the GPU where there is one; raises :class:`DeviceError`."""
+    """The named device ("cpu", "cuda:1"), or the GPU where there is one.
+
+    Raises:
+        DeviceError: A device that is not here.
+    """
     try:
         chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         torch.empty(1, device=chosen).cpu()

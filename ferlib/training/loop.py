@@ -168,9 +168,9 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
         ``{epoch, lr, train_loss, train_accuracy}``.
 
     Raises:
-        TrainingError: for a loss that is NaN or infinite; it names the faces of the batch.
-        FaultyDataError: for faces that cannot be read.
-        KeyboardInterrupt: after Ctrl-C, when the state is saved.
+        TrainingError: For a loss that is NaN or infinite; it names the faces of the batch.
+        FaultyDataError: For faces that cannot be read.
+        KeyboardInterrupt: After Ctrl-C, when the state is saved.
     """
     recipe, model, epoch, count = state.recipe, state.model, state.epoch, loader.steps_per_epoch
     model.train()
@@ -249,7 +249,7 @@ def train_step(
         The loss and the logits (B, K) before the step.
 
     Raises:
-        TrainingError: for a loss that is NaN or infinite, before any weight has moved.
+        TrainingError: For a loss that is NaN or infinite, before any weight has moved.
     """
     one = [(images, target)]
     return accumulated_step(model, criterion, optimizer, one, clip=clip, precision=precision)[0]
@@ -276,20 +276,20 @@ def accumulated_step(
     64. SAM climbs by the g of all batches and descends by the g of all batches at the top.
 
     Args:
-        model: whose gradients are clipped.
+        model: Whose gradients are clipped.
         criterion: ``(output, target) -> scalar``.
-        optimizer: called with a closure.
+        optimizer: Called with a closure.
         batches: M pairs of images (B, 3, S, S) and a target (B,) or (B, K).
-        weights: the :math:`\omega_m`.
+        weights: The :math:`\omega_m`.
         network: ``model``, or what stands before it where several processes share the batch.
-        clip: largest norm of the gradient.
-        precision: as in the recipe.
+        clip: Largest norm of the gradient.
+        precision: As in the recipe.
 
     Returns:
         M pairs of the loss and the logits (B, K) before the step.
 
     Raises:
-        TrainingError: for a loss that is NaN or infinite, before any weight has moved.
+        TrainingError: For a loss that is NaN or infinite, before any weight has moved.
     """
     network = network or model
     if weights is None:
@@ -398,9 +398,9 @@ class Tally:
     the faces of a small last batch count for more.
 
     Attributes:
-        sums: loss, correct predictions, weight.
-        lost: why faces are missing.
-        problem: why it had to stop because of them, or "".
+        sums: Loss, correct predictions, weight.
+        lost: Why faces are missing.
+        problem: Why it had to stop because of them, or "".
     """
 
     def __init__(self, by_batch: bool = False, sums: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
@@ -442,8 +442,10 @@ def load_or_fit(
     A run counts as one of this recipe when all but its number of epochs agrees. With ``epochs``, a network
     that has to be trained now is trained that long; nothing is then written.
 
-    Shape: returns the network in evaluation mode and its record ``{"epoch", "valid_accuracy", ...,
-    "loaded"}``. Raises what ``fit`` raises. Chapters 7 and 8.
+    Returns:
+        The network in evaluation mode and its record ``{"epoch", "valid_accuracy", ..., "loaded"}``.
+
+    Chapters 7 and 8.
     """
     best = Path(run_dir) / "best.safetensors"
     try:

@@ -31,11 +31,11 @@ class Progress:
         """The run begins or goes on.
 
         Args:
-            steps: optimizer steps of an epoch.
-            epochs: epochs of the whole run.
-            history: records of finished epochs.
-            first: finished steps of the epoch under way.
-            valid_name: the name of the split that each epoch is validated on.
+            steps: Optimizer steps of an epoch.
+            epochs: Epochs of the whole run.
+            history: Records of finished epochs.
+            first: Finished steps of the epoch under way.
+            valid_name: The name of the split that each epoch is validated on.
         """
         self.steps, self.epochs, self.history, self.valid_name = steps, epochs, list(history), valid_name
         self.done = steps * len(history) + first
@@ -136,7 +136,7 @@ def make_progress(kind: str | Progress | None = "auto") -> Progress:
             "terminal", "log" and None (silent) choose by hand; a ``Progress`` object is used as it is.
 
     Raises:
-        ValueError: for another kind.
+        ValueError: For another kind.
     """
     if isinstance(kind, Progress):
         return kind

@@ -59,48 +59,48 @@ class Recipe:
     (:meth:`with_protocol`). Chapter 6.
 
     Attributes:
-        name: what the run is called.
-        model: a name in ``ferlib.models``.
-        model_options: its arguments.
+        name: What the run is called.
+        model: A name in ``ferlib.models``.
+        model_options: Its arguments.
         loss: cross-entropy, label-smoothing, pdls, f-pdls or compensated-f-pdls.
-        loss_options: its arguments.
-        vit_weight: the lambda of ``L = lambda L_VIT + L_BT + L_CBA``; used where a model has several outputs.
+        loss_options: Its arguments.
+        vit_weight: The lambda of ``L = lambda L_VIT + L_BT + L_CBA``; used where a model has several outputs.
         targets: "label" (majority label) or "votes" (the annotators' vote distribution).
-        data: the kind of data set that it is for, or None for any.
-        balance: draw every class equally often (with replacement), instead of every face once.
-        weights: what the network starts from: part of the network -> name of a pretrained file.
-        epochs: passes over the training set.
-        batch_size: faces of one batch, over all processes together.
-        accumulate: batches whose gradients are added up for one step. Each stays a batch of its own for batch
+        data: The kind of data set that it is for, or None for any.
+        balance: Draw every class equally often (with replacement), instead of every face once.
+        weights: What the network starts from: part of the network -> name of a pretrained file.
+        epochs: Passes over the training set.
+        batch_size: Faces of one batch, over all processes together.
+        accumulate: Batches whose gradients are added up for one step. Each stays a batch of its own for batch
             attention and batch norm: 4 x 16 faces are *not* 64 to them (``accumulated_step``).
         optimizer: adam, adamw or sgd.
-        lr: learning rate, above 0.
-        lr_scale: part of the network -> factor of its learning rate, above 0; the others have 1.
-        weight_decay: at least 0.
-        sam_rho: radius of SAM's ball, or None for none.
+        lr: Learning rate, above 0.
+        lr_scale: Part of the network -> factor of its learning rate, above 0; the others have 1.
+        weight_decay: At least 0.
+        sam_rho: Radius of SAM's ball, or None for none.
         schedule: constant, cosine, step or exponential; with ``warmup``, ``decay``, ``step_size`` and
             ``floor`` in the equation above.
-        clip: largest norm of the gradient, or None.
-        ema: decay of the averaged weights in [0, 1), or None for none; the average is what is evaluated and
+        clip: Largest norm of the gradient, or None.
+        ema: Decay of the averaged weights in [0, 1), or None for none; the average is what is evaluated and
             kept.
         augment: none, light, neural-resizer or flip-erase (``ferlib.data.transforms.Augment``).
-        augment_options: what of it is to be changed.
-        image_size: side in pixels that faces are resized to before the network, or None for as they are.
-        interpolation: how they are resized, bicubic or bilinear.
-        select: what "best" means on validation, highest accuracy or lowest loss.
+        augment_options: What of it is to be changed.
+        image_size: Side in pixels that faces are resized to before the network, or None for as they are.
+        interpolation: How they are resized, bicubic or bilinear.
+        select: What "best" means on validation, highest accuracy or lowest loss.
         protocol: "paper" or "released", see above.
         precision: "fp32"; "bf16" for autocast (weights stay in 32 bits); "auto" for bf16 where the device
             computes in it, as new GPUs and some processors do.
-        compile: whether ``torch.compile`` translates the network: "never"; "gpu", where its minutes pay off;
+        compile: Whether ``torch.compile`` translates the network: "never"; "gpu", where its minutes pay off;
             "always". Where no compiler works the run goes on without.
-        channels_last: keep the channels of a pixel side by side, which makes convolutions faster.
-        on_fault: what to do about a face that cannot be read in mid-run: "stop" (the run is saved first), or
+        channels_last: Keep the channels of a pixel side by side, which makes convolutions faster.
+        on_fault: What to do about a face that cannot be read in mid-run: "stop" (the run is saved first), or
             "skip" it and count it, unless more than half of a batch is lost.
-        save_minutes: a checkpoint inside an epoch after so many minutes; 0 after every step.
-        seed: of the order of the data, augmentation and dropout.
+        save_minutes: A checkpoint inside an epoch after so many minutes; 0 after every step.
+        seed: Of the order of the data, augmentation and dropout.
 
     Raises:
-        RecipeError: for a value out of range.
+        RecipeError: For a value out of range.
     """
 
     name: str = "untitled"
@@ -201,7 +201,7 @@ class Recipe:
         return self.replace(protocol=protocol, **({"select": "loss"} if protocol == "released" else {}))
 
     def replace(self, **changes: Any) -> Recipe:
-        """A copy with some choices changed; raises ``RecipeError`` for an unknown key."""
+        """A copy with some choices changed, checked as a file is."""
         return recipe_from(asdict(self) | changes, f"recipe '{self.name}'")
 
     def to_yaml(self) -> str:

@@ -307,7 +307,8 @@ class RunFolder:
         if not self.writes:
             return
         facts = {**versions(), "starts": []}
-        with suppress(OSError, ValueError, TypeError, KeyError):  # lost or damaged: what is known without it
+        lost = OSError, ValueError, TypeError, KeyError, RecursionError
+        with suppress(*lost):  # or damaged: what is known without it
             found = json.loads((file.parent / "environment.json").read_text(encoding="utf-8"))
             facts |= found | {"starts": list(found["starts"])}
         self._write_start(facts, state.position)
@@ -320,7 +321,8 @@ class RunFolder:
     def maybe_save(self, state: RunState, stop: bool = False) -> None:
         """Between steps: save where the last time was ``save_minutes`` ago; after Ctrl-C save and stop.
 
-        Raises ``KeyboardInterrupt`` with one line that names the place and how to go on.
+        Raises:
+            KeyboardInterrupt: With one line that names the place and how to go on.
         """
         if stop:
             self.save(state)

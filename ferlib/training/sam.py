@@ -37,15 +37,15 @@ class SAM(torch.optim.Optimizer):
     Source: Foret et al. 2021, algorithm 1. Chapter 6.
 
     Args:
-        params: parameters or parameter groups, as for every optimizer.
-        base_optimizer: class of the optimizer that does the descent, such as ``torch.optim.Adam``.
-        rho: radius of the ball, in the units of the weights, above 0 (POSTER V2 uses 0.05).
-        adaptive: scale the ball by the size of each weight.
-        base_options: passed to the base optimizer (``lr``, ``weight_decay``, ...).
+        params: Parameters or parameter groups, as for every optimizer.
+        base_optimizer: Class of the optimizer that does the descent, such as ``torch.optim.Adam``.
+        rho: Radius of the ball, in the units of the weights, above 0 (POSTER V2 uses 0.05).
+        adaptive: Scale the ball by the size of each weight.
+        base_options: Passed to the base optimizer (``lr``, ``weight_decay``, ...).
 
     Raises:
-        ValueError: for ``rho <= 0``.
-        RuntimeError: for ``step`` without a closure or ``second_step`` without a ``first_step``.
+        ValueError: For ``rho <= 0``.
+        RuntimeError: For ``step`` without a closure or ``second_step`` without a ``first_step``.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class SAM(torch.optim.Optimizer):
         """Take up a state made by ``state_dict``.
 
         Raises:
-            ValueError: where the base optimizer's state is missing (released POSTER V2 checkpoints).
+            ValueError: Where the base optimizer's state is missing (released POSTER V2 checkpoints).
         """
         if "base" not in state_dict:
             raise ValueError(

