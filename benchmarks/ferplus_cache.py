@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from torchvision import transforms
 
 from ferlib.data import FERPlus, SyntheticFaces
@@ -59,13 +59,14 @@ class Files(Dataset):
         return self.transform(Image.open(self.paths[index]).convert("RGB")), self.labels[index]
 
 
-class Prepare:
-    """Pixels of a batch -> what the network takes; runs where the batch is read."""
+class Batches(Dataset):
+    """Whole batches of a prepared data set as the network takes them, read in one go."""
 
-    def __init__(self) -> None:
-        self.augment = Augment.neural_resizer()
+    def __init__(self, faces: FERPlus) -> None:
+        self.faces, self.augment = faces, Augment.neural_resizer()
 
-    def __call__(self, batch: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        batch = self.faces.batch(rows)
         return normalize(to_rgb(self.augment(to_float(batch["image"])))), batch["label"]
 
 
@@ -131,13 +132,18 @@ def main() -> None:
         print(f"{len(cached):,} faces of {report.counts['train']:,}, batch {options.batch}")
         print(f"{'workers':>8}{'files, images/s':>18}{'cache, images/s':>18}{'ratio':>8}")
         for workers in options.workers:
-            common = {"batch_size": options.batch, "shuffle": True, "num_workers": workers}
+            common = {"num_workers": workers}
             if workers:
                 common |= {"worker_init_fn": one_thread, "persistent_workers": True}
             best = [0.0, 0.0]
             for _ in range(options.rounds):
-                for way, (faces, collate) in enumerate(((files, None), (cached, Prepare()))):
-                    loader = DataLoader(faces, collate_fn=collate, **common)
+                order = BatchSampler(RandomSampler(cached), options.batch, drop_last=False)
+                for way, loader in enumerate(
+                    (
+                        DataLoader(files, options.batch, shuffle=True, **common),
+                        DataLoader(Batches(cached), batch_size=None, sampler=order, **common),
+                    )
+                ):
                     best[way] = max(best[way], speed(loader, options.seconds))
             print(f"{workers:>8}{best[0]:>18,.0f}{best[1]:>18,.0f}{best[1] / best[0]:>8.1f}")
 

@@ -251,7 +251,7 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
         finding.lines += doubts
     if problems:
         finding.status = "broken"
-        finding.lines += problems
+        finding.lines += dict.fromkeys(problems)
         damaged = (
             "prepare it again" if is_cache(root) else "ferlib prepare leaves damaged files out and lists them"
         )

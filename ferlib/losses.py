@@ -7,7 +7,7 @@ class,
 
 where :math:`t` is the label (one-hot, or a distribution of votes) and row :math:`y` of the prior :math:`D`
 is how annotators vote on faces whose majority label is :math:`y`. Autograd computes the gradients: with one
-``log_softmax`` for p and log p, F-PDLS takes as long as with a gradient written by hand (``benchmarks/``).
+``log_softmax`` for p and log p, F-PDLS takes as long as it did with a gradient written by hand.
 
 Source: Hwang et al., "Vision Transformer Equipped with Neural Resizer on Facial Expression Recognition Task",
 ICASSP 2022, section 2.3. Chapter 3 derives the losses from cross-entropy, one change at a time.

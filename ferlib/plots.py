@@ -17,7 +17,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE, as_array, as_image
+from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE, as_image
 
 __all__ = [
     "EMOTION_COLOURS",
@@ -66,7 +66,7 @@ def _close_all() -> None:
 
 
 def _array(values: ArrayLike) -> np.ndarray:
-    """As floats; NaNs, which are gaps in a curve, stay."""
+    """As floats; NaNs, which are gaps in a curve, stay as they are."""
     values = values.detach().cpu() if hasattr(values, "detach") else values
     return np.asarray(values).astype(float)
 
@@ -158,7 +158,7 @@ def matrix(
         vmin, vmax, cmap: The colours, as matplotlib takes them.
         ax: Where it is drawn; None makes a figure.
     """
-    array = as_array(values, "a matrix", 2).astype(float)
+    array = _array(values)
     rows, columns = list(rows), list(columns)
     size = max(3.0, 0.62 * array.shape[1] + 1.6), max(2.4, 0.45 * array.shape[0] + 1.2)
     ax = ax or plt.subplots(figsize=size)[1]

@@ -53,9 +53,13 @@ def ferplus_real(tmp_path_factory: pytest.TempPathFactory) -> Path:
     archive = folder / "ferplus_train_valid.tar.xz"
     if not archive.is_file():
         pytest.skip(f"no real FER+ at {path} and no {archive}: set FERLIB_FERPLUS to its folder")
-    unpacked = tmp_path_factory.mktemp("ferplus")
-    with tarfile.open(archive) as tar:
-        tar.extractall(unpacked, filter="data")
+    name = f"ferplus-{archive.stat().st_mtime_ns}"  # once for all processes of the tests
+    unpacked = tmp_path_factory.getbasetemp().parent / name
+    with FileLock(unpacked.with_suffix(".lock")):
+        if not unpacked.is_dir():
+            with tarfile.open(archive) as tar:
+                tar.extractall(unpacked.with_suffix(".part"), filter="data")
+            unpacked.with_suffix(".part").rename(unpacked)
     return unpacked / "FERPlus"
 
 

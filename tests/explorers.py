@@ -17,6 +17,7 @@ from ferlib.widgets import (
     TokenAttention,
 )
 from ferlib.widgets.base import Explorer
+from ferlib.widgets.codec import unpack
 from tests.reader import Reader
 
 FACE = [0.4, -1.25, 2.31, 0.07, -0.6, -1.9, 1.84, -2.5]
@@ -215,3 +216,39 @@ def go_live(page, figure: Explorer) -> None:
         }""",
         [f"{figure._source}\nexport default {{ render }};\n", figure.state()],
     )
+
+
+def shown(explorer: AttentionExplorer, source: str, face: str, **how) -> np.ndarray:
+    """The map (h, w) that the page shows for these settings, from the same bytes."""
+    packed = next(one for one in explorer.data["sources"] if one["name"] == source)
+    how = {"query": "token" if packed.get("prefix") else (0.5, 0.5), **how}
+    return map_of(packed, explorer.data["faces"].index(face), **how)
+
+
+def map_of(source, face, *, layer=None, head=None, step="softmax", query="all", level=None) -> np.ndarray:
+    """What the page makes of a packed source: heads and queries averaged, levels added.
+
+    The scores before the softmax are the logarithm of the shares: the same up to one constant a row.
+    """
+    if "size" in source:
+        return unpack(source)[face]
+    layers, prefix, levels = source["layers"], source["prefix"], source["levels"]
+    block = next(one for one in reversed(layers) if layer in (None, one["name"]))
+    block = block["rollout" if step == "rollout" else "softmax"]
+    rows = unpack(block)[face]
+    if head is not None and step != "rollout":
+        rows = rows[head : head + 1]
+    grids = range(max(1, len(levels))) if level is None else [levels.index(level)]
+    if rows.shape[1] > 1 and not (query == "token" and prefix):
+        side = block["asked"]
+        cells = range(side * side)
+        if not isinstance(query, str):
+            x, y = (min(side - 1, max(0, int(v * side))) for v in query)
+            cells = [y * side + x]
+        rows = rows[:, [prefix + one * side * side + cell for one in grids for cell in cells]]
+    else:
+        rows = rows[:, :1]
+    cells = rows[..., prefix:].reshape(-1, max(1, len(levels)), block["side"], block["side"])
+    heat = cells.mean(0)[list(grids)].sum(0)
+    with np.errstate(divide="ignore"):
+        return np.log(heat) if step == "scores" else heat

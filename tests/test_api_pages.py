@@ -9,10 +9,12 @@ import re
 from types import ModuleType
 
 import pytest
+from bs4 import BeautifulSoup
 
 import ferlib
 
 api = pytest.importorskip("book.builder.api", reason="the book's tools are not installed")
+extension = pytest.importorskip("book.builder.extension", reason="the book's tools are not installed")
 
 
 def test_every_public_name_is_on_a_page_with_a_sentence() -> None:
@@ -65,3 +67,13 @@ def test_chapters_become_links() -> None:
     api._link_chapters(None, "function", "f", None, None, lines)
     assert lines[0].startswith("Do it. Chapters :doc:`2 </notebooks/02_")
     assert ":doc:`5 </notebooks/05_" in lines[0]
+
+
+def test_pages_get_what_readers_without_a_mouse_need() -> None:
+    text = """<table class="docutils"></table><div role="doc-biblioentry"></div>
+      <span class="xref download myst">a_b</span>
+      <script>if (1 < 2 && "a_b") {}</script>"""
+    page = BeautifulSoup(text, "html.parser")
+    extension.mend(page)
+    assert page.table["tabindex"] == "0" and page.div["role"] == "listitem" and page.span.wbr
+    assert '<script>if (1 < 2 && "a_b") {}</script>' in str(page), "what is no text of the page has changed"

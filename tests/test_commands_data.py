@@ -178,6 +178,16 @@ def test_faces_without_a_validation_split_give_every_tenth(tmp_path):
     assert [len(faces.open(split)) for split in ("train", "valid", "test")] == [36, 4, 16]
 
 
+def test_damaged_validation_faces_are_not_replaced_by_training_faces(tmp_path):
+    root = data_files.microsoft(tmp_path / "raw", {"train": 40, "valid": 8})
+    faces = Faces(str(root), "ferplus")
+    assert [len(faces.open(split)) for split in ("train", "valid")] == [40, 8]
+    (root / "data" / "FER2013Valid" / "label.csv").unlink()
+    with pytest.raises(DataError, match="FER2013Valid"):
+        faces.open("valid")
+    assert len(faces.open("train")) == 40
+
+
 def test_layouts_are_checked_before_anything_is_built(tmp_path, capsys):
     """The doctor's words: what is there, what was expected, what to do."""
     raf = ["train", "--recipe", "btn-rafdb", "--from-scratch", "--data"]

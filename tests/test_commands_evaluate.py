@@ -130,6 +130,11 @@ def test_one_temperature_is_fitted_kept_and_used(run, capsys):
     again, other = (record(run, f"best-valid-scores-{n}") for n in (2, 3))
     assert again.numbers == record(run, "best-valid-scores").numbers
     assert other.settings["temperature"] == 1  # a temperature is of one output
+    for bad in (0, "warm"):
+        state = {"recipe": before["recipe"], "temperature": {"bt": bad}}
+        checkpoints.save(run / "a" / "bad.safetensors", before["model"], state)
+        assert main(["evaluate", "--checkpoint", str(run / "a" / "bad.safetensors"), *COMMON]) == 1
+        assert "bad.safetensors" in capsys.readouterr().err
     pair = [str(path), str(run / "b" / "best.safetensors")]
     assert main(["evaluate", "--checkpoint", *pair, *COMMON, "--calibrate"]) == 1
     assert str(path) in capsys.readouterr().err

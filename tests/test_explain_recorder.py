@@ -14,6 +14,7 @@ from ferlib.explain import AttentionRecorder
 from ferlib.explain.recorder import Layout
 from ferlib.models import BatchTransformer, ResizedTransformer, btn_small
 from ferlib.models.poster_v2 import LevelFusion
+from tests.tiny import net
 
 TINY = dict(num_classes=5, pretrained=False)
 
@@ -286,6 +287,9 @@ def test_levels_transformer_and_batch_have_their_kinds_and_places():
     torch.testing.assert_close(levels.to_image().sum((-1, -2)), torch.ones(4, 2, 147))
     by_level = first.weights[..., 1:].unflatten(-1, (3, 7, 7)).sum(-3)
     torch.testing.assert_close(first.to_image(), by_level)
+    assert batch.weights.shape == (8, 4, 4) and "query image" in batch.axes
+    for record in recorder.records:
+        torch.testing.assert_close(record.weights.sum(-1), torch.ones(record.weights.shape[:-1]))
     with pytest.raises(ValueError, match="does not lie on a picture"):
         batch.to_image()
     torch.testing.assert_close(batch.on_grid(), batch.weights)
@@ -374,6 +378,8 @@ def test_what_cannot_be_recorded_is_told():
     model = swin()
     with pytest.raises(ValueError, match="compiled"):
         AttentionRecorder(torch.compile(model))
+    with pytest.raises(ValueError, match="no attention"):
+        AttentionRecorder(net())
     with pytest.raises(ValueError, match="heads is"):
         AttentionRecorder(model, heads="two")
     with pytest.raises(ValueError, match="keep_graph"):

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from ferlib.data.base import DataError
 from ferlib.data.ferplus import FERPlus
-from ferlib.data.labels import EMOTIONS_FERPLUS, VOTE_COLUMNS
+from ferlib.data.labels import EMOTIONS_FERPLUS
 from ferlib.data.prepare import DATASETS
 from tests import data_files
 from tests.data_files import name_of, picture, votes_for, write_rows
@@ -70,6 +70,14 @@ def test_the_csv_may_lie_above_the_images(tmp_path: Path) -> None:
     root = data_files.neural_resizer(tmp_path, {"train": 2, "test": 2})
     (root / "data" / "fer2013new_jin2.csv").rename(root / "fer2013new_jin2.csv")
     assert DATASETS["ferplus"].find(root)[0] == "neural-resizer" and len(FERPlus(root, "test")) == 2
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_a_layout_has_the_splits_that_it_has_faces_of(tmp_path: Path, layout: str) -> None:
+    root = LAYOUTS[layout](tmp_path, {"train": 2, "test": 2})
+    assert list(DATASETS["ferplus"].find(root)[1]) == ["train", "test"] and len(FERPlus(root, "test")) == 2
+    with pytest.raises(DataError, match="'valid', only train, test"):
+        FERPlus(root, "valid")
 
 
 def test_super_resolved_names_are_found(tmp_path: Path) -> None:
@@ -313,10 +321,6 @@ def test_batches_in_loader_processes(tmp_path: Path, layout: str) -> None:
     assert batches[0]["image"].shape == (4, 1, 48, 48) and batches[0]["votes"].shape == (4, 8)
     again = pickle.loads(pickle.dumps(faces))
     assert torch.equal(again.batch([3, 1])["image"], faces.batch([3, 1])["image"])
-
-
-def test_vote_columns_are_ten() -> None:
-    assert len(VOTE_COLUMNS) == 10
 
 
 def test_real_faces_have_the_papers_counts(ferplus_real: Path) -> None:

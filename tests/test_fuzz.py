@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import random
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -87,7 +86,7 @@ def twisted(content: Any, count: int, seed: int = 0) -> Iterator[Any]:
         else:
             part[key] = dice.choice(ODD)
         yield whole
-    yield from (None, [], 3, "x", DEEP)
+    yield from (None, [], "x", DEEP)[: count // 3]
 
 
 def check(words: list[str], capsys: pytest.CaptureFixture) -> int:
@@ -141,13 +140,12 @@ def test_run_files(capsys):
     assert check(train("--recipe", "r.yaml", "--out", "run"), capsys) == 0
     for file in sorted(path for path in Path("run").iterdir() if path.is_file()):
         before = file.read_bytes()
-        changed = list(damaged(before, 4))
+        changed = list(damaged(before, 2, seed=len(file.name)))
         if file.suffix == ".json":
-            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 8)]
+            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 3)]
         for data in changed:
             file.write_bytes(data)
             check(train("--resume", "run"), capsys)
-            shutil.copytree("run", "copy", dirs_exist_ok=True)
             file.write_bytes(before)
 
 
@@ -170,9 +168,11 @@ def test_prepared_data(capsys):
 @pytest.mark.parametrize("layout", ["microsoft", "kaggle", "rafdb_official", "affectnet_official"])
 def test_label_files(layout, capsys):
     counts = {
-        "microsoft": {"train": 6}, "kaggle": {"train": 6}, "rafdb_official": {"train": 7, "test": 7},
+        "microsoft": {"train": 6},
+        "kaggle": {"train": 6},
+        "rafdb_official": {"train": 7, "test": 7},
         "affectnet_official": {"train_set": [0, 1, 2], "val_set": [3]},
-    }  # fmt: skip
+    }
     getattr(data_files, layout)(Path("in"), counts[layout])
     files = [path for path in Path("in").rglob("*") if path.suffix in (".csv", ".txt", ".npy")]
     for file in sorted(files)[:4]:

@@ -41,46 +41,40 @@ def test_other_formats_are_read(tmp_path: Path, suffix: str) -> None:
     assert np.abs(read_image(path)[0].astype(int) - smooth).mean() < 2
 
 
-def test_palette_is_read_through_its_colours(tmp_path: Path) -> None:
-    image = Image.fromarray(picture(3) // 128).convert("P")
-    image.putpalette([10, 20, 30, 200, 100, 50] + [0] * 762)
-    found = read_image(save(tmp_path / "p.png", image), mode="RGB")
-    assert set(map(tuple, found.reshape(3, -1).T.tolist())) == {(10, 20, 30), (200, 100, 50)}
+def palette(values: np.ndarray, colors: list[int]) -> Image.Image:
+    image = Image.fromarray(values).convert("P")
+    image.putpalette(colors + [0] * (768 - len(colors)))
+    return image
 
 
-def test_alpha_is_laid_over_white(tmp_path: Path) -> None:
-    rgba = np.zeros((48, 48, 4), np.uint8)
-    rgba[:24] = (10, 20, 30, 255)
-    rgba[24:] = (10, 20, 30, 0)
-    found = read_image(save(tmp_path / "a.png", Image.fromarray(rgba)), mode="RGB")
-    assert found[:, 0, 0].tolist() == [10, 20, 30] and found[:, 40, 0].tolist() == [255, 255, 255]
-    grey = Image.fromarray(np.stack([picture(4), np.full((48, 48), 255, np.uint8)], -1), "LA")
-    assert np.array_equal(read_image(save(tmp_path / "la.png", grey))[0], picture(4))
+ALPHA = np.full((48, 48, 4), (10, 20, 30, 255), np.uint8)
+ALPHA[24:, :, 3] = 0
+CONVERTED = {  # what is saved, and the colors that are read
+    "palette": (palette(picture(3) // 128, [10, 20, 30, 200, 100, 50]), {}, {(10, 20, 30), (200, 100, 50)}),
+    "alpha": (Image.fromarray(ALPHA), {}, {(10, 20, 30), (255, 255, 255)}),
+    "transparent": (palette(np.zeros((48, 48), np.uint8), []), {"transparency": 0}, {(255, 255, 255)}),
+    "one bit": (Image.fromarray(picture(6) > 127), {}, {(0, 0, 0), (255, 255, 255)}),
+}
 
 
-def test_a_transparent_palette_colour_becomes_white(tmp_path: Path) -> None:
-    image = Image.fromarray(np.zeros((48, 48), np.uint8), "P")
-    image.putpalette([0] * 768)
-    assert read_image(save(tmp_path / "t.png", image, transparency=0)).min() == 255
+@pytest.mark.parametrize("kind", list(CONVERTED))
+def test_unusual_pictures_are_converted(tmp_path: Path, kind: str) -> None:
+    image, options, colors = CONVERTED[kind]
+    found = read_image(save(tmp_path / "a.png", image, **options), mode="RGB")
+    assert set(map(tuple, found.reshape(3, -1).T.tolist())) == colors
 
 
-def test_sixteen_bits_keep_their_range(tmp_path: Path) -> None:
-    wide = (picture(5).astype(np.uint16) * 257).astype(np.uint16)
-    path = save(tmp_path / "w.png", Image.fromarray(wide))
+def test_cmyk_is_converted(tmp_path: Path) -> None:
+    path = save(tmp_path / "c.jpg", Image.new("CMYK", (48, 48), (0, 255, 255, 0)))
+    assert np.abs(read_image(path, mode="RGB")[:, 5, 5].astype(int) - [255, 0, 0]).max() < 6
+
+
+def test_gray_with_alpha_and_sixteen_bits_keep_their_values(tmp_path: Path) -> None:
+    gray = Image.fromarray(np.stack([picture(4), np.full((48, 48), 255, np.uint8)], -1), "LA")
+    assert np.array_equal(read_image(save(tmp_path / "la.png", gray))[0], picture(4))
+    path = save(tmp_path / "w.png", Image.fromarray((picture(5).astype(np.uint16) * 257).astype(np.uint16)))
     assert np.array_equal(read_image(path)[0], picture(5))
     assert np.array_equal(read_image(path, mode="RGB")[1], picture(5))
-
-
-def test_cmyk_and_one_bit_are_converted(tmp_path: Path) -> None:
-    cmyk = Image.new("CMYK", (48, 48), (0, 255, 255, 0))
-    assert (
-        np.abs(
-            read_image(save(tmp_path / "c.jpg", cmyk), mode="RGB")[:, 5, 5].astype(int) - [255, 0, 0]
-        ).max()
-        < 6
-    )
-    bits = Image.fromarray(picture(6) > 127)
-    assert set(np.unique(read_image(save(tmp_path / "b.png", bits)))) == {0, 255}
 
 
 def test_camera_rotation_is_obeyed(tmp_path: Path) -> None:

@@ -140,8 +140,8 @@ def test_folders_numbered_otherwise_are_refused(classes, first, good, bad, named
 
 
 def test_outputs_are_matched_by_the_names_of_classes() -> None:
-    columns = match_classes(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET[:7], "the network")
-    assert [EMOTIONS_FERPLUS[column] for column in columns] == [*EMOTIONS_AFFECTNET[:7]]
+    places = match_classes(EMOTIONS_FERPLUS, EMOTIONS_AFFECTNET[:7], "the network")
+    assert [EMOTIONS_FERPLUS[place] for place in places] == [*EMOTIONS_AFFECTNET[:7]]
     with pytest.raises(DataError, match="contempt"):
         match_classes(EMOTIONS_RAFDB, EMOTIONS_AFFECTNET, "the network")
 

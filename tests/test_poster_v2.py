@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ferlib.models import BatchTransformerNetwork, MobileFaceNet, PosterV2, PosterV2Encoder
-from ferlib.models.poster_v2 import HEADS, SIZES, LevelFusion, cut_windows, join_windows
+from ferlib.models.poster_v2 import HEADS, SIZES, LevelFusion, TokenTransformer, cut_windows, join_windows
 
 
 def operations_and_parameters(model: nn.Module, image: torch.Tensor) -> tuple[int, int]:
@@ -189,3 +189,33 @@ def test_any_module_that_gives_three_maps_is_a_face_backbone():
 def test_unknown_choices_are_refused(options, words):
     with torch.device("meta"), pytest.raises(ValueError, match=words):
         PosterV2(7, **options)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_the_lean_transformer_gives_the_same_and_the_same_gradients(depth):
+    torch.manual_seed(0)
+    net = TokenTransformer(5, dim=12, tokens=9, depth=depth, heads=3).double()
+    tokens = torch.randn(2, 9, 12, dtype=torch.float64, requires_grad=True)
+    found = []
+    for lean in (False, True):
+        net.lean = lean
+        net.zero_grad()
+        tokens.grad = None
+        logits = net(tokens)
+        logits.square().sum().backward()
+        found.append([logits, tokens.grad, *[p.grad.clone() for p in net.parameters()]])
+    torch.testing.assert_close(found[1], found[0])
+    recorded = []
+    net.blocks[-1].attn.attention.listeners.append(recorded.append)
+    torch.testing.assert_close(net(tokens), found[0][0])
+    assert recorded[0].shape == (2, 3, 10, 10), "who listens hears all tokens"
+
+
+def test_lean_is_chosen_by_mode():
+    net = TokenTransformer(5, dim=12, tokens=9, heads=3)
+    seen = []
+    net.blocks[-1].register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+    for mode in (net.train, net.eval):
+        mode()
+        net(torch.randn(1, 9, 12))
+    assert seen == [1, 10]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,17 @@ def test_what_was_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert [s.name for s in FERPlus(tmp_path / "out", "train").skipped] == [row[1] for row in rows[1:]]
 
 
+def test_names_are_no_formulas_and_no_codes(tmp_path: Path) -> None:
+    root = data_files.class_folders(tmp_path / "in", {"train": 1}, "1234567")
+    (root / "train" / "1" / "a\x1b[31m\n.jpg").touch()
+    (root / "train" / "=1+1.jpg").touch()
+    report = prepare("rafdb", root, tmp_path / "out", progress=False)
+    assert report.counts == {"train": 7} and len(report.skipped["train"]) == 2
+    assert "\x1b" not in str(report) and "a\\x1b[31m\\n.jpg" in str(report)
+    with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
+        assert "'=1+1.jpg" in [row[1] for row in csv.reader(file)]
+
+
 def test_a_csv_row_with_2303_pixels_is_left_out(tmp_path: Path) -> None:
     root = data_files.kaggle(tmp_path / "in", {"train": 3})
     lines = (root / "fer2013.csv").read_text().splitlines()
@@ -265,6 +277,16 @@ def test_two_processes_do_not_write_one_folder(tmp_path: Path) -> None:
     (tmp_path / "out" / WORK).mkdir(parents=True)
     with FileLock(tmp_path / "out" / WORK / "lock"), pytest.raises(DataError, match="another process"):
         prepare("ferplus", root, tmp_path / "out", progress=False)
+
+
+def test_those_that_wait_find_it_done(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "in", {"train": 6})
+
+    def one(_: int) -> list[str]:
+        return prepare("ferplus", root, tmp_path / "out", progress=False, wait=True).already
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(one, range(4))) == [[], ["train"], ["train"], ["train"]]
 
 
 def test_a_full_disk_is_told_before_writing(tmp_path: Path, monkeypatch) -> None:

@@ -13,17 +13,18 @@ import torch
 
 from ferlib.explain import AttentionRecorder, attention_score
 from ferlib.widgets import AttentionExplorer, TokenAttention
-from ferlib.widgets.attention import map_of
 from ferlib.widgets.codec import pack_maps, pack_rows, unpack
 from tests.explorers import (
     attention,
     attention_explorer,
     clean,
     go_live,
+    map_of,
     opened,
     page_with,
     regions,
     settle,
+    shown,
     slide,
 )
 from tests.reader import says
@@ -63,7 +64,7 @@ def test_maps_are_means_over_heads_and_rows_and_sums_over_levels() -> None:
         (None, None, "all"): vit[1, :, 1:, 1:].mean((0, 1)),
     }
     for (head, level, query), want in wanted.items():
-        got = KEPT.shown("ViT", "twin", head=head, level=level, query=query)
+        got = shown(KEPT, "ViT", "twin", head=head, level=level, query=query)
         assert np.abs(got.ravel() - want.numpy()).max() <= vit[1].max() / 255, (head, query)
     cells = [2 + level * 49 + 17 for level in range(3)]
     each = levels[2][:, :, 2:].unflatten(2, (3, 49))
@@ -71,21 +72,21 @@ def test_maps_are_means_over_heads_and_rows_and_sums_over_levels() -> None:
         (None, each[:, cells].mean((0, 1)).sum(0)),
         ("14", each[:, cells[1]].mean(0)[1]),
     ]:
-        got = KEPT.shown("levels", "friend", level=level, query=(0.5, 0.4))
+        got = shown(KEPT, "levels", "friend", level=level, query=(0.5, 0.4))
         assert np.abs(got.ravel() - want.numpy()).max() <= 3 * levels[2].max() / 255
     raw = scores["vit"]["first"][0, 1, 9, 1:].numpy()  # row 8 - 1: the first of the second row
-    got = KEPT.shown("ViT", "hard", layer="first", head=1, step="scores", query=(0.2, 0.2)).ravel()
+    got = shown(KEPT, "ViT", "hard", layer="first", head=1, step="scores", query=(0.2, 0.2)).ravel()
     seen = np.isfinite(got)  # a share too small for a byte is shown as none
     apart = (got - raw)[seen & (raw > raw.max() - 3)]  # the same up to one constant a row
     assert np.ptp(apart) < 0.15 and seen.mean() > 0.8
-    window = KEPT.shown("windows", "hard", step="scores", query=(0.1, 0.1))
+    window = shown(KEPT, "windows", "hard", step="scores", query=(0.1, 0.1))
     assert np.isneginf(window[:, 4:]).all() and np.isfinite(window[:4, :4]).all()
 
 
 def test_pooling_adds_keys_and_averages_queries() -> None:
     fine = torch.rand(2, 2, 17, 17, generator=torch.Generator().manual_seed(1)).softmax(-1)
     coarse = TokenAttention({"a": fine}, prefix=1, grid=2).packed
-    got = map_of(coarse, 1, "a", None, "softmax", (0.9, 0.1), None)
+    got = map_of(coarse, 1, query=(0.9, 0.1))
     asking = fine[1].mean(0)[[3, 4, 7, 8]].mean(0)[1:].reshape(2, 2, 2, 2).sum((1, 3))
     np.testing.assert_allclose(got, asking, atol=fine.max().item() * 4 / 255)
     assert coarse["layers"][0]["softmax"]["codes"]["shape"] == [2, 2, 5, 5]
@@ -106,7 +107,7 @@ def test_recorded_attention_is_taken_as_it_lies(name: str) -> None:
         rows, columns = record.layout.grid
         place = record.layout.prefix + (rows // 2) * columns + columns - 1
         want = record.to_image()[1, :, place].mean(0).numpy()
-        got = map_of(taken, 1, f"layer {index}", None, "softmax", (1.0, 0.5), None)
+        got = map_of(taken, 1, layer=f"layer {index}", query=(1.0, 0.5))
         assert got.shape == want.shape and np.abs(got - want).max() <= record.weights.max().item() / 255
     with pytest.raises(ValueError, match="no record"):
         TokenAttention.of([])
@@ -118,10 +119,10 @@ def test_what_a_record_keeps_is_shown_as_it_was_coded() -> None:
     sources = {"ViT": TokenAttention({"first": weights}, prefix=1).packed, "heat": pack_maps(heat)}
     kept = json.loads(json.dumps(sources))
     face = torch.zeros(3, 48, 48)
-    shown = AttentionExplorer(dict(zip(FACES, face, strict=True)), kept)
-    for source, coded in zip(shown.data["sources"], sources.values(), strict=True):
+    explorer = AttentionExplorer(dict(zip(FACES, face, strict=True)), kept)
+    for source, coded in zip(explorer.data["sources"], sources.values(), strict=True):
         assert {name: source[name] for name in coded} == coded
-    np.testing.assert_allclose(shown.shown("heat", "twin"), heat[1], atol=1 / 255)
+    np.testing.assert_allclose(shown(explorer, "heat", "twin"), heat[1], atol=1 / 255)
 
 
 class Page:
@@ -151,15 +152,15 @@ class Page:
 
     def agrees(self, name: str, source: str, face: str, **how) -> None:
         """The side's map is the one that Python gives, and its scores are Python's of that map."""
-        want, got = KEPT.shown(source, face, **how), self.map(name)
+        want, got = shown(KEPT, source, face, **how), self.map(name)
         np.testing.assert_allclose(got, np.where(np.isneginf(want), -1e300, want), rtol=1e-6, atol=1e-9)
         if how.get("step") == "scores":
             assert np.isnan(self.scores(name)).all()
             return
         truth = regions()[FACES.index(face)][None]
         python = attention_score(torch.from_numpy(want)[None].float(), truth)
-        shown = dict(zip(("pointing", "energy", "auc"), self.scores(name), strict=True))
-        for key, value in shown.items():
+        seen = dict(zip(("pointing", "energy", "auc"), self.scores(name), strict=True))
+        for key, value in seen.items():
             assert abs(value - python[key].item()) < (1e-3 if key == "auc" else 1e-5), (key, how)
 
     def hover(self, name: str, x: float, y: float) -> None:
@@ -213,7 +214,7 @@ def test_arrow_keys_move_the_patch_and_a_screen_reader_is_told(browser, file: Pa
         for key in ("ArrowUp", "ArrowUp", "ArrowUp", "ArrowLeft"):  # stops at the upper edge
             page.keyboard.press(key)
         view.agrees("left", "ViT", "hard", query=(2.5 / 7, 0.01))
-        peak = KEPT.shown("ViT", "hard", query=(2.5 / 7, 0.01))
+        peak = shown(KEPT, "ViT", "hard", query=(2.5 / 7, 0.01))
         row, column = divmod(int(peak.argmax()), 7)
         expected = (
             f"hard. ViT: The patch in row 1, column 3 gives most to row {row + 1}, column {column + 1}: "
@@ -290,7 +291,7 @@ def test_scores_of_the_bytes_are_near_those_of_what_was_given() -> None:
     scores = attention()["vit"]["second"].softmax(-1)
     for face in FACES:
         index = FACES.index(face)
-        kept = torch.from_numpy(KEPT.shown("ViT", face, query="token"))[None].float()
+        kept = torch.from_numpy(shown(KEPT, "ViT", face, query="token"))[None].float()
         given = scores[index, :, 0, 1:].mean(0).reshape(1, 7, 7)
         one, other = (attention_score(m, regions()[index][None]) for m in (kept, given))
         assert all(abs(one[key] - other[key]).item() < 0.01 for key in ("pointing", "energy", "auc"))

@@ -78,7 +78,7 @@ def described(value: Any) -> list[tuple[str, str]]:
 def entry(module: ModuleType, name: str) -> tuple[str, list[str]]:
     """One public name: its sentence for the table, and the lines of reStructuredText that show it in full.
 
-    Raises ``SphinxError`` for a name that says nothing of itself.
+    Raises ``SphinxError`` for a constant without a comment.
     """
     value = getattr(module, name)
     if inspect.isclass(value) or inspect.isroutine(value):
@@ -147,7 +147,7 @@ def _sign(app: Sphinx, what: str, name: str, obj: Any, options: Any, signature: 
 
 
 def _skip(app: Sphinx, what: str, name: str, obj: Any, skip: bool, options: Any) -> bool | None:
-    """Leave out what says nothing of its own: fields of named tuples, traits of widgets."""
+    """Leave out what has no docstring of its own: fields of named tuples, traits of widgets."""
     words = getattr(obj, "__doc__", None) or ""
     if words.startswith("Alias for field number") or type(obj).__module__.startswith("traitlets"):
         return True

@@ -48,8 +48,8 @@ def _exercises(section: Tag, solutions: bool) -> str:
     for n, part in enumerate(parts):
         if not _is_solution(part):
             lines.append(str(_text_of(part)))
-            asked = n + 1 == len(parts) or _is_solution(parts[n + 1])
-            if asked and not solutions:
+            last = n + 1 == len(parts) or _is_solution(parts[n + 1])
+            if last and not solutions:
                 lines.append('<div class="room"></div>')
         elif solutions:
             for folded in part.select("details"):

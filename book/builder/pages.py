@@ -127,7 +127,7 @@ class BuildStatus(Generated):
 
     def markdown(self) -> str:
         done = runs()
-        faces = "the reader's own (`FERLIB_DATA`)" if files.place("FERLIB_DATA") else "drawn by the book"
+        faces = "the reader's own (`FERLIB_DATA`)" if files.place("FERLIB_DATA") else "synthetic"
         local = (mathjax.FOLDER / mathjax.SCRIPT).exists()
         facts = {
             "built": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
@@ -167,18 +167,18 @@ class Records(Generated):
 
 
 class Commands(Generated):
-    """``{commands}``: what ``ferlib`` and each of its subcommands say when asked for help."""
+    """``{commands}``: the help of ``ferlib`` and of each of its subcommands."""
 
     def markdown(self) -> str:
         from ferlib.cli import COMMANDS, main
 
         lines = []
         for name in ("", *COMMANDS):
-            heard = io.StringIO()
+            printed = io.StringIO()
             os.environ["COLUMNS"] = "84"  # argparse breaks its lines there
-            with contextlib.redirect_stdout(heard), contextlib.suppress(SystemExit):
+            with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
                 main([name, "--help"] if name else ["--help"])
-            lines += [f"## ferlib {name}".rstrip(), "", "```text", heard.getvalue().rstrip(), "```", ""]
+            lines += [f"## ferlib {name}".rstrip(), "", "```text", printed.getvalue().rstrip(), "```", ""]
         return "\n".join(lines)
 
 

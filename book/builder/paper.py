@@ -1,6 +1,6 @@
 """`python -m book.builder.paper`: the built book as one PDF, made by Chromium, with a bookmark for each page.
 
-Interactive figures are printed as they stand when the page is opened. Nothing is asked of the network.
+Interactive figures are printed as they stand when the page is opened. The network is not used.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def cascade() -> dict[str, Any]:
 
 
 def samples(reader: FaceReader) -> list[dict[str, Any]]:
-    """Drawn portraits and scikit-image's public-domain astronaut, each with its box and its answer."""
+    """Synthetic portraits and scikit-image's public-domain astronaut, each with its box and prediction."""
     from skimage.data import astronaut
 
     found = []
@@ -117,7 +117,7 @@ def samples(reader: FaceReader) -> list[dict[str, Any]]:
 def _sample(picture: np.ndarray, alt: str, reader: FaceReader) -> dict[str, Any]:
     file = io.BytesIO()
     Image.fromarray(np.moveaxis(picture, 0, 2)).save(file, format="JPEG", quality=90)
-    file.seek(0)  # what the page decodes is what is answered here
+    file.seek(0)  # the prediction is for what the page decodes
     shown = np.moveaxis(np.asarray(Image.open(file).convert("RGB")), 2, 0)
     surest = predict.find_faces(predict.to_gray(shown))[:1]
     if not surest:

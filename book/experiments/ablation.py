@@ -118,7 +118,7 @@ def train(
 
 @torch.no_grad()
 def logits(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The network's answers, 256 faces at a time: (N, 1, n, n) -> (N, K)."""
+    """The network's logits, 256 faces at a time: (N, 1, n, n) -> (N, K)."""
     return torch.cat([model(part) for part in x.split(256)])
 
 

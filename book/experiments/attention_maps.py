@@ -1,8 +1,8 @@
-"""Keep the attention of trained networks on a few drawn faces, for the live figures of chapter 8.
+"""Keep the attention of trained networks on a few synthetic faces, for the explorers of chapter 8.
 
     python -m book.experiments.attention_maps
 
-Five pictures of one drawn person go through the networks of ``attention_models.py``. Attention and heat maps
+Five pictures of one synthetic person go through the networks of ``attention_models``. Attention and maps
 (on a grid of 24 x 24) are kept as ``ferlib.widgets`` codes them, and the explorers show them from there.
 
 Writes ``book/results/attention_small_networks.json``
@@ -28,7 +28,7 @@ SIZE, SIDE = 48, 24  # pixels of a face; places of a heat map
 SMALL = {"Swin": "swin-drawn", "ViT": "vit-drawn"}
 LARGE = "poster-drawn"
 LEVELS = ("fine", "middle", "coarse")
-COMPANY = (1, 3, 4, 5, 7)  # the expressions that keep the three named faces company in a batch
+OTHERS = (1, 3, 4, 5, 7)  # the expressions of the other faces in the batch
 
 
 def hard_faces() -> dict[str, tuple[Tensor, Tensor, Tensor]]:
@@ -160,13 +160,13 @@ def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
 def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
     """Class batch attention of the three named faces among five others: queries, keys and values."""
     drawn = data.SyntheticFaces(
-        len(COMPANY),
+        len(OTHERS),
         size=SIZE,
         seed=4_000_003,
         framing="ferplus",
-        expression=[data.EMOTIONS_FERPLUS[k] for k in COMPANY],
+        expression=[data.EMOTIONS_FERPLUS[k] for k in OTHERS],
     )
-    others = drawn.batch(range(len(COMPANY)))
+    others = drawn.batch(range(len(OTHERS)))
     images = torch.cat([torch.stack([pictures[name][0] for name in list(pictures)[:3]]), others["image"]])
     found = explain.batch_attention(model, data.model_input(images, size=attention_models.LARGE_SIZE))
     names = [

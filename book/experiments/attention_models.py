@@ -9,8 +9,8 @@
 
 Those are the networks of the records (the last is the one that ``small_model_ferplus.py`` trains).
 
-Small Swin and small ViT, both behind the Neural Resizer, and the small Batch Transformer Network learn from
-nothing, on the book's drawn faces or on FER+. The large Batch Transformer Network (POSTER V2 with multi-level
+Small Swin and small ViT, both behind the Neural Resizer, and the small Batch Transformer Network are trained
+from scratch, on synthetic faces or on FER+. The large Batch Transformer Network (POSTER V2 with multi-level
 attention and batch transformer, at its real size) keeps two pretrained branches as they are: the landmark
 network, and MobileNetFaces in the place of IR50. Their maps are computed once; what stands behind them
 learns from those. Each network goes to ``runs/attention/<name>/best.safetensors``.
@@ -97,7 +97,7 @@ def recipes() -> dict[str, Recipe]:
 
 
 class ResidualPatches(nn.Module):
-    """Patches of 4 pixels by two halvings instead of one stride, for a Swin that begins from nothing.
+    """Patches of 4 pixels by two halvings instead of one stride, for a Swin that is trained from scratch.
 
     Shape: (B, 3, S, S) -> (B, S/4, S/4, embed_dim), channels last; in the place of timm's patch embedding,
     as ``ferlib.models.resized_transformer.ResidualEmbedding`` does in the small ViT.
@@ -131,7 +131,7 @@ def build(recipe: Recipe) -> nn.Module:
 
 
 def faces(name: str, ferplus: Path | None, count: int) -> tuple[FaceDataset, FaceDataset]:
-    """Training faces and those that judge: drawn ones, or so many of FER+ and its validation split."""
+    """Training and validation faces: synthetic ones, or so many of FER+ and its validation split."""
     if name.endswith("-drawn"):
         drawn = [
             data.SyntheticFaces(length, size=48, seed=seed, framing="ferplus")

@@ -3,8 +3,8 @@
     python -m book.experiments.attention_scores            # all networks of runs/attention, then the record
 
 Method x model x score with 95 % intervals over faces: pointing, energy, AUC against the region that makes the
-expression; deletion and insertion; the same maps on random weights; turned and occluded faces. Then what the
-attention is worth for the answer: every attention is made uniform, or its weights are shuffled. The
+expression; deletion and insertion; the same maps on random weights; turned and occluded faces. Then the
+effect of attention on the prediction: every attention is made uniform, or its weights are shuffled. The
 networks come from ``attention_models.py``; what was measured of one is kept beside its weights, so a stopped
 study goes on. Writes ``book/results/attention_scores.json``.
 """
@@ -233,7 +233,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
 
 
 def swaps(model: nn.Module, images: Tensor, size: int) -> dict[str, dict[str, Tensor]]:
-    """How the answer to each face changes when one kind of attention is made uniform or shuffled: half the L1
+    """How each prediction changes when one kind of attention is made uniform or shuffled: half the L1
     distance of the class probabilities, and whether the label changes.
     """
     found = {}
@@ -251,7 +251,7 @@ def swaps(model: nn.Module, images: Tensor, size: int) -> dict[str, dict[str, Te
 
 
 def two_seeds(name: str, runs: Path) -> ResultRecord | None:
-    """Two networks that differ in their seed alone: how alike are their answers, and their maps?"""
+    """Two networks that differ in their seed alone: how alike are their predictions, and their maps?"""
     try:
         pair = [attention_models.load(name, seed, runs)[0] for seed in (0, 1)]
     except CheckpointError:

@@ -1,18 +1,18 @@
-"""When does it help to ask the batch? A small network with and without batch attention, in trouble.
+"""When does batch attention help? A small network with and without it, on clean and corrupted faces.
 
     python -m book.experiments.batch_attention_ablation
     FERLIB_DATA=/path/to/FERPlus python -m book.experiments.batch_attention_ablation --noise-only
 
 Two arms share the network, the first weights, the faces, their order and the number of steps. ``alone`` is
-trained with the cross-entropy of its own answer; the other with L = lambda L_VIT + L_BT + L_CBA, and all
-three of its answers are measured, in random batches of 64. Trouble comes at three levels: wrong labels
+trained with the cross-entropy of its own output; the other with L = lambda L_VIT + L_BT + L_CBA, and all
+three of its outputs are measured, in random batches of 64. Corruptions have three levels: wrong labels
 (another class, drawn at random, in training only), a grey square over part of each face, and few pixels. The
-latter two are in training and test, so that a network could learn to listen because of them; the networks
+latter two are in training and test, so that a network could learn to use the batch for them; the networks
 trained on clean faces are tested on them too, as the paper does. Nothing is picked: the last step is
 measured.
 
 Writes ``book/results/batch_attention_<synthetic|ferplus>.json``: means over seeds with 95 % t-intervals,
-differences paired by seed, and how many images a face listens to, by scale, before and after training.
+differences paired by seed, and how many images an image attends to, by scale, before and after training.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def ready(images: Tensor) -> Tensor:
 
 
 def train(arm: str, faces: Faces, seed: int, steps: int, weight: float, scale: float):
-    """The trained network, and how many images its faces listened to before it was trained."""
+    """The trained network, and how many images an image attended to before training."""
     torch.manual_seed(seed)
     model = btn_small(8, **NETWORK).to(memory_format=torch.channels_last)
     model.batch_transformer.attention = ScaledAttention(scale)
@@ -140,7 +140,7 @@ def batches(count: int, seed: int) -> list[Tensor]:
 
 
 def listening(model: BatchTransformerNetwork, x: Tensor, scale: float) -> dict[str, float]:
-    """Images listened to, exp(entropy of a row) in [1, 64], and the share a face gives to itself."""
+    """Images attended to, exp(entropy of a row) in [1, 64], and the weight of an image on itself."""
     query, key, value = maps(model, x)
     found = []
     for some in batches(len(x), 0):
@@ -156,7 +156,7 @@ def listening(model: BatchTransformerNetwork, x: Tensor, scale: float) -> dict[s
 def measure(
     model: BatchTransformerNetwork, faces: Faces, scale: float, shuffles: int = 4
 ) -> dict[str, float]:
-    """Accuracy of the three answers in random batches, mean over shuffles of the test faces."""
+    """Accuracy of the three outputs in random batches, mean over shuffles of the test faces."""
     query, key, value = maps(model, ready(faces.images))
     right = {name: 0 for name in ANSWERS}
     seen = 0

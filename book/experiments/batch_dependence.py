@@ -1,8 +1,8 @@
-"""What a batch transformer's answers on real faces owe to the batch: its size, its company, chance.
+"""How a batch transformer's predictions on real faces depend on the batch: its size, composition, chance.
 
     python -m book.experiments.batch_dependence --data /path/to/FERPlus
 
-The small network is asked in batches of five sizes, drawn at random, sorted by class and of one class only.
+The small network predicts in batches of five sizes, drawn at random, sorted by class and of one class only.
 144 in order of class is what POSTER V2's released test loader does with class folders (main.py: batch size
 144, no shuffle). Writes ``book/results/batch_dependence_ferplus.json``: accuracies with intervals, sorted
 minus shuffled (paired by face), accuracies of 100 shuffles, and the spread of single faces over them.

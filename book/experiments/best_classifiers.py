@@ -4,9 +4,9 @@
         --alone runs/pocket-0 runs/pocket-1 runs/pocket-2 --branches runs/two-branches
 
 Takes folders of finished runs, each with its weights after the last epoch: no epoch is chosen. ``--alone``
-learned from FER+'s training faces and nothing else; ``--branches`` began with both pretrained branches.
-Candidates are each network, each asked with the face and its mirror image, and means of several. The first
-half decides, the second was not looked at to decide, and all of validation is told beside it. FER+'s test
+is trained on FER+'s training faces and nothing else; ``--branches`` begins with both pretrained branches.
+Candidates are each network, each averaged over the face and its mirror image, and means of several. We select
+on one half of the validation set and report accuracy on the other half, and on all of it beside. FER+'s test
 faces are left to the reader. Writes ``book/results/best_classifiers.json``; ``keep.py`` keeps what won.
 """
 
@@ -33,7 +33,7 @@ from ferlib.training import versions
 ALONE, BRANCHES = "from these faces alone", "with two pretrained branches"
 SEED, MIRRORED = ", seed ", ", mirrored"  # in the names of candidates
 METRICS = ("accuracy", "mean class accuracy", "expected calibration error")
-Said = dict[str, Tensor]  # candidate -> what it says, logarithms of probabilities (N, K)
+Said = dict[str, Tensor]  # candidate -> its log probabilities (N, K)
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def answers_of(runs: list[str], valid: FaceDataset) -> Said:
-    """What each run's network says of all faces: as they are, and with their mirror images."""
+    """Each run's predictions for all faces: as they are, and averaged with their mirror images."""
     said: Said = {}
     for run in runs:
         network = Network.find(str(Path(run) / "last.safetensors"))
@@ -72,7 +72,7 @@ def answers_of(runs: list[str], valid: FaceDataset) -> Said:
 
 
 def mean_of(said: Said) -> Said:
-    """The means of networks that are asked with mirror images: those of each recipe, and all."""
+    """Means of networks with mirror images: those of each recipe, and all."""
     twice = {name: logits for name, logits in said.items() if name.endswith(MIRRORED)}
     groups: dict[str, list[Tensor]] = {}
     for name, logits in twice.items():
@@ -87,7 +87,7 @@ def mean_of(said: Said) -> Said:
 
 
 def beside(said: Said, best: Tensor) -> Said:
-    """Each network that is asked with mirror images, and the best of another kind as one voice or three."""
+    """Each network with mirror images, averaged with the best of another kind at weight one or three."""
     found: Said = {}
     for name, logits in said.items():
         if name.endswith(MIRRORED):

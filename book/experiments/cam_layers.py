@@ -4,7 +4,7 @@
     python -m book.experiments.cam_layers
 
 A reader of the grad-cam package finds advice for Swin that names ``norm1`` and advice that names ``norm2``.
-Here every layer that could be meant is tried on networks trained on drawn faces, by Grad-CAM and by HiResCAM,
+Here every layer that could be meant is tried on networks of synthetic faces, by Grad-CAM and by HiResCAM,
 about the true class of faces the networks have not seen: pointing, energy and AUC against the region that
 makes the expression, deletion and insertion, and how alike the maps of random weights are (rank correlation).
 95 % bootstrap intervals over faces; differences to ``norm1`` of the last block are paired by face. Writes
@@ -68,7 +68,7 @@ def candidates(model: nn.Module) -> Candidates:
 
 
 def faces(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Pictures, labels and true regions of drawn faces whose expression shows."""
+    """Pictures, labels and true regions of synthetic faces whose expression shows."""
     drawn = data.SyntheticFaces(
         count, size=48, seed=seed, framing="ferplus", masks=True, expression=data.EMOTIONS_FERPLUS[1:]
     ).batch(range(count))

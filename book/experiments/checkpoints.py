@@ -1,4 +1,4 @@
-"""The kept checkpoints, measured: which recipes and seeds made each of them, and what it answers on FER+.
+"""The kept checkpoints, measured: which recipes and seeds made each of them, and their scores on FER+.
 
     FERLIB_DATA=/path/to/FERPlus python -m book.experiments.checkpoints
 
@@ -34,7 +34,7 @@ def main() -> None:
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, shuffle=0, **network.inputs())
         record = evaluate(model, valid, predictions=(logits, labels), split="valid", shuffle=0)
-        if recipe.model != "Ensemble":  # which is asked with the mirror image anyway
+        if recipe.model != "Ensemble":  # which averages over the mirror image anyway
             member = {"model": recipe.model, "model_options": recipe.model_options}
             both = Ensemble(len(valid.classes), members=[member])
             both.members[0].load_state_dict(model.state_dict())

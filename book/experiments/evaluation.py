@@ -3,8 +3,8 @@
     python -m book.experiments.evaluation --data /path/to/FERPlus
 
 Writes ``book/results/evaluation_ferplus.json``: every score with its bootstrap interval for the three
-answers of :mod:`small_models`; their differences, paired by face, with McNemar's counts; calibration before
-and after a temperature that was fitted on one half of the faces and is judged on the other.
+outputs of :mod:`small_models`; their differences, paired by face, with McNemar's counts; calibration before
+and after a temperature that was fitted on one half of the faces and is measured on the other.
 """
 
 from __future__ import annotations

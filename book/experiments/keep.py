@@ -1,9 +1,9 @@
-"""Keep what runs have learned, as one small file of ``book/checkpoints``.
+"""Keep the networks of runs as one small file of ``book/checkpoints``.
 
     python -m book.experiments.keep --half pocket_ferplus runs/pocket-ferplus/best.safetensors
     python -m book.experiments.keep --half pocket_ferplus_three runs/pocket-*/last.safetensors
 
-Several files become one ``Ensemble``, asked with each face and its mirror image; ``--mirror`` makes one of a
+Several files become one ``Ensemble``, averaged over face and mirror image; ``--mirror`` makes one of a
 single file. ``--half`` stores 16 bits a number. ``checkpoints.py`` then measures what was kept.
 """
 
@@ -23,11 +23,11 @@ FOLDER = Path(__file__).parents[1] / "checkpoints"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Keep what runs have learned, as one small file.")
+    parser = argparse.ArgumentParser(description="Keep the networks of runs as one small file.")
     parser.add_argument("name", help="of the file in book/checkpoints")
     parser.add_argument("runs", nargs="+", metavar="FILE", help="checkpoints that `ferlib train` wrote")
     parser.add_argument("--half", action="store_true", help="16 bits a number")
-    parser.add_argument("--mirror", action="store_true", help="ask a single one with the mirror image, too")
+    parser.add_argument("--mirror", action="store_true", help="average a single one over both views")
     given = parser.parse_args()
     path = FOLDER / f"{given.name}.safetensors"
     keep(path, given.runs, half=given.half, mirror=given.mirror)

@@ -7,7 +7,7 @@ SHA-256 in ``pocket_ferplus.json``, ``MODEL_CARD.md``) and ``book/results/pocket
 recalls and calibration are those of the ONNX file on FER+'s validation split, which also chose the epoch; the
 robustness suite runs on at most 1,000 of these faces; the time a face takes is processor time of onnxruntime
 on one core. The temperature in the file is fitted on all validation faces; what it is worth is measured with
-one fitted on one half and judged on the other.
+one fitted on one half and measured on the other.
 """
 
 from __future__ import annotations

@@ -68,7 +68,7 @@ class System(nn.Module):
 
 
 def pairs() -> Iterator[tuple[str, str]]:
-    """Contrasts that answer a question: rule by rule, spatial transformer or not, depth or resizing."""
+    """The planned contrasts: rule by rule, spatial transformer or not, depth or resizing."""
     for stn in ("", STN):
         for front in ("bicubic", "antialiased", "neural resizer"):
             yield front + stn, f"bilinear{stn}"

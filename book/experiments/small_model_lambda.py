@@ -1,4 +1,4 @@
-"""What the weight of the image's own answer does: the small network with three values of lambda.
+"""The effect of the weight of the image's own output: the small network with three values of lambda.
 
     python -m book.experiments.small_model_lambda
 

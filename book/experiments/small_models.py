@@ -1,9 +1,9 @@
 """The two small networks on real FER+ that the evaluation records compare, and what the records share.
 
-``batch``: trained with the batch's losses (``small_model_ferplus``), its BT answer, batches of 64 at
-random. ``own``: the same network's answer from the image alone. ``alone``: its twin that never learned from
-the batch (``small_model_ferplus --alone``). All are measured on the validation split, which also chose the
-first one's epoch.
+``batch``: trained with the batch's losses (``small_model_ferplus``), its BT output, batches of 64 at
+random. ``own``: the same network's ViT output. ``alone``: its twin, trained without the batch's losses
+(``small_model_ferplus --alone``). All are measured on the validation split, which also chose the first one's
+epoch.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def arguments(description: str | None) -> argparse.Namespace:
 
 
 def models(options: argparse.Namespace) -> dict[str, nn.Module]:
-    """The networks by name, each giving its answer."""
+    """The networks by name, each giving its output."""
     found = {}
     for name, answer in ANSWERS.items():
         found[name] = btn_small(8, inference=answer).eval().to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The picture of both systems on the front page: two small SVG files, every shape asked of the library.
+"""The picture of both systems on the front page: two small SVG files, every shape computed by the library.
 
     python -m book.experiments.two_systems
 
@@ -21,7 +21,7 @@ from ferlib.models import BatchTransformerNetwork, ResizedTransformer
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
 WIDTH, HEIGHT, GAP, SPACE = 340, 54, 22, 14  # of the picture, of a box, between rows, between boxes
-PLAIN, ASKS, ANSWERS, DECIDES = "#e9e9e9", "#d3e6f4", "#fbe7bf", "#cdebdf"
+PLAIN, QUERIES, KEYS, DECIDES = "#e9e9e9", "#d3e6f4", "#fbe7bf", "#cdebdf"
 LINE, INK = "#808080", "#1f1f1f"
 
 
@@ -85,15 +85,15 @@ def batch_transformer() -> list[list[Part]]:
     classes = seen["vit"][0][0]
     return [
         [Part("a batch of B faces", times("B", 3, size, size))],
-        [Part("landmark branch", "asks", ASKS), Part("face branch", "answers", ANSWERS)],
+        [Part("landmark branch", "query", QUERIES), Part("face branch", "key and value", KEYS)],
         [Part("cross-attention on three levels", f"maps {cells} wide, then {together}")],
         [Part("multi-level attention (reconstructed)", times("B", *tokens), PLAIN, True)],
         [
             Part("transformer", f"value {times('B', classes)}"),
             Part("query, key maps", times("B", *maps), PLAIN, True),
         ],
-        [Part("batch transformer", f"faces ask faces: {classes} tables of B × B", DECIDES)],
-        [Part("three answers, three losses", f"VIT, CBA, BT: each {times('B', classes)}", DECIDES)],
+        [Part("batch transformer", f"images attend to images: {classes} maps B × B", DECIDES)],
+        [Part("three outputs, three losses", f"VIT, CBA, BT: each {times('B', classes)}", DECIDES)],
     ]
 
 

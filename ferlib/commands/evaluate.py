@@ -39,10 +39,11 @@ from typing import Any
 
 from torch import nn
 
-from ferlib.commands.faces import Faces, add_face_arguments, choose_faces
+from ferlib.commands.faces import HELD_OUT, Faces, add_face_arguments, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.labels import CLASSES, class_mapping
+from ferlib.data.labels import CLASSES, match_classes
+from ferlib.data.prepare import DATASETS
 from ferlib.evaluation import (
     CORRUPTIONS,
     RecordError,
@@ -59,9 +60,9 @@ from ferlib.training import bundled
 from ferlib.training.device import choose_device
 
 COMPARED = ("accuracy", "mean class accuracy", "macro F1")
-#: How many faces a whole copy of each split has, where there is a published count.
+#: How many faces a whole copy of each split has, of FER+ those with a majority label.
 PUBLISHED = {
-    "rafdb": {"train": 12271, "test": 3068},
+    "rafdb": DATASETS["rafdb"].published,
     "ferplus": {"train": 25045, "valid": 3191, "test": 3137},
     "affectnet7": {"test": 3500},
     "affectnet8": {"test": 4000},
@@ -122,6 +123,9 @@ def run(options: argparse.Namespace) -> int:
     place = _place(options, split)
     record = _measure(options, network, source, faces, split)
     record.command = getattr(options, "typed", "")
+    if split == "valid" and source.holds_out:
+        record.data["held out"] = f"every {HELD_OUT}th training face"
+        print(f"valid: {record.data['held out']}, which training left out", file=sys.stderr)
     published = PUBLISHED.get(source.kind, {}).get(split)
     if published and not options.length:
         record.data["published"] = published
@@ -198,13 +202,7 @@ def with_classes(faces: FaceDataset, classes: tuple[str, ...]) -> FaceDataset:
     Raises:
         DataError: A class that the network does not have.
     """
-    places = class_mapping(faces.classes, classes)
-    if (places < 0).any():
-        lacking = ", ".join(name for name, place in zip(faces.classes, places, strict=True) if place < 0)
-        raise DataError(
-            f"the network does not know {lacking}: it has {', '.join(classes)}; choose a data set "
-            "(--dataset) whose expressions are among them"
-        )
+    places = match_classes(classes, faces.classes, "the network")
     if faces.classes == classes:
         return faces
     named = copy.copy(faces)
@@ -220,13 +218,10 @@ def summary(record: ResultRecord) -> dict[str, Any]:
         "recall": {c: plain[f"recall {c}"] for c in record.classes if f"recall {c}" in plain},
         "faces": record.data["faces"],
         "left out": record.data.get("left out", {}),
-        "published": record.data.get("published"),
-        "data": record.data,
         "classes": record.classes,
-        "confusion": record.confusion,
         "temperature": record.settings["temperature"],
+        "data": record.data,
         "numbers": [entry(one) for one in (*record.numbers, *record.differences)],
-        "extra": record.extra,
     }
 
 

@@ -6,8 +6,8 @@
 The file takes gray faces, `face` (N, 1, 48, 48) with values 0 to 1, any number of them, and gives
 `probabilities` (N, K), `logits` (N, K) and, for networks whose logits are means of local evidence, `evidence`
 (N, K, G, G). Resizing and normalizing are inside, and so are the names of the classes. With --data the
-temperature that calibrates the probabilities is fitted on the validation faces; it is stored in the file and
-applied. Weights are stored in half precision.
+temperature that calibrates the probabilities is fitted on the validation faces and kept in the checkpoint, as
+`ferlib evaluate --calibrate` keeps it; the file applies it. Weights are stored in half precision.
 
 Exit status 0; 1 where the network cannot be exported, or the file differs from it by more than 0.0001 on
 synthetic faces; then nothing is written.
@@ -71,6 +71,8 @@ def run(options: argparse.Namespace) -> int:
         valid = choose_faces(options.data, options.dataset, network.recipe.data).open("valid")
         valid = with_classes(valid, classes)
         temperature = fit_temperature(*predict(model, valid, **network.inputs()))
+        if network.paths[0].suffix == ".safetensors":  # an official file is left as it is
+            network.keep_temperature(model, temperature)
     done = export_onnx(
         model,
         options.out,

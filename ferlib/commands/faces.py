@@ -57,7 +57,7 @@ class Faces:
         """
         if self.data == "synthetic":
             return drawn_faces(split, length=self.length)
-        hold_out = split != "test" and (self.kind != "ferplus" or not self._has("valid"))
+        hold_out = split != "test" and self.holds_out
         faces = self._read("train" if hold_out else split)
         if split == "train" and self.kind != "ferplus" and not faces.class_counts().all():
             name = faces.classes[int(faces.class_counts().argmin())]
@@ -69,8 +69,6 @@ class Faces:
                 self.data,
             )
         if hold_out and not whole:
-            if split == "valid":
-                print(f"valid: every {HELD_OUT}th training face, held out from training", file=sys.stderr)
             held = (torch.arange(len(faces)) % HELD_OUT == 0) == (split == "valid")
             faces = SomeFaces(faces, torch.nonzero(held)[:, 0])
         if self.length and self.length < len(faces):
@@ -87,6 +85,11 @@ class Faces:
         if self.kind != "synthetic" and not self._has("test"):
             return None, f"{self.data} has no test split"
         return self.open("test"), ""
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether the data set's layout has no validation faces, so that training faces are held out."""
+        return self.kind != "synthetic" and (self.kind != "ferplus" or not self._has("valid"))
 
     def _has(self, split: str) -> bool:
         kind = _kind(self.kind)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,9 +99,16 @@ class Network:
         return self.paths[0].suffix == ".onnx"
 
     def temperature(self, model: nn.Module) -> float:
-        """The temperature that the checkpoint keeps for the output that the network gives; 1 for none."""
+        """The temperature that the checkpoint keeps for the output that the network gives; 1 for none.
+
+        Raises:
+            DataError: It is no number above 0.
+        """
         kept = self.stored[0].get("temperature", {}) if len(self.paths) == 1 else {}
-        return float(kept.get(_output(model), 1.0) if isinstance(kept, dict) else kept)
+        value = kept.get(_output(model), 1.0) if isinstance(kept, dict) else kept
+        if type(value) not in (int, float) or not 0 < value < math.inf:
+            raise DataError(f"temperature is {str(value)[:40]!r}, expected a number above 0", self.paths[0])
+        return float(value)
 
     def keep_temperature(self, model: nn.Module, value: float) -> None:
         """Put a temperature into the checkpoint, for every command that reads it.

@@ -11,7 +11,6 @@ from ferlib.data.labels import (
     class_mapping,
     confusion_prior,
     majority_label,
-    match_classes,
 )
 from ferlib.data.prepare import upscale
 from ferlib.data.synthetic import (
@@ -42,7 +41,6 @@ __all__ = [
     "confusion_prior",
     "find_twins",
     "majority_label",
-    "match_classes",
     "model_input",
     "named_parameters",
     "open_faces",

@@ -15,8 +15,6 @@ from torch.utils.data import Dataset, default_collate
 from ferlib.errors import DataError
 from ferlib.images import center_square, to_pillow, to_planes
 
-__all__ = ["DataError", "FaceDataset", "Skip", "Source", "SourceDataset", "fingerprint", "identity"]
-
 T = TypeVar("T")
 
 
@@ -29,10 +27,11 @@ class Skip:
 
 
 def summarize(skipped: Sequence[Skip], shown: int = 5) -> str:
-    """Skipped faces as lines of text: for each reason its count and the first names."""
+    """Skipped faces as lines of text: for each reason its count and the first names, safe for a terminal."""
     groups: dict[str, list[str]] = {}
     for skip in skipped:
-        groups.setdefault(skip.reason, []).append(skip.name)
+        name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in skip.name)
+        groups.setdefault(skip.reason, []).append(name)
     return "\n".join(
         f"{len(names):7,}  {reason}: {', '.join(names[:shown])}{', ...' if len(names) > shown else ''}"
         for reason, names in sorted(groups.items(), key=lambda item: -len(item[1]))

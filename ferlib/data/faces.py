@@ -103,8 +103,7 @@ class KeptFaces(FaceDataset):
     def __init__(self, faces: FaceDataset):
         self.faces, self.classes = faces, faces.classes
         self.labels, self.votes = faces.labels, faces.votes
-        self._images: torch.Tensor | None = None
-        self._have = torch.zeros(-(-len(faces) // self.BLOCK), dtype=torch.bool)
+        self._blocks: dict[int, torch.Tensor] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name == "faces":
@@ -116,17 +115,16 @@ class KeptFaces(FaceDataset):
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         index = torch.arange(len(self))[torch.as_tensor(indices, dtype=torch.long)]  # -1 is the last one
-        blocks = (index // self.BLOCK).unique()
-        for block in blocks[~self._have[blocks]].tolist():
-            rows = torch.arange(block * self.BLOCK, min((block + 1) * self.BLOCK, len(self)))
-            images = self.faces.batch(rows)["image"]
-            if self._images is None:
-                self._images = torch.empty(len(self), *images.shape[1:], dtype=torch.uint8)
-            self._images[rows] = images
-            self._have[block] = True
-        images = torch.empty(0, dtype=torch.uint8) if self._images is None else self._images[index]
+        images = []
+        for row in index.tolist():
+            block, place = divmod(row, self.BLOCK)
+            if block not in self._blocks:
+                rows = range(row - place, min(row - place + self.BLOCK, len(self)))
+                self._blocks[block] = self.faces.batch(rows)["image"]
+            images.append(self._blocks[block][place])
         votes = {} if self.votes is None else {"votes": self.votes[index]}
-        return {"image": images, "label": self.labels[index], **votes}
+        image = torch.stack(images) if images else torch.empty(0, dtype=torch.uint8)
+        return {"image": image, "label": self.labels[index], **votes}
 
 
 class SomeFaces(FaceDataset):

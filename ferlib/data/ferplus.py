@@ -163,6 +163,15 @@ def _is_label_csv(path: Path) -> bool:
     return b"image name" in line and b"emotion" in line
 
 
+def _splits(path: Path | None, usage: dict[str, str]) -> Sequence[str]:
+    """The splits that a csv has rows of; all where it cannot tell."""
+    try:
+        text = path.read_bytes() if path else b""
+    except OSError:
+        return SPLITS
+    return [split for split in SPLITS if usage[split].encode() in text] or SPLITS
+
+
 def _look(root: Path) -> tuple[str, dict[str, Any]] | None:
     folders = {split: f for split in SPLITS if (f := microsoft_folder(root, split))}
     # a clone of Microsoft's repository has label.csv in the folders, but no images
@@ -172,13 +181,14 @@ def _look(root: Path) -> tuple[str, dict[str, Any]] | None:
         for path in sorted(folder.glob("*.csv"), key=lambda p: (p.name != "fer2013new_jin2.csv", p.name)):
             bases = (b for b in (folder, folder / "data") if any((b / split).is_dir() for split in SPLITS))
             if _is_label_csv(path) and (base := next(bases, None)):
-                return "neural-resizer", dict.fromkeys(SPLITS, (path, base))
+                there = _splits(path, USAGE_NEURAL_RESIZER)
+                return "neural-resizer", dict.fromkeys(there, (path, base))
     pixels, votes = (
         next((path for place in _PLACES for name in names if (path := root / place / name).is_file()), None)
         for names in FILES
     )
     if pixels and (votes or not folders):
-        return "kaggle", dict.fromkeys(SPLITS, (pixels, votes))
+        return "kaggle", dict.fromkeys(_splits(votes, USAGE), (pixels, votes))
     return ("microsoft", folders) if folders else None
 
 
@@ -241,11 +251,10 @@ def _kaggle(files: tuple[Path, Path | None], split: str) -> Source:
 
 def _usage_names(rows: list[tuple[str, str]]) -> tuple[dict[str, str], str]:
     """Which Usage name means which split in a Neural Resizer csv, told by the image numbers if they can."""
-    numbers: dict[str, list[int]] = {"PublicTest": [], "PrivateTest": []}
-    for usage, name in rows:
-        if usage in numbers and (found := re.search(r"\d+", name)):
-            numbers[usage].append(int(found[0]))
-    public, private = numbers.values()
+    public, private = (
+        [int(number[0]) for usage, name in rows if usage == which and (number := re.search(r"\d+", name))]
+        for which in ("PublicTest", "PrivateTest")
+    )
     # FER2013's order is training, public, private: of two groups the one with the higher numbers is private
     if public and private and max(public) < min(private) and min(private) >= FIRST_TEST_IMAGE:
         return USAGE, "its Usage names are Microsoft's"

@@ -39,23 +39,20 @@ VOTE_COLUMNS = (*EMOTIONS_FERPLUS, "unknown", "NF")
 LABEL_RULES = ("majority", "half", "votes")
 
 
-def _as_votes(votes: Any) -> torch.Tensor:
+def _as_votes(votes: Any, classes: int | None) -> tuple[torch.Tensor, int]:
+    """Votes as a tensor, and how many leading columns are expressions."""
     votes = torch.as_tensor(votes).double()
-    if votes.ndim not in (1, 2) or votes.shape[-1] < 2:
+    columns = votes.shape[-1] if votes.ndim in (1, 2) else 0
+    if columns < 2:
         raise DataError(f"votes have shape {tuple(votes.shape)}; expected (N, columns) or (columns,)")
     if not torch.isfinite(votes).all() or (votes < 0).any():
         raise DataError(
             "votes must be counts or shares, not negative and not NaN: look at the label file's rows"
         )
-    return votes
-
-
-def _class_count(columns: int, classes: int | None) -> int:
-    if classes is None:
-        return len(EMOTIONS_FERPLUS) if columns == len(VOTE_COLUMNS) else columns
+    classes = classes or (len(EMOTIONS_FERPLUS) if columns == len(VOTE_COLUMNS) else columns)
     if not 2 <= classes <= columns:
         raise DataError(f"classes={classes} does not fit votes with {columns} columns")
-    return classes
+    return votes, classes
 
 
 def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = None) -> torch.Tensor:
@@ -90,8 +87,7 @@ def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = 
     """
     if rule not in LABEL_RULES:
         raise DataError(f"label rule {rule!r} is not known; choose one of {', '.join(LABEL_RULES)}")
-    votes = _as_votes(votes)
-    classes = _class_count(votes.shape[-1], classes)
+    votes, classes = _as_votes(votes, classes)
     if rule == "majority":
         votes = torch.where(votes <= 1, 0.0, votes)
     total = votes.sum(-1)
@@ -126,22 +122,16 @@ def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = Non
 
     Source: Neural Resizer, the distribution of the PDLS loss. Chapters 1 and 3.
     """
-    votes = _as_votes(votes)
-    classes = _class_count(votes.shape[-1], classes)
+    votes, classes = _as_votes(votes, classes)
     label = majority_label(votes, rule, classes=classes)
-    votes = votes[:, :classes]
+    votes, kept = votes[:, :classes], label >= 0
     share = votes / votes.sum(1, keepdim=True).clamp_min(1e-12)
-    counts = torch.bincount(label[label >= 0], minlength=classes)
-    if (counts == 0).any():
-        missing = ", ".join(
-            EMOTIONS_FERPLUS[c] if classes == 8 else f"class {c}"
-            for c in torch.nonzero(counts == 0)[:, 0].tolist()
-        )
-        raise DataError(
-            f"no face among {len(votes)} has the label {missing} by rule {rule!r}: take more faces"
-        )
-    kept = label >= 0
     prior = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, label[kept], share[kept])
+    names = EMOTIONS_FERPLUS if classes == 8 else [f"class {c}" for c in range(classes)]
+    if missing := [name for name, row in zip(names, prior, strict=True) if not row.any()]:
+        raise DataError(
+            f"no face among {len(votes)} has the label {', '.join(missing)} by rule {rule!r}: take more faces"
+        )
     return (prior / prior.sum(1, keepdim=True)).float()
 
 
@@ -205,7 +195,7 @@ def match_classes(found: Sequence[str], wanted: Sequence[str], what: str) -> tor
         what: What the network is called in an error.
 
     Returns:
-        int64 (len(wanted),): column of each class; ``logits[:, columns]`` has the data set's order.
+        int64 (C,), C = len(wanted): column of each class; ``logits[:, columns]`` has the data set's order.
 
     Raises:
         DataError: The network lacks a class, or the names repeat.
@@ -232,5 +222,4 @@ def class_mapping(source: Sequence[str], target: Sequence[str]) -> torch.Tensor:
     for names in (source, target):
         if len(set(names)) != len(names):
             raise DataError(f"class names must differ from each other: {tuple(names)}")
-    where = {name: i for i, name in enumerate(target)}
-    return torch.tensor([where.get(name, -1) for name in source])
+    return torch.tensor([target.index(name) if name in target else -1 for name in source])

@@ -139,7 +139,7 @@ class Kind:
             raise DataError(f"has no split {split!r}, only {', '.join(there)}", root)
         source = _prepared(there[real], real) if layout == "prepared" else self.read(there, layout, real)
         if source.classes != self.classes:
-            raise DataError(f"its classes are {', '.join(source.classes)}; {AGAIN}", root)
+            raise DataError(f"its classes are {', '.join(map(str, source.classes))}; {AGAIN}", root)
         if real != split:
             source.split = split
             source.notes.append(
@@ -152,11 +152,9 @@ class Kind:
         """What may be wrong with splits that can be read, one line for each."""
         found = []
         for split, source in sources.items():
-            there, gone, published = len(source), len(source.skipped), self.published.get(split, 0)
+            there, gone = len(source), len(source.skipped)
             if 5 * gone > there:
-                found.append(
-                    f"{split}: {gone:,} faces are left out of {there + gone:,} ({published:,} published)"
-                )
+                found.append(f"{split}: {gone:,} faces of {there + gone:,} are left out")
         labels = {label for source in sources.values() for label in source.labels.tolist()}
         if all(source.votes is None for source in sources.values()):  # votes give labels by a rule
             found += [f"no face of {name!r}" for k, name in enumerate(self.classes) if k not in labels]
@@ -201,6 +199,11 @@ def read_manifest(root: Path) -> dict[str, Any]:
     types = {"format": int, "dataset": str, "layout": str, "classes": list, "shape": list, "splits": dict}
     if not isinstance(manifest, dict) or not all(isinstance(manifest.get(k), t) for k, t in types.items()):
         raise DataError(f"not the description of a prepared data set; {AGAIN}", path)
+    try:
+        told(manifest.get("twins", {}))
+        "".join(manifest["classes"])
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"damaged ({error}); {AGAIN}", path) from None
     if manifest["format"] != FORMAT:
         raise DataError(f"format {manifest['format']!r}, this version reads {FORMAT}; {AGAIN}", path)
     return manifest
@@ -449,17 +452,28 @@ def prepare(
     settings = {"size": size, "upscale": upscale, "method": method.name if upscale > 1 else None}
     if twins != "keep":
         settings["twins"] = twins
-    side, channels = upscale * sources[0].side, method.channels or sources[0].channels
-    already = []
+    first, already = sources[0], []
+    side = upscale * first.side
+    new = {
+        "format": FORMAT,
+        "dataset": dataset,
+        "layout": first.layout,
+        "classes": list(first.classes),
+        "shape": [method.channels or first.channels, side, side],
+        "settings": settings,
+    }
     try:
-        _check_out(out)
+        _existing(out)
         lock, held = FileLock(out / WORK / "lock", timeout=-1 if wait else 0), None
         while held is None:
             (out / WORK).mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError):  # another process has just finished, and removed the folder
                 held = lock.acquire()
         with held:
-            manifest = _start(out, sources[0], settings, [channels, side, side])
+            manifest = {**new, "splits": {}, **_existing(out)}
+            for key in (key for key in new if manifest[key] != new[key]):
+                what = f"{key} {manifest[key]!r} there, {new[key]!r} now"
+                raise DataError(f"was prepared otherwise ({what}); give another --out, or remove it", out)
             dropped = {}
             if twins != "keep" and any(one.split == "train" for one in sources):
                 dropped = copies_across({split: kind.open(root, split) for split in there})
@@ -515,33 +529,16 @@ class _Readable(FaceDataset):
         return {"image": torch.from_numpy(images)}
 
 
-def _check_out(out: Path) -> None:
+def _existing(out: Path) -> dict[str, Any]:
+    """The description of what an earlier run has finished in a folder, which must hold nothing else."""
     if out.exists() and not out.is_dir():
         raise DataError("a file; --out must be a folder", out)
-    if out.is_dir() and not is_cache(out):
-        loose = [e.name for e in out.iterdir() if e.name != WORK and e.suffix not in (".npy", ".txt")]
-        if loose:
-            raise DataError(f"holds other files ({sorted(loose)[0]}, ...); give a new or empty --out", out)
-
-
-def _start(out: Path, source: Source, settings: dict[str, Any], shape: list[int]) -> dict[str, Any]:
-    """The description to complete: a fresh one, or that of an earlier run with the same settings."""
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "dataset": source.dataset,
-        "layout": source.layout,
-        "classes": list(source.classes),
-        "shape": shape,
-        "settings": settings,
-    }
-    if not is_cache(out):
-        return {**manifest, "splits": {}}
-    old = read_manifest(out)
-    different = [key for key in manifest if old.get(key) != manifest[key]]
-    if different:
-        what = ", ".join(f"{key} {old.get(key)!r} there, {manifest[key]!r} now" for key in different)
-        raise DataError(f"was prepared otherwise ({what}); give another --out or remove that folder", out)
-    return old
+    if is_cache(out):
+        return read_manifest(out)
+    there = list_folder(out) if out.is_dir() else []
+    if loose := [name for name in there if not name.endswith((".npy", ".txt"))]:
+        raise DataError(f"holds other files ({loose[0]}, ...); give a new or empty --out", out)
+    return {}
 
 
 class _Split:
@@ -677,7 +674,9 @@ def _describe(out: Path, manifest: dict[str, Any]) -> None:
     table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["split", "name", "reason"])
-    rows.writerows([split, *pair] for split in order for pair in manifest["splits"][split]["skipped"])
+    for split, record in manifest["splits"].items():
+        for name, reason in record["skipped"]:  # a name is no formula, whatever it begins with
+            rows.writerow([split, f"'{name}" if name.startswith(("=", "+", "-", "@")) else name, reason])
     for name, text in (("skipped.csv", table.getvalue()), (MANIFEST, json.dumps(manifest, indent=1) + "\n")):
         temporary = out / WORK / name  # a kill leaves it where the next run removes it
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))

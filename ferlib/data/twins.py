@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.fft import dct
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.transforms import resize
@@ -142,16 +143,17 @@ def find_twins(*datasets: FaceDataset, near: bool = True, threshold: float = NEA
     place = [(d, i) for d, dataset in enumerate(datasets) for i in range(len(dataset))]
     first: list[int] = []  # of each face, the first one with its pixels
     known: dict[bytes, int] = {}
-    small = np.empty((len(place) if near else 0, SIDE, SIDE), np.uint8)
-    for start, images in _blocks(datasets):
+    small = [torch.empty(0, SIDE, SIDE, dtype=torch.uint8)]
+    for dataset, start in ((d, start) for d in datasets for start in range(0, len(d), 256)):
+        images = dataset.batch(range(start, min(start + 256, len(dataset))))["image"]
         if near:
-            small[start : start + len(images)] = _gray(images).numpy()
+            small.append(_gray(images))
         shape = str(tuple(images.shape[1:])).encode()
         for image in images.contiguous().numpy():
             code = hashlib.blake2b(image, digest_size=16, key=shape).digest()
             first.append(known.setdefault(code, len(first)))
     originals = np.unique(np.array(first, dtype=np.int64))
-    links = _near_pairs(torch.from_numpy(small[originals]), threshold) if near and len(originals) > 1 else []
+    links = _near_pairs(torch.cat(small)[originals], threshold) if near and len(originals) > 1 else []
     found = [(first[i], i, 1.0, "exact") for i in range(len(place)) if first[i] != i]
     found += [(int(originals[a]), int(originals[b]), s, kind) for a, b, s, kind in links]
     group = np.array(first, dtype=np.int64)
@@ -161,14 +163,6 @@ def find_twins(*datasets: FaceDataset, near: bool = True, threshold: float = NEA
     numbered = torch.from_numpy(starts.argsort().argsort()[numbers])
     pairs = (TwinPair(place[a], place[b], round(s, 4), kind) for a, b, s, kind in sorted(found))
     return Twins(numbered.split([len(d) for d in datasets]), tuple(pairs), threshold if near else None)
-
-
-def _blocks(datasets: tuple[FaceDataset, ...], count: int = 256) -> Iterator[tuple[int, torch.Tensor]]:
-    offset = 0
-    for dataset in datasets:
-        for start in range(0, len(dataset), count):
-            yield offset + start, dataset.batch(range(start, min(start + count, len(dataset))))["image"]
-        offset += len(dataset)
 
 
 def _gray(images: torch.Tensor) -> torch.Tensor:
@@ -181,9 +175,7 @@ def _gray(images: torch.Tensor) -> torch.Tensor:
 
 def _cosines(side: int, count: int) -> torch.Tensor:
     """The first rows of the discrete cosine transform of ``side`` numbers: (count, side)."""
-    u, x = torch.arange(count)[:, None], torch.arange(side)
-    rows = torch.cos(math.pi * u * (2 * x + 1) / (2 * side)) * torch.where(u == 0, 0.5**0.5, 1.0)
-    return rows * (2 / side) ** 0.5
+    return torch.from_numpy(dct(np.eye(side), axis=0, norm="ortho")[:count]).float()
 
 
 def _frequencies(side: int, count: int) -> torch.Tensor:

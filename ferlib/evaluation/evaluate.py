@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -108,33 +109,22 @@ def evaluate(
         resamples, seed: Of the bootstrap.
         predictions: What :func:`predict` returned with the same options, so that it need not run again.
         temperature: Divides the logits; only the calibration depends on it.
-        progress, **options: Those of :func:`predict`.
+        progress: Whether to show progress.
+        **options: Of :func:`predict`.
     """
     start, options = time.perf_counter(), PREDICT | options
     logits, labels = predictions or predict(model, data, progress=progress, **options)
     logits = logits / temperature
     truth, guess, classes = labels.numpy(), logits.argmax(1).numpy(), list(data.classes)
-    matrix, facts = confusion_matrix(truth, guess, len(classes)), about(data, split)
     bootstrap = {"resamples": resamples, "seed": seed}
+    chosen = {**options, "temperature": temperature, **bootstrap, **(settings or {})}
+    record = start_record(model, data, name, split, chosen)
+    record.what = what or record.what
+    matrix = confusion_matrix(truth, guess, len(classes))
+    record.confusion = matrix.tolist()
     rows = [("accuracy", int(matrix.trace()), len(truth))]
     rows += [(f"recall {c}", int(matrix[i, i]), int(matrix[i].sum())) for i, c in enumerate(classes)]
     ends = {metric: wilson_interval(right, total) for metric, right, total in rows if total}
-    record = ResultRecord(
-        name=name,
-        what=what or f"{type(model).__name__} on {len(data)} faces of {facts['name']}",
-        data=facts,
-        classes=classes,
-        confusion=matrix.tolist(),
-        settings={
-            **about_model(model),
-            **options,
-            "temperature": temperature,
-            **bootstrap,
-            **(settings or {}),
-        },
-        seed=seed,
-        versions={**versions(), "device": device_name(model)},
-    )
     record.extra["wilson"] = {metric: [i.low, i.high] for metric, i in ends.items()}
     record.extra["reliability"] = [asdict(b) for b in reliability(truth, logits, **bootstrap)]
     record.extra["parameters"] = sum(parameter.numel() for parameter in model.parameters())
@@ -144,10 +134,21 @@ def evaluate(
     return record
 
 
-def about_model(model: nn.Module) -> dict[str, Any]:
-    """A network in a record: its class, and which output it returns where it has several."""
-    inference = getattr(model, "inference", None)
-    return {"model": type(model).__name__, **({"inference": inference} if isinstance(inference, str) else {})}
+def start_record(
+    model: nn.Module, data: FaceDataset, name: str, split: str, settings: Mapping[str, Any]
+) -> ResultRecord:
+    """A record without numbers yet: which network, which output where it has several, on which faces."""
+    facts, inference = about(data, split), getattr(model, "inference", None)
+    network = {"model": type(model).__name__} | ({"inference": inference} if inference else {})
+    return ResultRecord(
+        name=name,
+        what=f"{name}: {type(model).__name__} on {len(data)} faces of {facts['name']}",
+        data=facts,
+        classes=list(data.classes),
+        settings={**network, **settings},
+        seed=settings["seed"],
+        versions={**versions(), "device": device_name(model)},
+    )
 
 
 def device_of(model: nn.Module) -> torch.device:

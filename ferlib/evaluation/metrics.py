@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from sklearn import metrics as sk
-from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from ferlib.evaluation.intervals import Interval, Resamples, mcnemar, percentiles
@@ -273,9 +273,8 @@ def split_faces(labels: Values, share: float = 0.5, seed: int = 0) -> tuple[Tens
     Returns:
         The rows of both parts, int64, ascending.
     """
-    split = StratifiedShuffleSplit(n_splits=1, train_size=share, random_state=seed)
-    parts = next(split.split(np.zeros(len(labels)), np.asarray(labels)))
-    return tuple(torch.from_numpy(np.sort(part)) for part in parts)
+    how = {"train_size": share, "stratify": np.asarray(labels), "random_state": seed}
+    return tuple(torch.from_numpy(np.sort(part)) for part in train_test_split(np.arange(len(labels)), **how))
 
 
 @dataclass(frozen=True)

@@ -224,7 +224,7 @@ class ResultRecord:
         for one in (*self.numbers, *self.differences):
             places.setdefault(one.place, {}).setdefault(one.metric, one.percent())
         table = pd.DataFrame.from_dict(places, orient="index").fillna("")
-        return (table if len(places) > 1 else table.T).to_string(justify="left")
+        return table.to_string() if len(places) > 1 else table.T.to_string(header=False)
 
 
 def _json(value: Any) -> str:

@@ -29,14 +29,13 @@ from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
 from ferlib.data.synthetic import SyntheticFaces
 from ferlib.data.transforms import model_input, resize
-from ferlib.evaluation.evaluate import PREDICT, about_model, device_name, device_of, predict
+from ferlib.evaluation.evaluate import PREDICT, device_of, predict, start_record
 from ferlib.evaluation.intervals import mean_interval
 from ferlib.evaluation.metrics import confusion_matrix, resampled_scores
-from ferlib.evaluation.records import ResultRecord, about, origin
+from ferlib.evaluation.records import ResultRecord, origin
 from ferlib.models import BatchTransformerNetwork
 from ferlib.models.common import evaluating
 from ferlib.synthetic import FaceParameters
-from ferlib.training import versions
 from ferlib.training.loop import logits_of
 
 #: What the five steps of each kind are. Occlusion: side of the square as a share of the picture's.
@@ -170,10 +169,8 @@ class CorruptedFaces(FaceDataset):
         return batch | {key: new[key] for key in moved} | {"image": self._turned.batch(rows)["image"]}
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"face {index} of {len(self)}")
-        first = {key: _first(value) for key, value in self.batch([index]).items()}
-        return first | {"label": int(first["label"])}
+        item = (self.faces if self._turned is None else self._turned)[index]
+        return {**item, "image": self.batch([index])["image"][0]}
 
 
 class _TurnedFaces(SyntheticFaces):
@@ -189,26 +186,10 @@ class _TurnedFaces(SyntheticFaces):
         return p.replace(pose=torch.cat([yaw[:, None], p.pose[:, 1:]], 1))
 
 
-def _first(value: Any) -> Any:
-    return {key: part[0] for key, part in value.items()} if isinstance(value, dict) else value[0]
-
-
-def _begin(
-    model: nn.Module, data: FaceDataset, name: str, split: str, settings: Mapping[str, Any]
-) -> tuple[ResultRecord, FaceDataset]:
-    """A record without numbers yet, and the faces, kept in memory where that needs at most 2 GB."""
-    facts = about(data, split)
-    record = ResultRecord(
-        name=name,
-        what=f"{name} of {type(model).__name__} on {len(data)} faces of {facts['name']}",
-        data=facts,
-        classes=list(data.classes),
-        settings={**about_model(model), **settings},
-        seed=settings["seed"],
-        versions={**versions(), "device": device_name(model)},
-    )
+def _in_memory(data: FaceDataset) -> FaceDataset:
+    """Faces that are read once and kept, where that needs at most 2 GB."""
     small = data.batch([0])["image"].numel() * len(data) <= 2**31
-    return record, KeptFaces(data) if small and not isinstance(data, KeptFaces) else data
+    return KeptFaces(data) if small and not isinstance(data, KeptFaces) else data
 
 
 def robustness(
@@ -260,7 +241,7 @@ def robustness(
         **(settings or {}),
         "lists": {name: Path(path).name for name, path in lists.items()},
     }
-    record, data = _begin(model, data, "robustness", split, chosen)
+    record, data = start_record(model, data, "robustness", split, chosen), _in_memory(data)
     variants = {f"{kind} {s}": CorruptedFaces(data, kind, s, seed) for kind in kinds for s in severities}
     parts = {name: SomeFaces(data, listed_rows(data, path)) for name, path in lists.items()}
     record.extra = {
@@ -431,7 +412,7 @@ def batch_dependence(
     start, options = time.perf_counter(), {k: v for k, v in PREDICT.items() if k != "shuffle"} | options
     bootstrap = {"resamples": resamples, "seed": seed}
     chosen = {"sizes": list(sizes), "rounds": rounds, **options, **bootstrap, **(settings or {})}
-    record, data = _begin(model, data, "batch dependence", split, chosen)
+    record, data = start_record(model, data, "batch dependence", split, chosen), _in_memory(data)
     predict_in, size = batch_predictor(model, data, **options), options["batch_size"]
     labels, n = torch.as_tensor(data.labels), len(data)
     probed = torch.arange(n if isinstance(model, BatchTransformerNetwork) else min(n, _PROBE))

@@ -36,7 +36,7 @@ def choose(name: str, given: T, known: Collection[T]) -> T:
         FerlibError: It is none of them.
     """
     if given not in known:
-        raise FerlibError(f"{name}={given!r} is unknown; choose one of {', '.join(map(str, known))}")
+        raise FerlibError(f"{name}={given!r} is unknown; choose one of {', '.join(map(repr, known))}")
     return given
 
 

@@ -19,7 +19,6 @@ from ferlib.widgets.codec import pack, pack_maps, pack_rows, unpack
 
 __all__ = ["AttentionExplorer", "TokenAttention"]
 
-STEPS = ("scores", "softmax", "rollout")
 MOST_FACES = 16
 Query = str | tuple[float, float]  # "token", "all", or the place (x, y) of a patch
 Packed = Mapping[str, Any]
@@ -141,43 +140,14 @@ def faces_of(source: Packed) -> int:
     return counts.pop()
 
 
-def map_of(
-    source: Packed, face: int, layer: str | None, head: int | None, step: str, query: Query, level: str | None
-) -> np.ndarray:
-    """The map (h, w) that the page shows of a packed source, from the same codes.
-
-    Heads and queries are averaged, levels added. The scores before the softmax are shown as the logarithm of
-    the shares: the same up to one constant a row.
-    """
+def _first_map(source: Packed, face: int, token: bool) -> np.ndarray:
+    """A plain map; of attention that of the last layer, averaged over heads and queries, levels added."""
     if "size" in source:
         return unpack(source)[face]
-    layers, prefix, levels = source["layers"], source["prefix"], source["levels"]
-    names = [one["name"] for one in layers]
-    chosen = layers[names.index(layer) if layer is not None else -1]
-    if step not in STEPS:
-        raise ValueError(f"step is one of {', '.join(STEPS)}, got {step!r}")
-    block = chosen["rollout" if step == "rollout" else "softmax"]
-    if block is None:
-        raise ValueError(f"layer {chosen['name']!r} has no rollout: give rollout= to TokenAttention")
+    block, prefix = source["layers"][-1]["softmax"], source["prefix"]
     rows = unpack(block)[face]
-    if head is not None and step != "rollout":
-        if not 0 <= head < len(rows):
-            raise ValueError(f"layer {chosen['name']!r} has heads 0 to {len(rows) - 1}, got {head}")
-        rows = rows[head : head + 1]
-    shown = range(max(1, len(levels))) if level is None else [levels.index(level)]
-    if rows.shape[1] > 1 and not (query == "token" and prefix):
-        side = block["asked"]
-        cells = range(side * side)
-        if not isinstance(query, str):
-            x, y = (min(side - 1, max(0, int(v * side))) for v in query)
-            cells = [y * side + x]
-        rows = rows[:, [prefix + one * side * side + cell for one in shown for cell in cells]]
-    else:
-        rows = rows[:, :1]
-    cells = rows[..., prefix:].reshape(-1, max(1, len(levels)), block["side"], block["side"])
-    heat = cells.mean(0)[list(shown)].sum(0)
-    with np.errstate(divide="ignore"):
-        return np.log(heat) if step == "scores" else heat
+    keys = rows[:, : 1 if token and prefix else None].mean((0, 1))[prefix:]
+    return keys.reshape(-1, block["side"], block["side"]).sum(0)
 
 
 class AttentionExplorer(Explorer):
@@ -185,9 +155,9 @@ class AttentionExplorer(Explorer):
 
     Each side shows a network's attention (:class:`~ferlib.widgets.TokenAttention`: layer, head, step, level)
     or a plain map. The true region can be laid over, and every map is scored against it by the equations of
-    ``ferlib.explain.attention_score``, on the map as the page holds it; :meth:`shown` gives that map. The
-    traits ``face``, ``left``, ``right``, ``asks``, ``query``, ``left_view``, ``right_view``, ``region`` and
-    ``heat`` follow the reader's hand when a kernel is there. Chapter 8.
+    ``ferlib.explain.attention_score``, on the map as the page holds it. The traits ``face``, ``left``,
+    ``right``, ``asks``, ``query``, ``left_view``, ``right_view``, ``region`` and ``heat`` follow the reader's
+    hand when a kernel is there. Chapter 8.
 
     Args:
         faces: Name -> picture (H, W), (H, W, 3) or (3, H, W), uint8 or floats in [0, 1], all of one size, 16
@@ -293,41 +263,11 @@ class AttentionExplorer(Explorer):
         last = max(0, len(self._sources[name].get("layers", ())) - 1)
         return {"layer": last, "head": None, "step": "softmax", "level": None}
 
-    def shown(
-        self,
-        source: str,
-        face: str,
-        *,
-        layer: str | None = None,
-        head: int | None = None,
-        step: str = "softmax",
-        query: Query | None = None,
-        level: str | None = None,
-    ) -> np.ndarray:
-        """The map (h, w) that the page shows for these settings, from the same bytes, to check its numbers.
-
-        Args:
-            source: Name of a source.
-            face: Name of a face.
-            layer: Name of a layer (default: the last).
-            head: Number of a head; None averages them.
-            step: "scores", "softmax" or "rollout".
-            query: As in the constructor.
-            level: Name of a level; None adds them.
-
-        Raises:
-            ValueError: For settings that the source does not have.
-        """
-        face_number = self.data["faces"].index(face)
-        query = self._query(query, source)
-        return map_of(self._sources[source], face_number, layer, head, step, query, level)
-
     def fallback(self) -> str:
         """The first face and the first two maps of it, as one picture."""
         name = self.data["faces"][self.face]
         both = [list(self._sources)[place] for place in dict.fromkeys([self.left, self.right])]
-        query: Query = tuple(self.query) if self.asks == "patch" else self.asks
-        maps = [self.shown(source, name, query=query) for source in both]
+        maps = [_first_map(self._sources[source], self.face, self.asks == "token") for source in both]
         face = self._pictures[self.face]
         shown = [_colored(heat, face.shape[1::-1]) for heat in maps]
         return picture([face, *shown], f"{name}, and where it is looked at: {' and '.join(both)}")
