@@ -183,6 +183,8 @@ class ExportedNetwork(nn.Module):
 
 
 def _peek(path: str) -> dict[str, Any]:
+    if not Path(path).is_file():
+        raise DataError("the file is not there", path)
     if path.endswith(".onnx"):
         return FaceReader(path).facts
     return checkpoints.peek(path) if path.endswith(".safetensors") else {}
