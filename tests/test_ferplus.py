@@ -294,10 +294,10 @@ def test_faults_in_the_neural_resizers_table(tmp_path: Path) -> None:
     assert len(faces) == 2
     assert sorted(s.reason for s in faces.skipped) == [
         "emotion is not one of 0 to 7",
-        "the file is not there",
         "named again (the first row counts)",
         "not a name inside the folder",
         "row has not 13 columns",
+        "the file is not there",
     ]
     path.write_text(path.read_text().replace("Usage", "Set"))
     with pytest.raises(DataError, match="columns are Set"):
