@@ -27,16 +27,25 @@ endif
 	@test -e .venv/bin/python || test -n "$(PYTHON)" || { \
 		echo "No Python 3.11 or newer was found. Install one, or name it: make book PYTHON=/path/to/python3"; exit 1; }
 
+# LOCKED=1 installs the versions of requirements.lock, and no file whose SHA-256 is not there.
+ifdef LOCKED
+NEEDS := requirements.lock
+PIP_NEEDS := --require-hashes
+PIP_OURS := --no-deps --no-build-isolation
+else
+NEEDS := requirements.txt
+endif
+
 .venv/bin/python: | python-check
 	"$(PYTHON)" -m venv .venv
-.venv/.book: requirements.txt pyproject.toml | python-check .venv/bin/python
+.venv/.book: $(NEEDS) pyproject.toml | python-check .venv/bin/python
 	@echo "Installing what the book needs (a few minutes the first time) ..."
-	$(PIP) -r requirements.txt
-	$(PIP) -e .
+	$(PIP) $(PIP_NEEDS) -r $(NEEDS)
+	$(PIP) $(PIP_OURS) -e .
 	@touch $@
 
 .venv/.dev: .venv/.book
-	$(PIP) -e '.[dev]'
+	$(PIP) $(PIP_OURS) -e '.[dev]'
 	@touch $@
 
 book: .venv/.book
@@ -78,7 +87,7 @@ publish-check: .venv/.book
 	.venv/tools/bin/python -m pip install --disable-pip-version-check -q uv pip-audit
 
 lock: .venv/tools/bin/uv
-	.venv/tools/bin/uv pip compile -q --universal --python-version 3.11 --extra dev --no-annotate \
+	.venv/tools/bin/uv pip compile -q --universal --python-version 3.11 --extra dev --no-annotate --generate-hashes \
 		--custom-compile-command "make lock" -o requirements.lock requirements.txt pyproject.toml
 
 audit: .venv/tools/bin/uv

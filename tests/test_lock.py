@@ -31,14 +31,18 @@ def ranges() -> list[Requirement]:
     return [Requirement(line) for line in lines if line]
 
 
+def requirements() -> list[str]:
+    """The lock's entries, each with its hashes on one line."""
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8").replace("\\\n    ", "")
+    return [line for line in text.splitlines() if not line.startswith("#")]
+
+
 def locked(python: str) -> dict[str, str]:
     """{name: version} of what the lock gives one version of Python on Linux."""
     machine = {**MACHINE, "python_version": python.rpartition(".")[0], "python_full_version": python}
     found: dict[str, str] = {}
-    for line in (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines():
-        if line.startswith("#"):
-            continue
-        entry = Requirement(line)
+    for line in requirements():
+        entry = Requirement(line.split(" --hash")[0])
         if entry.marker is None or entry.marker.evaluate(machine):
             assert entry.name not in found, f"{entry.name} has two versions for Python {python}"
             version = re.fullmatch(r"==([\w.+!-]+)", str(entry.specifier))
@@ -77,6 +81,11 @@ def test_locked_versions_suit_each_other() -> None:
             if applies and (other is None or not wanted.specifier.contains(other, prereleases=True)):
                 clashes.append(f"{name} wants {wanted}, locked is {other}")
     assert not clashes
+
+
+def test_each_version_has_the_checksums_of_its_files() -> None:
+    without = [line for line in requirements() if not re.search(r"( --hash=sha256:[0-9a-f]{64})+$", line)]
+    assert len(requirements()) > 150 and not without, f"{without[:3]} have none: run `make lock`"
 
 
 def test_it_names_no_server() -> None:

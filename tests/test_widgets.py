@@ -73,7 +73,8 @@ def test_every_control_is_reached_by_tab_and_shows_it(browser, page_of, kind: st
     with opened(browser, page_of(kind)) as reader:
         page = reader.page
         wanted = page.evaluate(
-            """new Set([...document.querySelectorAll('.fer-widget :is(input, select, button, [tabindex])')]
+            """new Set([...document.querySelectorAll(
+                '.fer-widget :is(input, select, button, summary, [tabindex])')]
               .filter((e) => !e.disabled && e.checkVisibility())
               .map((e) => e.type === 'radio' ? e.name : e)).size"""
         )

@@ -1,7 +1,8 @@
 """Bring MathJax into the book, so that equations need no network.
 
-It comes out of a pip package (which ships MathJax 3 whole) and is never committed. Where it cannot be had the
-book says so and its pages load the public CDN's instead.
+It comes out of a pip package (which ships MathJax 3 whole) and is never committed. Where it cannot be had, or
+is not the file that mathjax.txt names by its SHA-256, the book says so and its pages load the public CDN's
+instead.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from book.builder.notebooks import ROOT
 
-PACKAGE = "django-static-mathjax==3.2.2.1"
+PACKAGE = Path(__file__).with_name("mathjax.txt")
 INSIDE = "mathjax/static/mathjax/"
 FONTS = "es5/output/chtml/fonts/woff-v2/"
 FOLDER = ROOT / "book" / "static" / "mathjax"
@@ -39,9 +40,20 @@ def bring() -> bool:
     return (FOLDER / SCRIPT).exists()
 
 
-def fetch(package: str, folder: Path) -> zipfile.ZipFile | None:
-    """The wheel of a package, fetched by pip into a folder; None where it cannot be had."""
+def fetch(package: Path, folder: Path) -> zipfile.ZipFile | None:
+    """The wheel that a requirements file names, fetched by pip, which compares its SHA-256.
+
+    Args:
+        package: the requirements file, one pinned package with the SHA-256 of each of its files.
+        folder: where pip writes the wheel.
+
+    Returns:
+        The opened wheel, or None where it cannot be had or has another SHA-256.
+    """
     command = [sys.executable, "-m", "pip", "download", "-q", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run([*command, "-d", str(folder), package], capture_output=True, text=True)
+    command += ["--require-hashes", "--only-binary", ":all:", "-d", str(folder), "-r", str(package)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if "DO NOT MATCH THE HASHES" in done.stderr:
+        print(f"pip found another file than {package.name} names by its SHA-256; it is not used.")
     wheels = [] if done.returncode else list(folder.glob("*.whl"))
     return zipfile.ZipFile(wheels[0]) if wheels else None

