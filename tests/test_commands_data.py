@@ -180,6 +180,20 @@ def test_faces_without_a_validation_split_give_every_tenth(tmp_path):
     assert [len(faces.open(split)) for split in ("train", "valid", "test")] == [36, 4, 16]
 
 
+def test_validation_that_is_held_out_is_told(tmp_path, ferplus, capsys):
+    data_files.microsoft(tmp_path / "raw", {"train": 40, "test": 16})
+    words = ["train", "--recipe", "tiny.yaml", "--epochs", "1", "--no-test", "--quiet"]
+    line = "validation: every 10th training face, 4 faces held out, since raw has no validation split"
+    assert main([*words, "--data", "raw", "--out", "a"]) == 0
+    told = capsys.readouterr()
+    assert line in told.out and line not in told.err
+    assert main([*words, "--data", "raw", "--out", "b", "--json"]) == 0
+    told = capsys.readouterr()
+    assert line in told.err and json.loads(told.out)["held_out"] == 4
+    assert main([*words, "--data", str(ferplus), "--out", "c"]) == 0
+    assert "held out" not in capsys.readouterr().out
+
+
 def test_damaged_validation_faces_are_not_replaced_by_training_faces(tmp_path):
     root = data_files.microsoft(tmp_path / "raw", {"train": 40, "valid": 8})
     faces = Faces(str(root), "ferplus")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +11,7 @@ from ferlib.cli import main
 from ferlib.data import EMOTIONS_FERPLUS
 from ferlib.evaluation import ResultRecord
 from ferlib.models import NETWORKS
+from ferlib.training import load_recipe
 from ferlib.weights import checkpoints
 from tests.tiny import Net
 
@@ -62,6 +64,47 @@ def test_train_stop_resume_evaluate(recipe, tmp_path, capsys):
     assert ResultRecord.load(record).get("accuracy").value == pytest.approx(expected)
     assert main([*words, "--output", "vit"]) == 1
     assert "one output only" in capsys.readouterr().err
+
+
+def test_json_holds_what_a_script_needs(recipe, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert _train(recipe, out, "--json") == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert "epoch   1 of 2" in told.err and "best epoch" in told.err
+    history = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    best = max(history, key=lambda record: record["valid_accuracy"])
+    assert (found["run"], found["recipe"], found["epochs"]) == (str(out), "tiny", 2)
+    for key in ("valid_accuracy", "valid_loss"):
+        assert found[key] == best[key]
+    assert found["best_epoch"] == best["epoch"] and found["valid_faces"] == 64 and found["held_out"] == 0
+    assert {name: out / f"{name}.safetensors" for name in ("best", "last")} | {
+        "state": out / "last.state.safetensors"
+    } == {name: Path(file) for name, file in found["checkpoints"].items()}
+    assert all(Path(file).is_file() for file in found["checkpoints"].values())
+    assert found["seconds"] == pytest.approx(sum(record["seconds"] for record in history), abs=1e-3)
+    test = ResultRecord.load(out / "test.json")
+    assert found["test"] == {
+        "accuracy": test.get("accuracy").value,
+        "faces": 64,
+        "record": str(out / "test.json"),
+    }
+    assert _train(recipe, out, "--json") == 1 and capsys.readouterr().out == ""
+
+
+def test_an_image_size_that_the_network_cannot_take_is_one_line(recipe, tmp_path, capsys):
+    sized = ["--recipe", "vt-nr-ferplus-small", "--data", "synthetic", "--length", "4", "--from-scratch"]
+    sized += ["--epochs", "1", "--batch-size", "4", "--no-test", "--quiet"]
+    path = tmp_path / "sized.yaml"
+    for side, code in ((100, 1), (None, 1), (96, 0)):
+        path.write_text(load_recipe("vt-nr-ferplus-small").replace(image_size=side).to_yaml())
+        sized[1] = str(path)
+        assert main(["train", *sized, "--out", str(tmp_path / "run")]) == code
+        told = capsys.readouterr().err.splitlines()
+        if code:
+            assert "recipe 'vt-nr-ferplus-small': image_size" in told[-1] and "such as 96" in told[-1]
+            assert str(side or "left out") in told[-1] and len(told) <= 2
+        assert (tmp_path / "run").exists() == (code == 0)
 
 
 def test_what_is_wrong_is_one_line(recipe, tmp_path, capsys):

@@ -203,6 +203,15 @@ def test_what_was_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
         and "the file is empty: fer0000000.png" in printed.out
     )
     assert "train: 100%" in printed.err  # the progress bar
+    words = ["prepare", "ferplus", "--source", str(root), "--json", "--out"]
+    assert main([*words, str(tmp_path / "out")]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["folder"], found["faces"], found["size"]) == (str(tmp_path / "out"), {"train": 1}, 48)
+    assert (
+        found["left_out"]["train"]["the file is empty"] == 1 and sum(found["left_out"]["train"].values()) == 3
+    )
+    assert found["already"] == ["train"] and found["twins"] == {} and found["dataset"] == "ferplus"
+    assert main([*words, str(root)]) == 1 and capsys.readouterr().out == ""
     with (tmp_path / "out" / "skipped.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["split", "name", "reason"] and len(rows) == 4

@@ -249,9 +249,10 @@ class RunFolder:
         self._lock = ExitStack()
         if self.writes:
             self._lock.enter_context(only_writer(self.path))
-            for name in (*_FILES, *self.notes):  # halves that a killed process has left
+            for name in (*_FILES, *self.notes):  # halves that a killed process of before has left
                 for half in self.path.glob(f".{name}.*"):
-                    half.unlink(missing_ok=True)
+                    if half.suffix != ".half":  # of these ``replacing`` knows whether somebody writes them
+                        half.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
