@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ferlib.models import btn_small
 from ferlib.training import Recipe, TrainingError, best_epoch, build_criterion, build_optimizer, fit
 from ferlib.training.batches import Batches, FaultyDataError
 from ferlib.training.loop import accumulated_step, train_step
+from ferlib.training.recipes import RecipeError
 from ferlib.weights import checkpoints
 from tests.tiny import Spots, net
 
@@ -197,6 +199,21 @@ def test_batches_added_up_are_not_one_batch_to_batch_attention():
         moved.append(torch.cat([logits for _, logits in answers]))
     torch.testing.assert_close(alone[0], alone[1], rtol=1e-4, atol=1e-5)  # each face's own answer
     assert (moved[0] - moved[1]).abs().max() > 1e-4  # and the one that asks the others
+
+
+def test_an_image_size_that_the_network_cannot_take(tmp_path):
+    class Rigid(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(3 * 16 * 16, 4)
+
+        def forward(self, images):
+            return self.head(images.flatten(1))
+
+    for side, error in ((20, RecipeError), (16, None), (None, None)):
+        recipe = Recipe(name="rigid", epochs=1, batch_size=8, loss="cross-entropy", image_size=side)
+        with pytest.raises(error, match=r"'rigid': image_size 20 .*such as 16$") if error else nullcontext():
+            assert len(run(Spots(16), tmp_path / str(side), recipe, model=Rigid())) == 1
 
 
 def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):

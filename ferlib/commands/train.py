@@ -51,7 +51,7 @@ from ferlib.training import (
     load_recipe,
     recipe_from,
 )
-from ferlib.training.build import start_from
+from ferlib.training.build import check_image_size, face_side, start_from
 from ferlib.training.device import choose_device, is_leader, leave_group
 from ferlib.training.original_config import read_original_config
 from ferlib.training.runs import BEST, LAST, STATE, check_folder, holds_run, state_file
@@ -119,6 +119,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any] | None:
             layout = f"{plan.faces.data} has no validation split of its own"
             print(f"validation: every {HELD_OUT}th training face, {held_out} faces held out, since {layout}")
         model = build_model(plan.recipe, num_classes=len(train.classes))
+        check_image_size(model, plan.recipe, train)
         if plan.resume is None:
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
                 _print(line)
@@ -283,8 +284,8 @@ def _print(line: str) -> None:
 
 def _print_size(plan: Plan, train: FaceDataset) -> None:
     """Print where faces are enlarged, since that is what the Neural Resizer's paper is about."""
-    side, wanted = train[0]["image"].shape[-1], plan.recipe.image_size or 0
-    if side < wanted:
+    side, wanted = face_side(train), plan.recipe.image_size or 0
+    if side and side < wanted:
         by = plan.recipe.interpolation
         if wanted == 8 * side:
             by += "; the authors' own are `ferlib prepare --upscale 8 --method dic`"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 import ferlib.losses
+from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.transforms import Augment
 from ferlib.models import ResizedTransformer
 from ferlib.models.resized_transformer import PAPER_BACKBONE
@@ -46,7 +48,7 @@ SIDES = (28, 32, 48, 56, 64, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 51
 
 
 @torch.no_grad()
-def check_image_size(model: nn.Module, recipe: Recipe, side: int) -> None:
+def check_image_size(model: nn.Module, recipe: Recipe, faces: FaceDataset) -> None:
     """Refuse faces of a size that the network cannot take.
 
     The network is run on the meta device, which computes shapes alone, without memory and without drawing
@@ -56,11 +58,13 @@ def check_image_size(model: nn.Module, recipe: Recipe, side: int) -> None:
     Args:
         model: The network.
         recipe: Named in the error.
-        side: Pixels of a face as the network gets it.
+        faces: What it is trained on, as large as they are where the recipe has no ``image_size``.
 
     Raises:
         RecipeError: Naming recipe, ``image_size`` and the sizes of ``SIDES`` and near ``side`` that fit.
     """
+    if (side := recipe.image_size or face_side(faces)) is None:
+        return
     own = next((parameter.device for parameter in model.parameters()), "cpu")
     if _takes(model, side, "meta") or _takes(model, side, own):
         return
@@ -71,6 +75,14 @@ def check_image_size(model: nn.Module, recipe: Recipe, side: int) -> None:
             f"recipe '{recipe.name}': image_size {given}{side} pixels, which {recipe.model} cannot take: set "
             f"image_size to one that it takes, such as {', '.join(map(str, fitting))}"
         )
+
+
+def face_side(faces: FaceDataset) -> int | None:
+    """Pixels of the first face that can be read, or None: what cannot be read, the loader tells."""
+    for index in range(len(faces)):
+        with suppress(DataError, OSError):
+            return faces[index]["image"].shape[-1]
+    return None
 
 
 def _takes(model: nn.Module, side: int, device: torch.device | str) -> bool:

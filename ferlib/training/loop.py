@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,16 +103,11 @@ def fit(
     Raises:
         TrainingError: The loss, the validation loss or a weight is NaN or infinite.
         FaultyDataError: Faces cannot be read.
+        RecipeError: The network cannot take faces of the recipe's ``image_size``.
         CheckpointError: A checkpoint does not fit or cannot be written.
     """
     if tensorboard and run_dir is None:
         raise ValueError("tensorboard=True needs a run_dir to write its log to")
-    side = recipe.image_size
-    if side is None and len(train):
-        with suppress(DataError, OSError):  # the loader tells what cannot be read
-            side = train[0]["image"].shape[-1]
-    if side:
-        check_image_size(model, recipe, side)
     fabric = make_fabric(device)
     move(model, recipe, fabric.device)
     network = fabric.strategy.setup_module(model)  # of several processes, all get the average gradient
@@ -148,6 +143,8 @@ def fit(
             if isinstance(error, FaultyDataError):
                 folder.save(state)
             watch.close(f"stopped: {error or type(error).__name__}")
+            if isinstance(error, Exception) and state.epoch == 1 and state.step == 0:
+                check_image_size(model, recipe, train)  # a clearer error, if that is why
             raise
         finally:
             for logger in fabric.loggers:
