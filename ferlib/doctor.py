@@ -236,7 +236,10 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
             finding.lines.append(f"{split}: {len(source):,} faces, {published:,} were published")
         finding.lines += [f"{split}: {note}" for note in source.notes]
         if source.skipped:
-            finding.lines += [f"{split}: left out", *summarize(source.skipped, shown=3).splitlines()]
+            finding.lines += [
+                f"{split}: left out",
+                *summarize(source.skipped, shown=10**9 if every else 3).splitlines(),
+            ]
     doubts = kind.doubts(sources) if sources else []
     absent = [split for split in kind.splits if split not in [*there, *kind.instead]]
     if sources:

@@ -147,7 +147,9 @@ def test_a_checkpoint_alone_is_enough_to_go_on(tmp_path, ferplus, capsys):
     (tmp_path / "moved" / "run.json").unlink()
     resume = ["train", "--resume", "moved/last.safetensors"]
     assert "which faces? give --data DIR" in _error(capsys, resume)
-    assert main([*resume, "--data", str(ferplus), "--quiet", "--epochs", "3"]) == 0  # nothing left to do
+    others = [*resume, "--data", str(ferplus), "--quiet", "--epochs", "3"]
+    assert "began with other faces" in _error(capsys, others)
+    assert main([*others, "--length", "40"]) == 0  # nothing left to do
     assert "weights only" in _error(capsys, ["train", "--resume", "parts/best.safetensors"])
     assert "trained with lr 0.005" in _error(capsys, ["train", "--resume", "parts", "--lr", "0.1"])
     assert "leave --protocol out" in _error(capsys, ["train", "--resume", "parts", "--protocol", "released"])
@@ -248,8 +250,8 @@ def test_an_official_file_is_evaluated_with_a_recipe(tmp_path, capsys):
     assert told == 1 and "missing" in capsys.readouterr().err
     save_file({"conv.weight": torch.zeros(1)}, "plain.safetensors")
     assert "holds no recipe" in _error(capsys, [*words, "plain.safetensors"])
-    assert "torch sees" in _error(capsys, [*words, "best.pth", "--recipe", "tiny.yaml", "--gpu", "99"])
-    assert "no device is called" in _error(
+    assert "no device" in _error(capsys, [*words, "best.pth", "--recipe", "tiny.yaml", "--gpu", "99"])
+    assert "no device 'abacus'" in _error(
         capsys, ["train", "--recipe", "tiny.yaml", "--data", "synthetic", "--device", "abacus"]
     )
     assert "--batch-size 0" in _error(capsys, [*words, "best.pth", "--batch-size", "0"])

@@ -135,7 +135,7 @@ def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> No
     assert [faces[i]["name"] for i in range(5)] == [*(name_of("train", i) for i in range(4)), "linked.png"]
     reasons = {skip.name: skip.reason for skip in faces.skipped}
     assert "the first row counts" in reasons[name_of("train", 0)] and faces.labels[0] == 0
-    assert reasons["gone.png"] == reasons["dangling.png"] == "file is not there"
+    assert reasons["gone.png"] == reasons["dangling.png"] == "the file is not there"
     for name in ("../../secret.png", str(outside), "..\\secret.png", ""):
         assert "not a name inside the folder" in reasons[name]
     assert reasons["zero.png"] == "votes sum to zero"
@@ -294,10 +294,10 @@ def test_faults_in_the_neural_resizers_table(tmp_path: Path) -> None:
     assert len(faces) == 2
     assert sorted(s.reason for s in faces.skipped) == [
         "emotion is not one of 0 to 7",
-        "file is not there",
         "named again (the first row counts)",
         "not a name inside the folder",
         "row has not 13 columns",
+        "the file is not there",
     ]
     path.write_text(path.read_text().replace("Usage", "Set"))
     with pytest.raises(DataError, match="columns are Set"):

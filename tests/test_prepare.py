@@ -208,7 +208,7 @@ def test_what_was_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     assert rows[0] == ["split", "name", "reason"] and len(rows) == 4
     assert {row[1]: row[2].split(" (")[0] for row in rows[1:]} == {
         name_of("train", 0): "the file is empty",
-        name_of("train", 1): "file is not there",
+        name_of("train", 1): "the file is not there",
         name_of("train", 2): "not an image",
     }
     assert [s.name for s in FERPlus(tmp_path / "out", "train").skipped] == [row[1] for row in rows[1:]]

@@ -78,7 +78,7 @@ def test_faults_of_the_official_list(tmp_path: Path) -> None:
         ("train_../../../x_aligned.jpg", "not a name inside the folder"),
         ("train_00001_aligned.jpg", "named again (the first row counts)"),
         ("train_00002.jpg", "label is not 1 to 7"),
-        ("train_00050_aligned.jpg", "file is not there"),
+        ("train_00050_aligned.jpg", "the file is not there"),
         ("train_00099_aligned.jpg", "no row in list_patition_label.txt"),
         ("train_x.jpg", "row has not two columns (name, label)"),
     ]

@@ -103,7 +103,9 @@ class Listing:
             tried += [self.spelled.get(path.lower(), path) for path in tried]
             file = next((f for f in tried if os.path.isfile(self.folder / f)), None)  # links may lead nowhere
         if file is None:
-            return self.skip(name, "file is not there")
+            folder = self.folder is not None and any(os.path.isdir(self.folder / f) for f in tried)
+            what = "a folder stands where an image is expected" if folder else "the file is not there"
+            return self.skip(name, what)
         if file in self.seen:
             return self.skip(name, "named again (the first row counts)")
         self.seen.add(file)
