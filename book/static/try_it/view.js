@@ -76,6 +76,7 @@
         delete verdict.dataset.answer;
         verdict.classList.remove("fer-unsure");
         write(verdict, text);
+        write(caption, "Where it looks");
         write(note, "");
         draw();
       },
