@@ -115,7 +115,7 @@ def visit(browser, file: Path, axe) -> dict[str, list]:
         for scheme in ("dark", "light"):
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             page.set_viewport_size({"width": 380, "height": 900})
-            page.wait_for_function(f"document.documentElement.dataset.theme === '{scheme}'")
+            page.wait_for_function(f"() => document.documentElement.dataset.theme === '{scheme}'")
             overflow[f"phone, {scheme}"] = reader.overflow()
             if scheme == "dark":
                 page.wait_for_timeout(600)  # the theme then gives what has begun to scroll its tab stops

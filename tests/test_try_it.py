@@ -127,12 +127,39 @@ def test_twenty_million_pixels_are_read(page, pictures):
     assert found["left"] > 1500 and 1000 < found["side"] < 2400
 
 
-def test_no_face_and_no_picture_are_told(page, pictures):
-    upload(page.page, pictures / "wall.png")
-    says(page.page.locator(".fer-status"), "No frontal face was found")
-    assert json.loads(page.page.locator("#fer-try").get_attribute("data-found")) == []
-    upload(page.page, pictures / "text.jpg", "refused")
-    says(page.page.locator(".fer-status"), "text.jpg is not a picture")
+@pytest.mark.parametrize(
+    ("name", "state", "told"),
+    [
+        ("wall.png", "faceless", "No frontal face was found"),
+        ("text.jpg", "refused", "text.jpg is not a picture"),
+    ],
+)
+def test_without_a_face_or_a_picture_the_last_answer_goes(page, pictures, name, state, told):
+    upload(page.page, pictures / "face.png")
+    upload(page.page, pictures / name, state)
+    says(page.page.locator(".fer-status"), told)
+    verdict = page.page.locator(".fer-answer")
+    assert verdict.get_attribute("data-answer") is None and "%" not in verdict.inner_text()
+    assert page.page.locator(".fer-box").is_visible() is (state == "faceless")
+    if state == "faceless":  # the reader may know better
+        assert json.loads(page.page.locator("#fer-try").get_attribute("data-found")) == []
+        page.page.locator(".fer-box").press("ArrowLeft")
+        settled(page.page)
+        assert answered(page.page).sum() == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.49, 0.51])
+def test_a_likeliest_expression_below_half_is_called_unsure(page, share):
+    sentence = page.page.evaluate(
+        """share => {
+            const view = ferTry.makeView(["fear", "anger", "contempt"], ["#000", "#000", "#000"]);
+            const evidence = Array(3).fill(Array(36).fill(0));
+            view.set(new Uint8Array(48 * 48), { probabilities: [share, 0.3, 0.7 - share], evidence });
+            return view.element.querySelector(".fer-answer").textContent;
+        }""",
+        share,
+    )
+    assert sentence == ("Unsure: perhaps fear, 49 %" if share < 0.5 else "Fear, 51 %")
 
 
 def test_the_square_is_dragged_and_moved_by_keys(page, pictures, portrait):
@@ -167,6 +194,8 @@ def test_a_sample_shows_bars_and_where_it_looks(page):
     page.page.locator(".fer-sample").first.click()
     settled(page.page)
     page.page.wait_for_timeout(300)
+    marked = page.page.locator(".fer-sample").evaluate_all("all => all.map(e => e.ariaCurrent)")
+    assert marked[0] == "true" and not any(marked[1:])
     assert page.page.locator(".fer-answer").inner_text().endswith("%")
     rows = page.page.locator(".fer-expression")
     assert rows.count() == 8
@@ -242,7 +271,8 @@ def test_the_camera_is_read_and_let_go(browser, portrait, tmp_path):
         button.click()
         settled(page)
         page.wait_for_function(
-            "JSON.parse(document.getElementById('fer-try').dataset.found || '[]').length === 1", timeout=WAIT
+            "() => JSON.parse(document.getElementById('fer-try').dataset.found || '[]').length === 1",
+            timeout=WAIT,
         )
         page.wait_for_timeout(1000)
         box = where(page)
@@ -273,7 +303,16 @@ def served():
     server.shutdown()
 
 
-def test_from_a_folder_server_nothing_else_is_asked_and_scripts_may_not_ask(browser, served, pictures):
+LOADED = """([kind, address]) => new Promise((done) => {
+    const element = document.createElement(kind);
+    Object.assign(element, kind === "link" ? { rel: "stylesheet", href: address } : { src: address });
+    element.onload = () => done("loaded");
+    element.onerror = () => done("refused");
+    document.head.append(element);
+})"""
+
+
+def test_from_a_folder_server_nothing_else_is_asked_and_nothing_foreign_loaded(browser, served, pictures):
     context = browser.new_context()
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
@@ -286,4 +325,9 @@ def test_from_a_folder_server_nothing_else_is_asked_and_scripts_may_not_ask(brow
     assert strangers == []
     refused = page.evaluate("fetch('/index.html').then(() => 'sent', () => 'refused')")
     assert refused == "refused", "a script of the page can send a request"
+    foreign = served.replace("127.0.0.1", "localhost")
+    files = {"img": "batch_transformer.svg", "script": "try_it/camera.js", "link": "book.css"}
+    for kind, name in files.items():
+        for place, wanted in ((served, "loaded"), (foreign, "refused")):
+            assert page.evaluate(LOADED, [kind, f"{place}/_static/{name}"]) == wanted, (kind, place)
     context.close()

@@ -5,8 +5,16 @@
   const host = document.getElementById("fer-try");
   const { classes, colours, faceSize } = made.model;
 
-  // While this page is open the browser itself refuses any request by a script.
-  document.head.append(h("meta", { "http-equiv": "Content-Security-Policy", content: "connect-src 'none'" }));
+  // From here on the browser itself refuses what is not this book's. A book opened as a file has no server that 'self' could mean.
+  const here = location.protocol === "file:" ? "file:" : "'self'";
+  const policy = [
+    `default-src ${here} data: blob:`,
+    `script-src ${here} blob: 'wasm-unsafe-eval'`, // onnxruntime-web: a script unpacked from the book, and WebAssembly
+    "script-src-attr 'unsafe-inline'", // the theme's buttons for printing and for the full screen
+    `style-src ${here} 'unsafe-inline'`, // the theme, MathJax and the bars set styles of their own
+    "connect-src 'none'", "object-src 'none'", "base-uri 'none'", `form-action ${here}`,
+  ];
+  document.head.append(h("meta", { "http-equiv": "Content-Security-Policy", content: policy.join("; ") }));
 
   const view = makeView(classes, colours);
   const stage = h("div", { class: "fer-shot" }), screen = h("canvas", { role: "img", "aria-label": "No picture yet" });
@@ -36,6 +44,7 @@
 
   // One answer at a time; while it is computed the newest square waits.
   async function answer() {
+    if (!shot) return;
     if (busy) { again = true; return; }
     busy = true;
     const of = shot, number = order;
@@ -69,6 +78,26 @@
     view.set(pictures.frame(shot, sample.box, faceSize), kept, "Computed when the book was built, not now.");
   }
 
+  // Where there is no face there is no answer, until the reader places the square.
+  function faceless() {
+    order += 1; // an answer that is still being computed is not shown
+    again = false;
+    host.dataset.state = "faceless";
+    tell(host.dataset.told);
+    view.clear("No face was found, so none was read.");
+  }
+
+  // No picture: nothing of the last one is left.
+  function blank() {
+    shot = null;
+    again = false;
+    delete host.dataset.found;
+    screen.getContext("2d").clearRect(0, 0, screen.width, screen.height);
+    screen.setAttribute("aria-label", "No picture");
+    box.element.hidden = true;
+    view.clear("No face has been read.");
+  }
+
   // Look for faces, place the square, answer.
   async function search() {
     if (!shot) return;
@@ -80,16 +109,26 @@
     if (!found.length) {
       host.dataset.told = "No frontal face was found. Place the square on the face yourself; what the model says of anything else means nothing.";
       box.set(middle(), false, false);
-    } else {
-      host.dataset.told = found.length === 1 ? "One face was found." : `${found.length} faces were found; choose one.`;
-      box.set(found[0], false, false);
-      if (found.length > 1) {
-        faces.append(...found.map((one, i) => button(`Face ${i + 1}`, () => { view.fresh(); box.set(one, true); })));
-      }
+      faceless();
+      return;
+    }
+    host.dataset.told = found.length === 1 ? "One face was found." : `${found.length} faces were found; choose one.`;
+    box.set(found[0], false, false);
+    if (found.length > 1) {
+      faces.append(...found.map((one, i) => button(`Face ${i + 1}`, () => { view.fresh(); box.set(one, true); })));
     }
     tell(host.dataset.told);
     view.fresh();
-    return answer();
+    await answer();
+  }
+
+  // Which sample is shown, if any.
+  function choose(own) {
+    sample = own;
+    samples.forEach((one, i) => {
+      if (own && made.samples[i] === own) one.setAttribute("aria-current", "true");
+      else one.removeAttribute("aria-current");
+    });
   }
 
   async function take(file, own) {
@@ -97,7 +136,7 @@
     mark();
     order += 1;
     const number = order;
-    sample = own;
+    choose(own);
     host.dataset.state = "busy";
     host.dataset.told = "";
     faces.replaceChildren();
@@ -111,24 +150,28 @@
       if (number !== order) return;
       host.dataset.state = "refused";
       tell(error.message, "refused");
+      blank();
     }
   }
 
   // ---- camera: the square follows the face about once a second, until the reader moves it -------------
-  let looked = 0;
+  let looked = 0, seen = false;
   const camera = makeCamera(async (video) => {
     const source = await createImageBitmap(video);
+    if (!camera.on()) return; // stopped in the meantime
     const first = !shot || shot.width !== source.width || !shot.live;
     show({ source, width: source.width, height: source.height, live: true });
     if (first) { box.set(middle(), false, false); screen.setAttribute("aria-label", "The camera's picture"); }
     if (performance.now() - looked > 1000) {
       const found = find(shot);
       looked = performance.now();
+      seen = found.length > 0;
       host.dataset.found = JSON.stringify(found);
       host.dataset.told = found.length ? "The square follows the face." : "No frontal face is seen. Come closer, or place the square yourself.";
       if (found.length && !held) box.set(found[0], false, false);
     }
-    await answer();
+    if (seen || held) await answer();
+    else faceless();
   });
   let held = false;
   stage.addEventListener("pointerdown", () => { held = true; });
@@ -136,13 +179,15 @@
 
   const eye = button("Use the camera", async () => {
     if (camera.on()) { camera.stop(); mark(); tell("The camera is off. The last picture stays on this page until you leave it."); return; }
-    order += 1;
-    [sample, held] = [null, false];
-    faces.replaceChildren();
-    view.fresh();
     tell("Waiting for the camera …");
     try {
       await camera.start();
+      if (!camera.on()) return; // the reader chose a picture instead
+      order += 1;
+      choose(null);
+      [held, looked] = [false, -Infinity];
+      faces.replaceChildren();
+      view.fresh();
       mark();
     } catch (error) {
       tell(error.message, "refused");

@@ -2,6 +2,7 @@
 (() => {
   const { h, bar, viridis, paint, announcer, capital, write } = globalThis.ferUI;
   const GRID = 6, SIDE = 48;
+  const SURE = 0.5; // below it the likeliest expression is less likely than all others together
 
   // Evidence for one class over the grey face: what is above the middle of all classes' evidence lights up.
   function overlay(canvas, face, map, top) {
@@ -58,8 +59,10 @@
         const best = answer.probabilities.indexOf(Math.max(...answer.probabilities));
         if (!own) shown = best;
         answer.probabilities.forEach((share, i) => bars[i].set(share));
-        const sentence = `${capital(classes[best])}, ${Math.round(100 * answer.probabilities[best])} %`;
+        const share = answer.probabilities[best], percent = `${Math.round(100 * share)} %`;
+        const sentence = share < SURE ? `Unsure: perhaps ${classes[best]}, ${percent}` : `${capital(classes[best])}, ${percent}`;
         write(verdict, sentence);
+        verdict.classList.toggle("fer-unsure", share < SURE);
         verdict.dataset.answer = JSON.stringify({ probabilities: answer.probabilities });
         write(note, text);
         said.say(`The model answers: ${sentence}.`);
@@ -71,7 +74,9 @@
         bars.forEach((one) => one.blank());
         [seen, where].forEach((c) => { c.getContext("2d").clearRect(0, 0, SIDE, SIDE); c.setAttribute("aria-label", "No face yet"); });
         delete verdict.dataset.answer;
+        verdict.classList.remove("fer-unsure");
         write(verdict, text);
+        write(caption, "Where it looks");
         write(note, "");
         draw();
       },
