@@ -265,7 +265,7 @@ class FaceReader:
             self.facts = json.loads(self._session.get_modelmeta().custom_metadata_map["ferlib"])
             self.face_size = int(self.facts["face_size"])
             self.classes = tuple(map(str, self.facts["classes"]))
-        except (LookupError, TypeError, ValueError, RecursionError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(f"no model that `ferlib export` wrote ({error!r})", self.path) from error
         if not 8 <= self.face_size <= 512:
             raise DataError(f"takes faces of {self.face_size} pixels, expected 8 to 512", self.path)

@@ -299,3 +299,24 @@ def test_evaluate_measures_the_network_of_the_checkpoint(tmp_path, ferplus, caps
     checkpoints.save("odd.safetensors", model, {"recipe": stored["recipe"]})
     words[words.index("run/best.safetensors")] = "odd.safetensors"
     assert "odd.safetensors: unknown key 'speed'" in _error(capsys, words)
+
+
+def test_a_prepared_folder_that_names_another_data_set_is_one_error(tmp_path, capsys):
+    raw = data_files.microsoft(tmp_path / "raw", {"train": 8, "valid": 8})
+    out = tmp_path / "prepared"
+    assert main(["prepare", "ferplus", "--source", str(raw), "--out", str(out), "--quiet"]) == 0
+    words = [
+        "train",
+        "--recipe",
+        "tiny.yaml",
+        "--quiet",
+        "--no-test",
+        "--out",
+        str(tmp_path / "run"),
+        "--data",
+    ]
+    manifest = json.loads((out / "cache.json").read_text())
+    (out / "cache.json").write_text(json.dumps(manifest | {"dataset": "x"}))
+    assert "no data set is called 'x'" in _error(capsys, [*words, str(out)])
+    (out / "cache.json").write_text(json.dumps(manifest))
+    assert main([*words, str(out)]) == 0

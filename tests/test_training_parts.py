@@ -170,6 +170,8 @@ def test_augmentation_with_options():
     assert augment == Augment(erase=1.0, erase_area=(0.05, 0.05), erase_fill=IMAGENET_MEAN)
     with pytest.raises(RecipeError, match="erase_aera"):
         build_augment(RECIPE.replace(augment_options={"erase_aera": 1}))
+    with pytest.raises(RecipeError, match="augment_options of 'light'"):
+        build_augment(RECIPE.replace(augment="light", augment_options={"flip": "abc"}))
     with pytest.raises(RecipeError, match="augment_options of 'none'"):
         build_augment(RECIPE.replace(augment="none", augment_options={"erase": 1}))
 

@@ -147,4 +147,7 @@ def tell_left_out(faces: FaceDataset, data: str, split: str) -> None:
 
 
 def _kind(kind: str) -> Kind:
-    return DATASETS[kind.rstrip("78")]
+    try:
+        return DATASETS[kind.rstrip("78")]
+    except KeyError:
+        raise DataError(f"no data set is called {kind!r}; known are {', '.join(DATASETS)}") from None

@@ -237,7 +237,7 @@ def verify(root: str | Path, *, full: bool = True, splits: Sequence[str] | None 
             for name, record in manifest["splits"][split]["files"].items():
                 path, sums = root / name, record["crc32"]
                 if (size := path.stat().st_size) != record["bytes"]:
-                    raise DataError(f"{size:,} bytes, {record['bytes']:,} were written; {AGAIN}", path)
+                    raise DataError(f"{size} bytes, {record['bytes']} were written; {AGAIN}", path)
                 blocks = range(len(sums)) if full else sorted({0, len(sums) - 1})
                 if block_checksums(path, blocks) != [sums[block] for block in blocks]:
                     raise DataError(f"its bytes changed since they were written; {AGAIN}", path)

@@ -147,7 +147,9 @@ def build_augment(recipe: Recipe) -> Augment | None:
         return None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.augment_options.items()}
     try:
-        return replace(makers[recipe.augment](), **options)
+        augment = replace(makers[recipe.augment](), **options)
+        augment.sample(1, torch.Generator())  # a value of another type fails here, not in the first batch
+        return augment
     except (LookupError, TypeError, ValueError) as error:
         known = ", ".join(entry.name for entry in fields(Augment)) if recipe.augment != "none" else "nothing"
         raise RecipeError(
