@@ -143,7 +143,10 @@ def execute(path: Path, cache: JupyterCacheAbstract, label: str = "", common: st
             on_cell_executed=lambda **_: bar.update(),
             record_timing=False,  # times in the cells would make the run look like another notebook
             resources={"metadata": {"path": str(path.parent)}},
-            extra_arguments=["--IPKernelApp.log_level=40"],  # no warnings about transport
+            extra_arguments=[
+                "--IPKernelApp.log_level=40",  # no warnings about transport
+                "--IPKernelApp.exec_lines=from book.figures import dark; dark.draw_twins(); del dark",
+            ],
         )
         start = time.monotonic()
         client.execute(env={**os.environ, **STATIC})

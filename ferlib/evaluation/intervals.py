@@ -65,7 +65,7 @@ class Resamples:
     measured on the same resamples, and their differences are paired. Source: Efron 1979. Chapter 7.
 
     Attributes:
-        faces: N.
+        faces: The number N.
         count: Resamples.
         seed: Of the draws.
     """

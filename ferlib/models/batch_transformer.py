@@ -150,8 +150,8 @@ class BatchTransformer(nn.Module):
     ``set_reference`` replaces the other images of the batch by fixed ones in evaluation.
 
     Args:
-        num_classes: C.
-        positions: E.
+        num_classes: The number C.
+        positions: The number E.
         encoding: The kind of :class:`ChannelPositionalEncoding`.
         gather: In training on several devices (torch.distributed), whether the images of all of them are the
             batch; the result is then that of one device with the whole batch. Evaluation never waits for

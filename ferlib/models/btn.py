@@ -58,7 +58,7 @@ class MultiLevelAttention(nn.Module):
     2 (dim^2 + dim) + 2 C (dim + 1) + 5 dim parameters.
 
     Args:
-        num_classes: C.
+        num_classes: The number C.
         dim: Width of the tokens.
         heads: Heads of the attention.
         positions: Positions of each level.
@@ -121,7 +121,7 @@ class BatchTransformerNetwork(nn.Module):
     replaces the other images by fixed ones. ``outputs`` gives all three in either mode.
 
     Args:
-        num_classes: C.
+        num_classes: The number C.
         inference: "vit", "bt" or "cba". Which one the paper uses at test time is not stated.
         encoder: Maps images to tokens (B, 147, dim); by default POSTER V2's two backbones with
             ``face_backbone`` and ``encoder_options``.
