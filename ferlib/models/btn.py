@@ -45,10 +45,10 @@ class MultiLevelAttention(nn.Module):
 
     .. math::
 
-        N &= \mathrm{LayerNorm}(X), \qquad
-        A = \mathrm{softmax}((N W_q)(N W_k)^\top / \sqrt{d_{head}}), \qquad Y = X + g \odot A N \\
-        m(p) &= \mathrm{LayerNorm}(\tfrac{1}{3} \textstyle\sum_{levels} Y(p)), \qquad
-        \mathrm{query}_c(p) = u_c \cdot m(p), \quad \mathrm{key}_c(p) = w_c \cdot m(p)
+        N &= \mathrm{LayerNorm}(X), \qquad A = \mathrm{softmax}((N W_q)(N W_k)^\top / \sqrt{d_{head}}) \\
+        Y &= X + g \odot A N, \qquad
+        m(p) = \mathrm{LayerNorm}(\tfrac{1}{3} \textstyle\sum_{levels} Y(p)) \\
+        \mathrm{query}_c(p) &= u_c \cdot m(p), \qquad \mathrm{key}_c(p) = w_c \cdot m(p)
 
     with X the 147 tokens, g a learned gain per channel, and p a position of the 7 x 7 grid. Values are not
     projected.
