@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
-
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import SomeFaces
 
@@ -22,7 +20,4 @@ def parser(description: str | None, *, data: bool = False) -> argparse.ArgumentP
 
 def some(faces: FaceDataset, count: int | None) -> FaceDataset:
     """At most ``count`` of the faces, drawn at random but always the same; all of them for None."""
-    if count is None or count >= len(faces):
-        return faces
-    order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
-    return SomeFaces(faces, order[:count].sort().values)
+    return faces if count is None or count >= len(faces) else SomeFaces.drawn(faces, count)
