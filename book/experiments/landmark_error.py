@@ -12,12 +12,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from book.experiments import script
 from ferlib.data import EMOTIONS_FERPLUS, SyntheticFaces
 from ferlib.evaluation import ResultRecord, mean_interval
 from ferlib.models import MobileFaceNet
+from ferlib.weights import load_network
 
 NAME, FACES, SEED = "landmark_error", 512, 0
 PARTS = {
@@ -48,8 +48,7 @@ def main() -> None:
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
     options = parser.parse_args()
-    network = MobileFaceNet().eval()
-    network.load_state_dict(load_file(options.weights))
+    network = load_network(options.weights, MobileFaceNet())
     record = ResultRecord(
         NAME,
         "normalised mean error of a landmark network trained on real faces, on drawn faces",

@@ -21,7 +21,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from book.experiments import script
@@ -29,6 +28,7 @@ from ferlib.data import SyntheticFaces
 from ferlib.data.transforms import normalize
 from ferlib.evaluation import Interval, ResultRecord
 from ferlib.models import MobileFaceNet, PosterV2
+from ferlib.weights import load_network
 
 NAME = "poster_v2_options"
 FACES, DRAWS = 6, 3  # faces of 224 pixels for the logits; draws of weights
@@ -168,8 +168,7 @@ def main() -> None:
         "--weights", required=True, type=Path, help="MobileFaceNet, 68 landmarks, safetensors"
     )
     options = parser.parse_args()
-    network = MobileFaceNet().eval()
-    network.load_state_dict(load_file(options.weights))
+    network = load_network(options.weights, MobileFaceNet())
     landmarks = {n: t for n, t in network.state_dict().items() if not n.startswith("output_layer.")}
     record = ResultRecord(
         NAME,
