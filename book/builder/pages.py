@@ -95,7 +95,8 @@ class ChapterMap(Generated):
         lines = ["| chapter | question | read | run |", "| --- | --- | --- | --- |"]
         done = runs()
         for path in chapters():
-            number, heading = int(path.stem[:2]), title(path).split(":")[0]
+            number = path.stem.split("_")[0].lstrip("0")  # 1 to 9, then A1, A2
+            heading = title(path).removeprefix("Appendix: ").split(":")[0]
             ran = _time(done[path.stem][0]) if path.stem in done else "–"
             lines.append(
                 f"| [{number} {heading}](../notebooks/{path.stem}) | {questions.pop(path.stem, '')} "
