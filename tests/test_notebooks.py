@@ -54,7 +54,7 @@ def test_text_can_be_read_where_nobody_knows_myst(path: Path) -> None:
 
 def test_chapters_and_appendices_are_in_the_table_of_contents() -> None:
     toc = (notebooks.ROOT / "_toc.yml").read_text()
-    numbers = [f"{n:02d}" for n in range(1, 10)] + ["A1", "A2"]
+    numbers = [f"{n:02d}" for n in range(1, 10)] + ["A1", "A2", "A3"]
     assert [path.stem[:2] for path in CHAPTERS] == numbers
     for path in CHAPTERS:
         assert f"notebooks/{path.stem}\n" in toc
