@@ -101,7 +101,10 @@ def make(html: Path = HTML) -> list[Path]:
         for solutions, ending in ((False, ""), (True, "_solutions")):
             target = html / FOLDER / f"{path.stem}{ending}.html"
             target.parent.mkdir(exist_ok=True)
-            target.write_text(handout(text, solutions=solutions, number=path.stem.split("_")[0].lstrip("0")), encoding="utf-8")
+            target.write_text(
+                handout(text, solutions=solutions, number=path.stem.split("_")[0].lstrip("0")),
+                encoding="utf-8",
+            )
             written.append(target)
     return written
 

@@ -82,6 +82,13 @@ class Glance(Generated):
         return glance.table("results")
 
 
+class Findings(Generated):
+    """``{findings}``: what the book found, in three sentences with their intervals."""
+
+    def markdown(self) -> str:
+        return glance.findings()
+
+
 class ChapterMap(Generated):
     """``{chapter-map}``: each chapter with its question, minutes to read and time to run.
 
@@ -187,6 +194,7 @@ def setup(app: Sphinx) -> None:
     """Register the directives."""
     for name, directive in (
         ("glance", Glance),
+        ("findings", Findings),
         ("chapter-map", ChapterMap),
         ("build-status", BuildStatus),
         ("records", Records),
