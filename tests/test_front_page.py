@@ -57,7 +57,7 @@ def test_a_verdict_follows_from_the_interval() -> None:
         record.add_difference("a", "b", Interval(0.01, low, high))
         return glance.points("a", "b")(record)
 
-    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0), not shown"
+    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0), not distinguishable from zero"
     assert said(0.002, 0.03) == "+1.0 points (0.2 to 3.0)"
 
 
