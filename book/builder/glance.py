@@ -140,12 +140,12 @@ def findings() -> str:
     loss = points("F-PDLS", "cross-entropy")(record("study_losses_0"))
     bounds = f"{100 * low:.0f} to {100 * high:.0f} %"
     found = (
-        "**Labels bound every accuracy.** Two panels of annotators disagree about one face in ten, so no network "
-        f"can be right on more than {bounds} of FER+'s faces.",
-        "**A batch leaks its labels.** Sorting the test files by class changes the accuracy of batch attention by "
-        f"{order}. The gain that its paper claims on RAF-DB is {faces:.0f} faces.",
-        f"**Small experiments cannot decide.** F-PDLS minus cross-entropy is {loss}, in a pilot with three seeds. "
-        "Larger experiments are planned in [](study_design).",
+        "**Labels bound every accuracy.** Two panels of annotators disagree about one face in ten, so "
+        f"no network can be right on more than {bounds} of FER+'s faces.",
+        "**A batch leaks its labels.** Sorting the test files by class changes the accuracy of batch "
+        f"attention by {order}. The gain that its paper claims on RAF-DB is {faces:.0f} faces.",
+        f"**Small experiments cannot decide.** F-PDLS minus cross-entropy is {loss}, in a pilot with "
+        "three seeds. Larger experiments are planned in [](study_design).",
     )
     return "\n".join(f"- {one}" for one in found)
 
