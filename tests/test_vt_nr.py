@@ -11,7 +11,8 @@ import torch
 from timm.data import resolve_model_data_config
 
 import ferlib.models
-from ferlib.models import ResizedTransformer, part_costs, vt_nr_small
+from book.figures.costs import part_costs
+from ferlib.models import ResizedTransformer, vt_nr_small
 
 MEMBERS = (
     "vt_nr_swin_tiny",

@@ -128,7 +128,6 @@ class ClassBatchAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.axes = "classes, query image, key image"
         self.listeners: list[Callable[[Tensor], None]] = []
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:

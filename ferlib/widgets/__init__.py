@@ -8,7 +8,6 @@ from ferlib.widgets.attention import AttentionExplorer, TokenAttention
 from ferlib.widgets.batch_attention import BatchAttentionExplorer
 from ferlib.widgets.codec import pack, pack_maps, unpack
 from ferlib.widgets.loss import LossExplorer
-from ferlib.widgets.own_picture import OwnPicture
 from ferlib.widgets.resizer import ResizerExplorer
 from ferlib.widgets.sam import SAMExplorer
 
@@ -16,7 +15,6 @@ __all__ = [
     "AttentionExplorer",
     "BatchAttentionExplorer",
     "LossExplorer",
-    "OwnPicture",
     "ResizerExplorer",
     "SAMExplorer",
     "TokenAttention",
