@@ -311,7 +311,6 @@ def test_clear_words_for_wrong_arguments() -> None:
         (lambda: AttentionExplorer(face, {"x": torch.zeros(2, 7, 7)}), "'x' is of 2 faces, 1 are shown"),
         (lambda: AttentionExplorer(face, plain, truth=torch.zeros(1, 9, 9)), "'a' has no true"),
         (lambda: AttentionExplorer(face, plain, answers={"x": []}), "0 answers .*'x'"),
-        (lambda: AttentionExplorer(face, plain, query="me"), "a place"),
     ]:
         with pytest.raises(ValueError, match=match):
             wrong()

@@ -6,21 +6,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 import traitlets
 from numpy.typing import ArrayLike
-from PIL import Image
 from scipy.linalg import block_diag
 
 from ferlib.style import as_array, as_image
 from ferlib.widgets.base import Explorer, data_address, module, picture
-from ferlib.widgets.codec import pack, pack_maps, pack_rows, unpack
+from ferlib.widgets.codec import pack, pack_maps, pack_rows
 
 __all__ = ["AttentionExplorer", "TokenAttention"]
 
 MOST_FACES = 16
-Query = str | tuple[float, float]  # "token", "all", or the place (x, y) of a patch
 Packed = Mapping[str, Any]
 
 
@@ -140,16 +137,6 @@ def faces_of(source: Packed) -> int:
     return counts.pop()
 
 
-def _first_map(source: Packed, face: int, token: bool) -> np.ndarray:
-    """A plain map; of attention that of the last layer, averaged over heads and queries, levels added."""
-    if "size" in source:
-        return unpack(source)[face]
-    block, prefix = source["layers"][-1]["softmax"], source["prefix"]
-    rows = unpack(block)[face]
-    keys = rows[:, : 1 if token and prefix else None].mean((0, 1))[prefix:]
-    return keys.reshape(-1, block["side"], block["side"]).sum(0)
-
-
 class AttentionExplorer(Explorer):
     r"""Faces under two maps side by side: hover, tap or arrow-key a patch to see where it attends.
 
@@ -166,8 +153,8 @@ class AttentionExplorer(Explorer):
             none), or either as a record keeps it (``TokenAttention.packed``, ``pack_maps``).
         truth: (F, H', W') in [0, 1], such as the renderer's ``masks["expression"]``; 0.5 and more is inside.
         answers: Source name -> F short texts, such as what the network predicts for each face.
-        query: The query at first: "token", "all", or the place (x, y) of a patch in [0, 1] (default: the
-            class token where the first source has one, else the middle).
+        query: The query at first: "patch" (the one in the middle), "token" or "all" (default: the class token
+            where the first source has one, else a patch).
 
     Raises:
         ValueError: For numbers of faces that disagree, unknown names, an empty true region, or more than
@@ -200,7 +187,7 @@ class AttentionExplorer(Explorer):
         *,
         truth: ArrayLike | None = None,
         answers: Mapping[str, Sequence[str]] | None = None,
-        query: Query | None = None,
+        query: str | None = None,
     ) -> None:
         names = [str(name) for name in faces]
         self._pictures = [as_image(image, f"face {name!r}") for name, image in faces.items()]
@@ -224,7 +211,6 @@ class AttentionExplorer(Explorer):
                     f"{', '.join(self._sources)}"
                 )
         left, right = ([*self._sources] * 2)[:2]  # a single source is shown alone
-        chosen = self._query(query, left)
         region = "the region that makes the expression"
         data = {
             "faces": names,
@@ -240,23 +226,10 @@ class AttentionExplorer(Explorer):
             data,
             left=0,
             right=min(1, len(self._sources) - 1),
-            asks=chosen if isinstance(chosen, str) else "patch",
-            query=[0.5, 0.5] if isinstance(chosen, str) else list(chosen),
+            asks=query or ("token" if self._sources[left].get("prefix") else "patch"),
             left_view=self._view(left),
             right_view=self._view(right),
         )
-
-    def _query(self, query: Query | None, source: str) -> Query:
-        """A query that has been checked; the default is the class token where the source has one."""
-        query = query or ("token" if self._sources[source].get("prefix") else (0.5, 0.5))
-        if isinstance(query, str):
-            if query not in ("token", "all"):
-                raise ValueError(f'query is "token", "all" or a place (x, y), got {query!r}')
-            return query
-        x, y = map(float, query)
-        if not (0 <= x <= 1 and 0 <= y <= 1):
-            raise ValueError(f"query is a place (x, y) in [0, 1], got ({x}, {y})")
-        return x, y
 
     def _view(self, name: str) -> dict[str, object]:
         """What a side shows at first: the last layer, all heads and levels, after the softmax."""
@@ -264,13 +237,8 @@ class AttentionExplorer(Explorer):
         return {"layer": last, "head": None, "step": "softmax", "level": None}
 
     def fallback(self) -> str:
-        """The first face and the first two maps of it, as one picture."""
-        name = self.data["faces"][self.face]
-        both = [list(self._sources)[place] for place in dict.fromkeys([self.left, self.right])]
-        maps = [_first_map(self._sources[source], self.face, self.asks == "token") for source in both]
-        face = self._pictures[self.face]
-        shown = [_colored(heat, face.shape[1::-1]) for heat in maps]
-        return picture([face, *shown], f"{name}, and where it is looked at: {' and '.join(both)}")
+        """The faces, as one picture."""
+        return picture(self._pictures, f"The faces that are looked at: {', '.join(self.data['faces'])}")
 
 
 def _packed(name: object, source: TokenAttention | Packed | ArrayLike) -> Packed:
@@ -287,10 +255,3 @@ def _region(truth: ArrayLike, names: list[str]) -> np.ndarray:
         if not mask.any():
             raise ValueError(f"face {name!r} has no true region: nothing in its mask reaches 0.5")
     return inside.astype(np.uint8)
-
-
-def _colored(heat: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map as a picture of this width and height, in the colors that the page gives it."""
-    share = np.maximum(heat, 0) / max(heat.max(), 1e-12)
-    small = (matplotlib.colormaps["viridis"](share)[..., :3] * 255).round().astype(np.uint8)
-    return np.asarray(Image.fromarray(small).resize(size, Image.Resampling.NEAREST))
