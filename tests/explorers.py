@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from book.figures.token_attention import TokenAttention
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.losses import FERPLUS_PRIOR
 from ferlib.widgets import (
@@ -14,7 +15,6 @@ from ferlib.widgets import (
     BatchAttentionExplorer,
     LossExplorer,
     ResizerExplorer,
-    TokenAttention,
 )
 from ferlib.widgets.base import Explorer
 from ferlib.widgets.codec import unpack
@@ -91,9 +91,9 @@ def attention_explorer(seed: int = 5) -> AttentionExplorer:
     figure = AttentionExplorer(
         dict(zip(("hard", "twin", "friend"), faces, strict=True)),
         {
-            "ViT": TokenAttention(shares["vit"], prefix=1, rollout=rolled),
-            "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")),
-            "windows": TokenAttention(shares["windows"]),
+            "ViT": TokenAttention(shares["vit"], prefix=1, rollout=rolled).packed,
+            "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")).packed,
+            "windows": TokenAttention(shares["windows"]).packed,
             "Grad-CAM": torch.randn(3, 30, 24, generator=draw),
         },
         truth=regions(),

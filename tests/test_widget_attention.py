@@ -11,8 +11,9 @@ import pytest
 import timm
 import torch
 
+from book.figures.token_attention import TokenAttention
 from ferlib.explain import AttentionRecorder, attention_score
-from ferlib.widgets import AttentionExplorer, TokenAttention
+from ferlib.widgets import AttentionExplorer
 from ferlib.widgets.codec import pack_maps, pack_rows, unpack
 from tests.explorers import (
     attention,
@@ -316,6 +317,6 @@ def test_clear_words_for_wrong_arguments() -> None:
             wrong()
     noise = torch.rand(1, 12, 196, 196, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match=r"1\d{3} kB .*grid=7"):
-        AttentionExplorer(face, {"x": TokenAttention({f"{i}": noise for i in range(2)})})
-    small = TokenAttention({f"{i}": noise for i in range(2)}, grid=7)
+        AttentionExplorer(face, {"x": TokenAttention({f"{i}": noise for i in range(2)}).packed})
+    small = TokenAttention({f"{i}": noise for i in range(2)}, grid=7).packed
     assert len(AttentionExplorer(face, {"x": small}).html()) < 200_000

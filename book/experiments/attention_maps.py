@@ -21,12 +21,13 @@ from torch.nn import functional as F
 
 from book.experiments import attention_models, script
 from book.figures.maps import METHODS, attention_map, rollout_rows
+from book.figures.token_attention import TokenAttention
 from ferlib import data, explain
 from ferlib.data import named_parameters, render_faces
 from ferlib.evaluation import ResultRecord
 from ferlib.models.batch_transformer import ClassBatchAttention
 from ferlib.models.common import evaluating
-from ferlib.widgets import TokenAttention, pack, pack_maps
+from ferlib.widgets import pack, pack_maps
 
 SIZE, SIDE = 48, 24  # pixels of a face; places of a heat map
 SMALL = {"Swin": "swin-drawn", "ViT": "vit-drawn"}

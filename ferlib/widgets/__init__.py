@@ -4,7 +4,7 @@ Each is displayed as the last expression of a cell. In JupyterLab, Colab or VS C
 built book (``FERLIB_STATIC=1``) the same ES module runs from the page itself, offline.
 """
 
-from ferlib.widgets.attention import AttentionExplorer, TokenAttention
+from ferlib.widgets.attention import AttentionExplorer
 from ferlib.widgets.batch_attention import BatchAttentionExplorer
 from ferlib.widgets.codec import pack, pack_maps, unpack
 from ferlib.widgets.loss import LossExplorer
@@ -17,7 +17,6 @@ __all__ = [
     "LossExplorer",
     "ResizerExplorer",
     "SAMExplorer",
-    "TokenAttention",
     "pack",
     "pack_maps",
     "unpack",
