@@ -35,7 +35,7 @@ class SAM(torch.optim.Optimizer):
     Source: Foret et al. 2021, algorithm 1. Chapter 6.
 
     Args:
-        params: Parameters or parameter groups, as for every optimizer.
+        params: Parameters of any shape or parameter groups, as for every optimizer.
         base_optimizer: Class of the optimizer that does the descent, such as ``torch.optim.Adam``.
         rho: Radius of the ball, in the units of the weights, above 0 (POSTER V2 uses 0.05).
         base_options: Passed to the base optimizer (``lr``, ``weight_decay``, ...).
