@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from book.figures.token_attention import TokenAttention
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.losses import FERPLUS_PRIOR
 from ferlib.widgets import (
@@ -14,7 +15,6 @@ from ferlib.widgets import (
     BatchAttentionExplorer,
     LossExplorer,
     ResizerExplorer,
-    TokenAttention,
 )
 from ferlib.widgets.base import Explorer
 from ferlib.widgets.codec import unpack
@@ -40,12 +40,8 @@ def pictures(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarr
 
 
 def resizer_explorer() -> ResizerExplorer:
-    first, second = pictures(0), pictures(1)
-    return ResizerExplorer(
-        {"one": first[0], "two": second[0]},
-        truth={"one": first[1], "two": second[1]},
-        source={"one": first[2], "two": second[2]},
-    )
+    ways, truth, source = pictures()
+    return ResizerExplorer(ways, truth=truth, source=source)
 
 
 def batch(count: int = 9, seed: int = 3, size: float = 0.6) -> dict[str, torch.Tensor]:
@@ -92,18 +88,20 @@ def attention_explorer(seed: int = 5) -> AttentionExplorer:
     rolled = {k: v.mean(1) for k, v in shares["vit"].items()}
     rolled["second"] = rolled["second"] @ rolled["first"]
     faces = torch.randint(0, 256, (3, 3, 60, 60), generator=draw, dtype=torch.uint8)
-    return AttentionExplorer(
+    figure = AttentionExplorer(
         dict(zip(("hard", "twin", "friend"), faces, strict=True)),
         {
-            "ViT": TokenAttention(shares["vit"], prefix=1, rollout=rolled),
-            "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")),
-            "windows": TokenAttention(shares["windows"]),
+            "ViT": TokenAttention(shares["vit"], prefix=1, rollout=rolled).packed,
+            "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")).packed,
+            "windows": TokenAttention(shares["windows"]).packed,
             "Grad-CAM": torch.randn(3, 30, 24, generator=draw),
         },
         truth=regions(),
         answers={"ViT": ["reads fear", "reads fear", "reads surprise"]},
-        query=(0.5, 0.4),
+        query="patch",
     )
+    figure.query = [0.5, 0.4]
+    return figure
 
 
 MAKE = {

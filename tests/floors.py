@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the top: the modules and packages of a floor, which know nothing of each other, and what it is for.
 FLOORS = (
     (("cli", "commands"), "what is typed"),
-    (("predict", "export", "doctor", "widgets", "plots"), "pictures in, figures out"),
+    (("predict", "export", "doctor", "widgets"), "pictures in, figures out"),
     (("evaluation", "explain"), "measuring and looking"),
     (("training",), "the loop, recipes, runs"),
     (("weights",), "any file -> a network"),
@@ -19,7 +19,7 @@ FLOORS = (
     (("style", "images", "runtime"), "the colors; a picture from its file; onnxruntime"),
     (("files", "errors"), "shared by all"),
 )
-WITHIN_A_FLOOR = {("data", "synthetic")}  # who may import whom all the same
+WITHIN_A_FLOOR = {("data", "synthetic"), ("data", "losses")}  # who may import whom all the same
 LEVEL = {name: level for level, (names, _) in enumerate(reversed(FLOORS)) for name in names}
 
 

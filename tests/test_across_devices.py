@@ -29,11 +29,9 @@ class Patches(nn.Module):
         return self.embed(images).flatten(2).transpose(1, 2)
 
 
-def network(gather: bool = True) -> BatchTransformerNetwork:
+def network() -> BatchTransformerNetwork:
     torch.manual_seed(0)
-    net = BatchTransformerNetwork(
-        CLASSES, encoder=Patches(16), dim=16, depth=1, heads=2, encoding="learned", gather=gather
-    )
+    net = BatchTransformerNetwork(CLASSES, encoder=Patches(16), dim=16, depth=1, heads=2, encoding="learned")
     with torch.no_grad():
         net.levels.class_query.weight *= 20  # attention that prefers somebody
     return net.double()
@@ -49,14 +47,14 @@ def loss_of(outputs, labels: Tensor) -> Tensor:
     return sum(F.cross_entropy(logits, labels) for logits in outputs)
 
 
-def worker(rank: int, sizes: list[int], folder: str, gather: bool) -> None:
+def worker(rank: int, sizes: list[int], folder: str) -> None:
     """One of two processes: its share of the batch, one backward pass, what came out."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=len(sizes))
     assert is_shared()
     images, labels = faces(sum(sizes))
     share = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
-    model = DistributedDataParallel(network(gather))
+    model = DistributedDataParallel(network())
     outputs = model(images[share])
     loss_of(outputs, labels[share]).backward()
     gradients = {name: p.grad for name, p in model.module.named_parameters()}
@@ -70,8 +68,8 @@ def worker(rank: int, sizes: list[int], folder: str, gather: bool) -> None:
     dist.destroy_process_group()
 
 
-def together(sizes: list[int], folder: Path, gather: bool = True) -> list[dict]:
-    mp.spawn(worker, (sizes, str(folder), gather), nprocs=len(sizes), join=True)
+def together(sizes: list[int], folder: Path) -> list[dict]:
+    mp.spawn(worker, (sizes, str(folder)), nprocs=len(sizes), join=True)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(len(sizes))]
 
 
@@ -92,15 +90,11 @@ def test_two_processes_are_one_batch(tmp_path):
     torch.testing.assert_close(parts[0]["alone"], whole.eval()(images[:1]).detach())
 
 
-def test_shares_of_different_size_and_shares_that_keep_to_themselves(tmp_path):
+def test_shares_of_different_size(tmp_path):
     images, _ = faces(6)
     whole = network()(images)
     parts = together([4, 2], tmp_path)
     torch.testing.assert_close(torch.cat([part["outputs"][1] for part in parts]), whole.bt)
-    (tmp_path / "apart").mkdir()
-    parts = together([4, 2], tmp_path / "apart", gather=False)
-    torch.testing.assert_close(parts[1]["outputs"][1], network()(images[4:]).bt)
-    assert not torch.allclose(torch.cat([part["outputs"][1] for part in parts]), whole.bt, atol=1e-4)
 
 
 def test_others_may_answer():

@@ -84,7 +84,6 @@ def test_the_originals_config_in_both_protocols(tmp_path, ferplus, capsys):
         ".lock",
         "best.safetensors",
         "config.json",
-        "curves.svg",
         "environment.json",
         "last.safetensors",
         "last.state.safetensors",

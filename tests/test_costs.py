@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from ferlib.models import NeuralResizer, ResizedTransformer, part_costs
+from book.figures.costs import part_costs
+from ferlib.models import NeuralResizer, ResizedTransformer
 
 
 class Attention(nn.Module):

@@ -11,7 +11,9 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
+from book.experiments.attention_maps import batch_attention
 from book.experiments.perturbation import deletion_insertion
+from book.figures import maps as maps_by_name
 from book.figures.sanity import sanity_check
 from ferlib import explain
 from ferlib.explain import AttentionRecorder
@@ -36,9 +38,9 @@ def recorded(model: nn.Module, images: Tensor, **options) -> list:
 def test_a_row_of_the_rollout_is_a_row_of_the_matrix():
     records = recorded(vit(), torch.randn(2, 3, 48, 48))
     whole = explain.rollout([record.weights for record in records], residual=0.4)
-    torch.testing.assert_close(explain.rollout_rows(records, residual=0.4), whole[:, 0])
+    torch.testing.assert_close(maps_by_name.rollout_rows(records, residual=0.4), whole[:, 0])
     every = torch.eye(10).expand(2, -1, -1)
-    torch.testing.assert_close(explain.rollout_rows(records, every, residual=0.4), whole)
+    torch.testing.assert_close(maps_by_name.rollout_rows(records, every, residual=0.4), whole)
     mean = recorded(fuse(vit(), True), torch.randn(2, 3, 48, 48), heads="mean")
     assert mean[0].weights.shape == (2, 1, 10, 10)
     torch.testing.assert_close(mean[0].weights.sum(-1), torch.ones(2, 1, 10))
@@ -57,15 +59,15 @@ def test_rollout_of_swin_by_matrices_on_the_grid():
         mixed = record.on_grid().mean(1)
         expected = 0.5 * expected + 0.5 * mixed @ expected
         every = torch.eye(len(expected[0])).expand(2, -1, -1)
-        torch.testing.assert_close(explain.rollout_rows(records[: n + 1], every), expected)
-    torch.testing.assert_close(explain.rollout_rows(records), expected.mean(1))
+        torch.testing.assert_close(maps_by_name.rollout_rows(records[: n + 1], every), expected)
+    torch.testing.assert_close(maps_by_name.rollout_rows(records), expected.mean(1))
 
 
 def test_rows_sum_to_one_where_windows_reach_over_the_edge_and_grids_are_odd():
     records = recorded(swin(36, always_partition=True), torch.randn(1, 3, 36, 36))
     assert [record.layout.grid for record in records] == [(9, 9)] * 2 + [(5, 5)] * 2
-    torch.testing.assert_close(explain.rollout_rows(records).sum(1), torch.ones(1))
-    every = explain.rollout_rows(records, torch.eye(25)[None])
+    torch.testing.assert_close(maps_by_name.rollout_rows(records).sum(1), torch.ones(1))
+    every = maps_by_name.rollout_rows(records, torch.eye(25)[None])
     torch.testing.assert_close(every.sum(-1), torch.ones(1, 25))
 
 
@@ -73,7 +75,7 @@ def test_the_gradient_rollout_follows_its_equations():
     """By hand for a class token: R <- R + mean((gradient * A)+) R, the class token's row, without itself."""
     model, images, classes = vit(), torch.randn(2, 3, 48, 48), torch.tensor([1, 3])
     fuse(model, False)
-    found = explain.gradient_rollout(fuse(copy.deepcopy(model), True), images, classes)
+    found = maps_by_name.gradient_rollout(fuse(copy.deepcopy(model), True), images, classes)
     kept: list[Tensor] = []
     hooks = [
         block.attn.attn_drop.register_forward_hook(lambda m, args, out: kept.append(out))
@@ -86,7 +88,7 @@ def test_the_gradient_rollout_follows_its_equations():
     for weights, gradient in zip(kept, torch.autograd.grad(score, kept), strict=True):
         relevance = relevance + (weights * gradient).clamp(min=0).mean(1) @ relevance
     torch.testing.assert_close(found.flatten(1), relevance[:, 0, 1:], rtol=1e-3, atol=1e-9)
-    other = explain.gradient_rollout(model, images, torch.tensor([0, 2]))
+    other = maps_by_name.gradient_rollout(model, images, torch.tensor([0, 2]))
     assert not torch.allclose(other, found)
 
 
@@ -120,8 +122,8 @@ def test_every_method_gives_a_map_of_every_architecture(name):
     model, images, classes = make(), torch.randn(2, 3, size, size), torch.tensor([1, 4])
     assert explain.target_layer(model, images).name == layer
     before = as_is(model)
-    for method in (*explain.METHODS, *explain.BASELINES):
-        maps = explain.attention_map(model, images, classes, method)
+    for method in (*maps_by_name.METHODS, *maps_by_name.BASELINES):
+        maps = maps_by_name.attention_map(model, images, classes, method)
         assert maps.shape == (2, size, size) and torch.isfinite(maps).all(), method
         assert maps.min() >= 0 and maps.max() <= 1 and not maps.requires_grad, method
         if not (name == "swin v2" and method == "gradient-rollout"):  # its branches begin at zero
@@ -132,11 +134,11 @@ def test_every_method_gives_a_map_of_every_architecture(name):
 def test_what_a_network_cannot_give_is_told():
     images = torch.randn(1, 3, 16, 16)
     with pytest.raises(ValueError, match="no attention"):
-        explain.attention_map(net(), images, method="rollout")
+        maps_by_name.attention_map(net(), images, method="rollout")
     with pytest.raises(ValueError, match="'sharp'"):
-        explain.attention_map(net(), images, method="sharp")
+        maps_by_name.attention_map(net(), images, method="sharp")
     with pytest.raises(ValueError, match="9"):
-        explain.attention_map(net(), images, torch.tensor([9]), "grad-cam")
+        maps_by_name.attention_map(net(), images, torch.tensor([9]), "grad-cam")
     model, images = vit(), torch.randn(1, 3, 48, 48)
     with pytest.raises(ValueError, match=r"not \(B, channels, h, w\)"):
         explain.grad_cam(model, images, layer=model.norm)
@@ -146,10 +148,10 @@ def test_what_a_network_cannot_give_is_told():
         model.unused = nn.Conv2d(3, 3, 1)
         explain.grad_cam(model, images, layer=model.unused)
     with pytest.raises(ValueError, match="batch transformer"):
-        explain.batch_attention(vit(), images)
+        batch_attention(vit(), images)
     with pytest.raises(ValueError, match="several forward passes"):
         records = recorded(vit(), torch.randn(1, 3, 48, 48))
-        explain.rollout_rows(records + records)
+        maps_by_name.rollout_rows(records + records)
 
 
 TIMM = {  # what Grad-CAM and rollout do with other networks of timm: a map that is right, or an error
@@ -172,13 +174,17 @@ def test_maps_of_other_networks_are_right_or_refused(name):
             layer = explain.target_layer(model, images[:1])
             kept = []
             hook = layer.layer.register_forward_hook(lambda m, i, out, kept=kept: kept.append(out))
-            assert explain.attention_map(model, images, torch.tensor([1, 4]), method).shape == (2, 224, 224)
+            assert maps_by_name.attention_map(model, images, torch.tensor([1, 4]), method).shape == (
+                2,
+                224,
+                224,
+            )
             hook.remove()
             maps = kept[-1] if layer.reshape is None else layer.reshape(kept[-1])
             assert maps.shape[:2] == (2, model.num_features) and maps.shape[2] == maps.shape[3]
         else:
             with pytest.raises(ValueError):
-                explain.attention_map(model, images, torch.tensor([1, 4]), method)
+                maps_by_name.attention_map(model, images, torch.tensor([1, 4]), method)
 
 
 def test_behind_the_last_attention_a_class_token_hides_the_places():
@@ -207,7 +213,7 @@ def test_class_batch_attention_can_be_computed_again_from_what_is_given():
     torch.manual_seed(0)
     model, images = btn_small(5), torch.randn(6, 3, 48, 48)
     before = as_is(model)
-    found = explain.batch_attention(model, images)
+    found = batch_attention(model, images)
     assert unchanged(model, before)
     again = torch.einsum("ice,jce->cij", found.query, found.key).mul(found.scale).softmax(-1)
     torch.testing.assert_close(again, found.weights)
@@ -217,14 +223,14 @@ def test_class_batch_attention_can_be_computed_again_from_what_is_given():
         torch.testing.assert_close(model.eval().outputs(images).bt, found.bt)
     model.set_reference(images[:2])
     with pytest.raises(ValueError, match="set_reference"):
-        explain.batch_attention(model, images)
+        batch_attention(model, images)
 
 
 def test_rank_correlation_is_scipys_and_a_constant_map_resembles_nothing():
     one, other = (5 * torch.rand(2, 4, 9, 9)).round()
     expected = [spearmanr(a.flatten(), b.flatten()).statistic for a, b in zip(one, other, strict=True)]
-    torch.testing.assert_close(explain.rank_correlation(one, other), torch.tensor(expected).float())
-    assert (explain.rank_correlation(one, torch.ones(4, 9, 9)) == 0).all()
+    torch.testing.assert_close(maps_by_name.rank_correlation(one, other), torch.tensor(expected).float())
+    assert (maps_by_name.rank_correlation(one, torch.ones(4, 9, 9)) == 0).all()
 
 
 def test_auc_is_scikit_learns_also_with_ties():
@@ -308,7 +314,7 @@ def test_scores_against_what_the_renderer_knows():
     assert on_cover["pointing"].mean() == 1 and on_cover["energy"].min() > 0.9 and on_cover["auc"].min() == 1
     elsewhere = explain.attention_score(region[shows], cover[shows])
     assert elsewhere["energy"].max() < 0.2 and elsewhere["pointing"].max() == 0
-    noise = explain.attention_map(net(), torch.zeros(12, 3, 48, 48), method="noise")
+    noise = maps_by_name.attention_map(net(), torch.zeros(12, 3, 48, 48), method="noise")
     chance = explain.attention_score(noise, cover)
     torch.testing.assert_close(chance["energy"].mean(), chance["area"].mean(), rtol=0.1, atol=0)
     assert chance["auc"].mean().item() == pytest.approx(0.5, abs=0.03)

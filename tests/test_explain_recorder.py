@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from book.figures import maps
 from ferlib.explain import AttentionRecorder
 from ferlib.explain.recorder import Layout
 from ferlib.models import BatchTransformer, ResizedTransformer, btn_small
@@ -148,13 +149,13 @@ def test_a_window_over_the_edge_leaves_out_only_what_goes_to_the_padding():
 def test_cutting_and_joining_windows_are_inverse_and_roll_as_torch_does():
     layout = Layout((6, 8), window=(3, 4), shift=(1, 2))
     rows = torch.arange(48.0)[None]
-    windows = layout.cut(rows)
+    windows = maps._cut(layout, rows)
     rolled = rows.view(6, 8).roll((-1, -2), (0, 1))
     torch.testing.assert_close(windows[0, 0].view(3, 4), rolled[:3, :4])
     torch.testing.assert_close(windows[0, 3].view(3, 4), rolled[3:, 4:])
-    torch.testing.assert_close(layout.join(windows), rows)
+    torch.testing.assert_close(maps._join(layout, windows), rows)
     padded = Layout((5, 5), window=(4, 4), shift=(2, 2))
-    torch.testing.assert_close(padded.join(padded.cut(rows[:, :25])), rows[:, :25])
+    torch.testing.assert_close(maps._join(padded, maps._cut(padded, rows[:, :25])), rows[:, :25])
     with pytest.raises(ValueError, match="47 tokens"):
         layout.pictures(torch.zeros(2, 47))
 
@@ -327,7 +328,7 @@ def test_a_recorder_may_be_entered_again():
             model(images)
         model(images)
         assert len(recorder.records) == 4 and unchanged(model, before)
-        recorder.clear()
+        recorder.records.clear()
 
 
 def test_an_error_in_the_middle_of_a_layer_leaves_nothing_behind():

@@ -128,7 +128,7 @@ def test_the_calibration_errors_interval_covers_also_at_its_boundary(loudness):
 def test_calibration_by_hand():
     p = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [0.35, 0.65]])
     labels = torch.tensor([0, 1, 1, 1])
-    assert ev.calibration_error(labels, p.log(), bins=10) == pytest.approx((0.8 + 0.7) / 4)
+    assert ev.calibration_error(labels, p.log()) == pytest.approx((0.8 + 0.7) / 4)
     bins = ev.reliability(labels, p.log(), bins=10, resamples=200)
     full = [b for b in bins if b.faces]
     assert [(b.faces, round(b.confidence, 2), b.accuracy.value) for b in full] == [

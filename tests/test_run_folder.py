@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -65,16 +64,6 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
     assert len(history) == 3
 
 
-def test_the_curves_are_a_picture_of_their_own(tmp_path):
-    run(tmp_path)
-    text = (tmp_path / "curves.svg").read_text()
-    root = ElementTree.fromstring(text)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
-    for line in ("training", "validation", "loss", "accuracy, %"):
-        assert line in text
-    assert "<script" not in text
-
-
 def test_files_that_follow_from_the_state_are_written_again(tmp_path):
     run(tmp_path)
     names = ("last.safetensors", "metrics.jsonl", "log.txt")
@@ -82,10 +71,8 @@ def test_files_that_follow_from_the_state_are_written_again(tmp_path):
     (tmp_path / "last.safetensors").write_bytes(b"half")
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "log.txt").write_text("")
-    (tmp_path / ".last.safetensors.x1y2").write_bytes(b"what a killed process leaves")
     run(tmp_path, resume=True)
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
-    assert not (tmp_path / ".last.safetensors.x1y2").exists()
 
 
 def test_a_fresh_start_does_not_destroy_a_run(tmp_path):

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from book.figures.live import LiveCurves
+from book.figures.trained import load_or_fit
 from ferlib.models import NETWORKS
 from ferlib.training import (
     Recipe,
@@ -20,7 +22,6 @@ from ferlib.training import (
     build_optimizer,
     checkpoints,
     fit,
-    load_or_fit,
     load_recipe,
     make_progress,
     runs_folder,
@@ -98,7 +99,6 @@ def test_a_run_folder_can_be_read_and_run_again(tmp_path):
     assert names == [
         ".lock",
         "best.safetensors",
-        "curves.svg",
         "environment.json",
         "last.safetensors",
         "last.state.safetensors",
@@ -216,7 +216,7 @@ def test_the_recipe_builds_the_same_network_every_time():
         build_model(recipe.replace(model="nothing"))
 
 
-def test_progress_in_three_places(capsys):
+def test_progress_in_two_places(capsys):
     _fit(net(), RECIPE.replace(epochs=2), progress="log")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("epoch   1 of 2: training loss") and lines[-1] == "done"
@@ -237,8 +237,8 @@ def test_the_notebooks_picture_ends_with_the_whole_story(monkeypatch):
         shown.append(bundle)
         return Handle()
 
-    monkeypatch.setattr("IPython.display.display", display)
-    history = _fit(net(), progress="notebook")
+    monkeypatch.setattr("book.figures.live.display", display)
+    history = _fit(net(), progress=LiveCurves())
     curves, text = (
         [bundle[kind] for bundle in shown if kind in bundle] for kind in ("image/svg+xml", "text/plain")
     )
@@ -256,14 +256,14 @@ def test_a_chapter_loads_the_run_it_finds_and_trains_otherwise(tmp_path, monkeyp
     history = fit(
         trained, nn.CrossEntropyLoss(), TRAIN, VALID, recipe, run_dir=tmp_path / "run", progress=None
     )
-    model, note = load_or_fit(recipe, TRAIN, VALID, tmp_path / "run", progress=None)
+    model, note = load_or_fit(recipe, TRAIN, VALID, tmp_path / "run")
     best = best_epoch(history, recipe)
     assert note["loaded"] and note["epoch"] == best and not model.training
     assert best != 4 or _same(model, trained)
     for folder, other in ((tmp_path / "none", recipe), (tmp_path / "run", recipe.replace(lr=2e-2))):
-        model, note = load_or_fit(other, TRAIN, VALID, folder, progress=None, epochs=1)
+        model, note = load_or_fit(other, TRAIN, VALID, folder, epochs=1)
         assert not note["loaded"] and note["epoch"] == 1
     (tmp_path / "run" / "best.safetensors").write_bytes(b"damaged")
-    assert not load_or_fit(recipe, TRAIN, VALID, tmp_path / "run", progress=None, epochs=1)[1]["loaded"]
+    assert not load_or_fit(recipe, TRAIN, VALID, tmp_path / "run", epochs=1)[1]["loaded"]
     monkeypatch.setenv("FERLIB_RUNS", str(tmp_path))
     assert runs_folder() == tmp_path

@@ -102,8 +102,6 @@ def test_clear_words_for_wrong_arguments() -> None:
     for arguments, match in [
         ({"prior": FERPLUS_PRIOR * 2}, "distribution"),
         ({"classes": CLASSES[:7]}, r"\(8, 8\)"),
-        ({"loss": "hinge"}, "hinge"),
-        ({"alpha": 1.5}, "alpha"),
         ({"label": "joy"}, "joy"),
         ({"logits": [0.0] * 7}, r"\(7,\)"),
     ]:

@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ferlib.widgets import LossExplorer, OwnPicture
+from book.figures.own_picture import OwnPicture
+from ferlib.widgets import LossExplorer
 
 PAGE = """
 import json, sys
 import matplotlib.pyplot as plt
-from ferlib.widgets import OwnPicture
+from book.figures.own_picture import OwnPicture
 figure = plt.figure()
 figure.set_label("a map & a face")
 panel = OwnPicture(None, placeholder=figure)

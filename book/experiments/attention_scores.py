@@ -21,9 +21,11 @@ from torch import Tensor, nn
 
 from book.experiments import attention_models, script
 from book.experiments.perturbation import deletion_insertion
-from ferlib import data, explain
+from book.figures.maps import BASELINES, METHODS, attention_map
+from ferlib import data
 from ferlib.data import render_faces
 from ferlib.evaluation import ResultRecord, mean_interval
+from ferlib.explain import attention_score
 from ferlib.weights import CheckpointError
 
 NAME = "attention_scores"
@@ -74,7 +76,7 @@ def maps_of(model: nn.Module, method: str, images: Tensor, labels: Tensor, size:
     """Maps of all faces for their true class, in parts that fit into memory: (N, S, S)."""
     return torch.cat(
         [
-            explain.attention_map(model, data.model_input(some, size=size), which, method=method).detach()
+            attention_map(model, data.model_input(some, size=size), which, method=method).detach()
             for some, which in zip(images.split(16), labels.split(16), strict=True)
         ]
     )
@@ -154,7 +156,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
             print(f"{name}: no {method}: {error}", flush=True)
             continue
         kept[method] = heat
-        score = explain.attention_score(heat, truth)
+        score = attention_score(heat, truth)
         area = score["area"]
 
         def put(key: str, values: Tensor, method: str = method) -> None:
@@ -173,7 +175,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         put("turned auc", turned["auc"])
         put("turned auc change", turned["auc"] - score["auc"])
         behind = maps_of(model, method, covered["image"], covered["label"], size)
-        hidden = explain.attention_score(behind, covered["cover"])
+        hidden = attention_score(behind, covered["cover"])
         put("occluder energy", hidden["energy"])
         minus("area", "occluder energy", hidden["energy"] - hidden["area"])
         put("occluder pointing", hidden["pointing"])
@@ -193,9 +195,9 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
             put("rank correlation with random weights", correlation(heat, random))
         print(f"{name} {method}: auc {record.get('auc', method, name).value:.3f}", flush=True)
     for method in kept:
-        edge = explain.attention_score(kept[method], truth)
+        edge = attention_score(kept[method], truth)
         for other in ("centre", "noise"):
-            base = explain.attention_score(kept[other], truth)
+            base = attention_score(kept[other], truth)
             for key in ("pointing", "auc"):
                 record.add_difference(method, other, mean_interval(edge[key] - base[key]), key, **place)
     agreement = {a: {b: correlation(kept[a], kept[b]).mean().item() for b in kept} for a in kept}
@@ -256,14 +258,14 @@ def two_seeds(name: str, runs: Path) -> ResultRecord | None:
     record.add(
         "distance of the answers of two seeds", mean_interval((said[0] - said[1]).abs().sum(1) / 2), **place
     )
-    for method in explain.METHODS:
+    for method in METHODS:
         try:
             maps = [maps_of(model, method, faces["image"], faces["label"], size) for model in pair]
         except ValueError:
             continue
         record.add("rank correlation of two seeds", mean_interval(correlation(*maps)), method, **place)
         for number, heat in enumerate(maps):
-            auc = explain.attention_score(heat, faces["truth"])["auc"]
+            auc = attention_score(heat, faces["truth"])["auc"]
             record.add(f"auc of seed {number}", mean_interval(auc), method, **place)
     return record
 

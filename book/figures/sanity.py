@@ -14,8 +14,8 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
-from ferlib.explain import attention_map, output_logits, rank_correlation
-from ferlib.explain.cam import stretch
+from book.figures.maps import attention_map, rank_correlation, stretch
+from ferlib.explain import output_logits
 from ferlib.explain.recorder import undisturbed
 
 Method = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -5,7 +5,7 @@
   ferlib train -c config.json --data ~/FERPlus
   ferlib train --resume runs/first/last.safetensors
 
-The run's folder holds the recipe, environment, log.txt, metrics.jsonl, curves.svg, the weights last and best
+The run's folder holds the recipe, environment, log.txt, metrics.jsonl, the weights last and best
 and the state of the run; by default it is runs/<recipe>, with -c experiments/<exp_name>. Ctrl-C finishes the
 step, saves, and says how to go on; a killed run goes on from its last checkpoint (--save-minutes). On a CPU
 --resume leads to the very numbers of a run that was never stopped.

@@ -22,15 +22,14 @@ from torch import Tensor, nn
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.training.batches import Batch, Batches, FaultyDataError, draw_seed, drawing
-from ferlib.training.build import build_criterion, build_model, check_image_size, set_lr
+from ferlib.training.build import check_image_size, set_lr
 from ferlib.training.device import autocast, make_fabric, move, total
 from ferlib.training.environment import environment, label_code
 from ferlib.training.progress import Progress, make_progress
-from ferlib.training.recipes import Recipe, recipe_from
+from ferlib.training.recipes import Recipe
 from ferlib.training.runs import ADVICE, Interrupt, RunFolder, RunState, TrainingError
-from ferlib.weights import checkpoints, load_network
 
-__all__ = ["TrainingError", "accumulated_step", "fit", "load_or_fit", "train_epoch", "train_step"]
+__all__ = ["TrainingError", "accumulated_step", "fit", "train_epoch", "train_step"]
 
 OnEpoch = Callable[[nn.Module, dict[str, Any]], None]
 
@@ -430,36 +429,3 @@ def logits_of(output: Any) -> Tensor:
     """The logits (B, K) that are evaluated, in 32 bits: the field ``bt`` of a batch transformer's output."""
     logits = (output if isinstance(output, Tensor) else output.bt).detach()
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-
-
-def load_or_fit(
-    recipe: Recipe,
-    train: FaceDataset,
-    valid: FaceDataset,
-    run_dir: str | Path,
-    *,
-    progress: str | Progress | None = "auto",
-    epochs: int | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The best network of ``run_dir`` if there is one of this recipe, or else one trained now.
-
-    A run counts as one of this recipe when all but its number of epochs agrees. With ``epochs``, a network
-    that has to be trained now is trained that long; nothing is then written.
-
-    Returns:
-        The network in evaluation mode and its record ``{"epoch", "valid_accuracy", ..., "loaded"}``.
-
-    Chapters 7 and 8.
-    """
-    best = Path(run_dir) / "best.safetensors"
-    try:
-        note = checkpoints.peek(best)
-        if recipe_from(note["recipe"], best.name).replace(epochs=recipe.epochs) == recipe:
-            model = load_network(best, recipe, num_classes=len(train.classes))
-            return model, {**note["record"], "loaded": True}
-    except (KeyError, TypeError, ValueError):
-        pass  # no run, or one of another version of the network or of the recipe
-    shorter = recipe.replace(epochs=epochs or recipe.epochs)
-    model = build_model(recipe, num_classes=len(train.classes))
-    history = fit(model, build_criterion(shorter), train, valid, shorter, progress=progress)
-    return model.eval(), {**history[-1], "loaded": False}

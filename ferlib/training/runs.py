@@ -6,7 +6,6 @@
     runs/x/environment.json          versions, device, commit, data, every start of the run with its command
     runs/x/metrics.jsonl             one line per epoch
     runs/x/log.txt                   the same for people, in the words of the Neural Resizer's log
-    runs/x/curves.svg                the same as a picture, drawn when the run ends or stops
     runs/x/last.safetensors          the weights as they are now (their average, with ema)
     runs/x/best.safetensors          the weights that did best on validation
     runs/x/last.state.safetensors    all that is needed to go on; the other files follow from it
@@ -42,13 +41,12 @@ from ferlib.errors import FerlibError
 from ferlib.files import place, replacing, write_text
 from ferlib.training.build import build_average, build_optimizer
 from ferlib.training.environment import now, start_facts, versions
-from ferlib.training.progress import curves_svg
 from ferlib.training.recipes import Recipe, RecipeError, recipe_from
 from ferlib.weights import CheckpointError, checkpoints, load_network
 
 STATE, LAST, BEST = "last.state.safetensors", "last.safetensors", "best.safetensors"
 _FILES = (
-    *(STATE, LAST, BEST, "metrics.jsonl", "log.txt", "curves.svg"),
+    *(STATE, LAST, BEST, "metrics.jsonl", "log.txt"),
     *("environment.json", "recipe.yaml", "test.json"),
 )
 FORMAT = 2  # of last.state; raised when what stands in it changes
@@ -222,7 +220,7 @@ class RunFolder:
     Args:
         path: The folder.
         recipe: What the run follows.
-        valid_name: What ``log.txt`` and the curves call the validation set.
+        valid_name: What ``log.txt`` calls the validation set.
         notes: Further files, by name, that are written beside the recipe.
         writes: Whether this process writes; the others of a group only read.
 
@@ -243,24 +241,15 @@ class RunFolder:
         self.recipe, self.valid_name, self.notes = recipe, valid_name, notes or {}
         self.writes = writes and path is not None
         self.saved = time.monotonic()
-        self.history: list[dict[str, Any]] = []
 
     def __enter__(self) -> RunFolder:
         self._lock = ExitStack()
         if self.writes:
             self._lock.enter_context(only_writer(self.path))
-            for name in (*_FILES, *self.notes):  # halves that a killed process of before has left
-                for half in self.path.glob(f".{name}.*"):
-                    if half.suffix != ".half":  # of these ``replacing`` knows whether somebody writes them
-                        half.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            if self.writes and self.history:
-                with suppress(CheckpointError):  # what counts is saved, or the error is on its way
-                    curves = curves_svg(self.history, self.recipe.epochs, self.valid_name)
-                    self._write("curves.svg", curves)
+        self._lock.close()
 
     def start(self, facts: Callable[[], dict[str, Any]], *, overwrite: bool = False) -> None:
         """Start afresh, and write the recipe and the ``facts``."""
@@ -358,12 +347,12 @@ class RunFolder:
 
     def _write_results(self, state: RunState) -> None:
         """``best`` where the last epoch is the best so far, metrics and log."""
-        self.history = state.history
-        if self.history:
-            if state.step == 0 and best_epoch(self.history, self.recipe) == len(self.history):
+        history = state.history
+        if history:
+            if state.step == 0 and best_epoch(history, self.recipe) == len(history):
                 checkpoints.save(self.path / BEST, state.eval_model, state.summary())
-            self._write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.history))
-            self._write("log.txt", log_text(self.history, self.recipe, self.valid_name, state.faults))
+            self._write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+            self._write("log.txt", log_text(history, self.recipe, self.valid_name, state.faults))
 
     def _write_start(self, facts: dict[str, Any], position: str) -> None:
         facts["starts"].append(start_facts(position))
