@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: From the top: the modules and packages of a floor, which know nothing of each other, and what it is for.
 FLOORS = (
     (("cli", "commands"), "what is typed"),
-    (("predict", "export", "doctor", "widgets"), "pictures in, figures out"),
+    (("predict", "export", "doctor", "widgets", "plots"), "pictures in, figures out"),
     (("evaluation", "explain"), "measuring and looking"),
     (("training",), "the loop, recipes, runs"),
     (("weights",), "any file -> a network"),

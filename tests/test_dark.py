@@ -17,8 +17,8 @@ from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 
 from book.builder import dark as pages
-from book.figures import plots
 from book.figures.dark import GROUND, TWIN, contrast, dark_colour, dark_twin, in_the_dark
+from ferlib import plots
 from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE
 
 FACE = np.linspace(0, 1, 48 * 48).reshape(1, 48, 48)
@@ -186,7 +186,7 @@ def test_a_page_shows_one_picture_with_two_looks() -> None:
 CELL = """
 from IPython.terminal.interactiveshell import TerminalInteractiveShell
 shell = TerminalInteractiveShell.instance()
-from book.figures.plots import use_style
+from ferlib.plots import use_style
 use_style()
 import matplotlib.pyplot as plt
 fig, ax = plt.subplots(figsize=(1, 1))

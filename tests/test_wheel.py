@@ -31,7 +31,7 @@ def test_it_holds_the_whole_library_and_the_records(source: Path, wheel: zipfile
     library = {p.relative_to(source).as_posix() for p in (source / "ferlib").rglob("*") if p.is_file()}
     library |= {p.relative_to(source).as_posix() for p in (source / "book" / "figures").glob("*.*")}
     records = {f"ferlib/results/{path.name}": path for path in (source / "book" / "results").glob("*.json")}
-    assert {"ferlib/cli.py", "book/figures/book.mplstyle", "ferlib/widgets/static/ui.js"} < library
+    assert {"ferlib/cli.py", "ferlib/book.mplstyle", "ferlib/widgets/static/ui.js"} < library
     assert any(name.startswith("ferlib/training/recipes/") for name in library) and len(records) > 20
     assert names == library | records.keys(), "something is missing, or too much"
     assert all(wheel.read(name) == path.read_bytes() for name, path in records.items())

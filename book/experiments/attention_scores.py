@@ -149,7 +149,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
     images, labels, truth = faces["image"], faces["label"], faces["truth"]
     some = slice(0, None, len(images) // quick)  # faces of deletion and insertion
     kept, area = {}, None
-    for method in (*explain.METHODS, *explain.BASELINES):
+    for method in (*METHODS, *BASELINES):
         try:
             heat = maps_of(model, method, images, labels, size)
         except ValueError as error:
@@ -170,7 +170,7 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         minus("area", "pointing", score["pointing"] - area)
         minus("area", "energy", score["energy"] - area)
         side = maps_of(model, method, faces["turned image"], labels, size)
-        turned = explain.attention_score(side, faces["turned truth"])
+        turned = attention_score(side, faces["turned truth"])
         put("turned pointing", turned["pointing"])
         put("turned auc", turned["auc"])
         put("turned auc change", turned["auc"] - score["auc"])
@@ -186,9 +186,9 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         curves = deletion_insertion(model, pictures, heat[some], labels[some], steps=STEPS)
         put("deletion", curves["deletion"])
         put("insertion", curves["insertion"])
-        if method in explain.METHODS:
+        if method in METHODS:
             random = maps_of(fresh, method, images, labels, size)
-            score_random = explain.attention_score(random, truth)
+            score_random = attention_score(random, truth)
             put("random weights pointing", score_random["pointing"])
             put("random weights auc", score_random["auc"])
             minus("random weights", "auc", score["auc"] - score_random["auc"])
