@@ -1,7 +1,5 @@
 """One door from any file to a network: what it builds, what it fills, and what a file may not choose."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import threading
@@ -87,6 +85,8 @@ def test_a_file_chooses_nothing_that_is_imported_fetched_or_written(tmp_path: Pa
     try:
         for options in (
             {"pretrained": True},
+            {"backbone_options": [{"depth": {"pretrained": 1}}]},
+            {"colour": "blue"},
             {"pretrained": True, "cache_dir": str(tmp_path / "site"), "pretrained_cfg_overlay": overlay},
             {"backbone_options": {"checkpoint_path": str(tmp_path / "evil.pth")}},
             {"backbone_options": {"pretrained": True, "pretrained_cfg": overlay}},

@@ -1,7 +1,5 @@
 """A run's folder: whole, re-runnable, with one writer; disks that are full or read-only."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import multiprocessing
@@ -10,7 +8,6 @@ import re
 import signal
 import subprocess
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -44,12 +41,8 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
     history = run(first, model=model)
     facts = json.loads((first / "environment.json").read_text())
     assert facts["torch"] == torch.__version__ and facts["computes on"] == "cpu" and facts["commit"]
-    assert facts["data"]["train"] == {
-        "kind": "Spots",
-        "faces": 64,
-        "fingerprint": fingerprint(TRAIN),
-        "fingerprint of": "all images",
-    }
+    told = facts["data"]["train"]
+    assert (told["kind"], told["faces"], told["fingerprint"]) == ("Spots", 64, fingerprint(TRAIN))
     (start,) = facts["starts"]
     assert start["process"] == os.getpid() and start["started"] and start["command"]
     assert state_file(first) == state_file(first / "last.safetensors") == first / "last.state.safetensors"
@@ -63,16 +56,6 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
     for name in ("best.safetensors", "last.safetensors"):  # to the byte: the clock is not in them
         assert (first / name).read_bytes() == (second / name).read_bytes()
     assert len(history) == 3
-
-
-def test_the_curves_are_a_picture_of_their_own(tmp_path):
-    run(tmp_path)
-    text = (tmp_path / "curves.svg").read_text()
-    root = ElementTree.fromstring(text)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
-    for line in ("training", "validation", "loss", "accuracy, %"):
-        assert line in text
-    assert "<script" not in text
 
 
 def test_files_that_follow_from_the_state_are_written_again(tmp_path):
@@ -95,6 +78,9 @@ def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
         with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
             run(tmp_path)
         (tmp_path / name).write_bytes(b"damaged")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write"):
+        run(tmp_path / "file" / "run")
     assert (tmp_path / "best.safetensors").read_bytes() == kept
     (tmp_path / "test.json").write_text("of the old run")
     other = RECIPE.replace(lr=2e-2)
@@ -102,7 +88,7 @@ def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
     assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
 
 
-NAMES = ("log.txt", "environment.json", "metrics.jsonl", "recipe.yaml", "run.json", "tensorboard")
+NAMES = ("log.txt", "run.json", "tensorboard")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -166,10 +152,9 @@ OTHERS = [
 ]
 
 
-@pytest.mark.parametrize("epochs", [2, 3], ids=["unfinished", "finished"])
 @pytest.mark.parametrize("other", OTHERS, ids=lambda other: "-".join(other))
-def test_a_refused_resume_writes_nothing(tmp_path, other, epochs):
-    recipe = RECIPE.replace(schedule="constant", epochs=epochs)
+def test_a_refused_resume_writes_nothing(tmp_path, other):
+    recipe = RECIPE.replace(schedule="constant", epochs=2)
     old, new = tmp_path / "old", tmp_path / "new"
     run(old, recipe)
     before = contents(old)
@@ -236,9 +221,8 @@ def test_a_second_writer_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsy
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of its own, where this process may mount one."""
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, check=False
-    )
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
@@ -271,35 +255,6 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_survives(tmp_path):
         assert len(run(disk / "run", model=resumed, resume=True)) == 3
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
-
-
-def freeze(folder: Path, frozen: bool = True) -> None:
-    """Nothing can be made, moved or removed in a folder, also by root, who heeds no permissions."""
-    if os.geteuid():
-        folder.chmod(0o555 if frozen else 0o755)
-        return
-    try:
-        subprocess.run(["chattr", "+i" if frozen else "-i", str(folder)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"root cannot make a folder unwritable here: {error}")
-
-
-def test_a_folder_that_cannot_be_written_any_more_or_never_could(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"cannot write .*file/run"):
-        run(tmp_path / "file" / "run")
-    folder = tmp_path / "run"
-    try:
-        with pytest.raises(
-            CheckpointError, match=r"cannot write .*(not permitted|denied).*previous checkpoint"
-        ):
-            run(folder, on_epoch=lambda _, record: record["epoch"] == 2 and freeze(folder))
-        with pytest.raises(CheckpointError, match=r"cannot write .*(not permitted|denied)"):
-            run(folder, resume=True)
-        assert len(checkpoints.load(folder / "last.state.safetensors")["history"]) == 1
-    finally:
-        freeze(folder, False)
-    assert len(run(folder, resume=True)) == 3
 
 
 def test_tensorboard_reads_what_is_logged(tmp_path):

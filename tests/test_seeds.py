@@ -1,7 +1,5 @@
 """Random numbers are functions of where they are needed; bars begin where a run goes on."""
 
-from __future__ import annotations
-
 import itertools
 import random
 

@@ -1,7 +1,5 @@
 """Parts of the loop: what is frozen is computed once, classes are evened, 16-bit numbers, the compiler."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
@@ -81,18 +79,6 @@ def test_balance_evens_the_classes_and_is_the_same_again():
     assert torch.equal(judged, data.labels)  # what is judged is never resampled
 
 
-def test_a_balanced_run_resumes_exactly(tmp_path):
-    recipe = RECIPE.replace(balance=True, schedule="constant", epochs=3)
-    whole, parts = net(), net(seed=4)
-    fit(whole, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe, progress=None, device="cpu")
-    for epochs, resume in ((2, False), (3, True)):
-        model = net() if not resume else parts
-        options = {"run_dir": tmp_path, "resume": resume, "progress": None, "device": "cpu"}
-        fit(model, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe.replace(epochs=epochs), **options)
-    for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-
-
 def test_bf16_computes_in_16_bits_and_keeps_weights_in_32():
     seen = []
     histories = {}
@@ -100,9 +86,8 @@ def test_bf16_computes_in_16_bits_and_keeps_weights_in_32():
         model = net()
         model.head.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
         recipe = RECIPE.replace(precision=precision, augment="none", epochs=4)
-        histories[precision] = fit(
-            model, nn.CrossEntropyLoss(), Spots(64, 1), Spots(40, 2), recipe, progress=None, device="cpu"
-        )
+        sets, options = (Spots(64, 1), Spots(40, 2)), {"progress": None, "device": "cpu"}
+        histories[precision] = fit(model, nn.CrossEntropyLoss(), *sets, recipe, **options)
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert set(seen) == {torch.float32, torch.bfloat16}
     with autocast("auto", CPU):
@@ -117,25 +102,11 @@ def test_compiling_keeps_names_and_says_where_it_cannot(tmp_path, monkeypatch, c
         compiler_problem.cache_clear()
         model = net()
         options = {"progress": None, "device": "cpu", "run_dir": tmp_path}
-        fit(
-            model,
-            nn.CrossEntropyLoss(),
-            Spots(32),
-            Spots(16),
-            RECIPE.replace(compile="always", ema=0.9),
-            **options,
-        )
+        recipe = RECIPE.replace(compile="always", ema=0.9)
+        fit(model, nn.CrossEntropyLoss(), Spots(32), Spots(16), recipe, **options)
     assert model._compiled_call_impl is not None
-    plain = net()
-    fit(
-        plain,
-        nn.CrossEntropyLoss(),
-        Spots(32),
-        Spots(16),
-        RECIPE.replace(ema=0.9),
-        progress=None,
-        device="cpu",
-    )
+    plain, options["run_dir"] = net(), tmp_path / "plain"
+    fit(plain, nn.CrossEntropyLoss(), Spots(32), Spots(16), RECIPE.replace(ema=0.9), **options)
     assert list(model.state_dict()) == list(plain.state_dict())
     for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -164,9 +135,8 @@ def test_the_memory_format_is_the_recipes():
 
 
 def test_augmentation_with_options():
-    augment = build_augment(
-        RECIPE.replace(augment="flip-erase", augment_options={"erase": 1.0, "erase_area": [0.05, 0.05]})
-    )
+    options = {"erase": 1.0, "erase_area": [0.05, 0.05]}
+    augment = build_augment(RECIPE.replace(augment="flip-erase", augment_options=options))
     assert augment == Augment(erase=1.0, erase_area=(0.05, 0.05), erase_fill=IMAGENET_MEAN)
     with pytest.raises(RecipeError, match="erase_aera"):
         build_augment(RECIPE.replace(augment_options={"erase_aera": 1}))
