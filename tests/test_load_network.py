@@ -1,7 +1,5 @@
 """One door from any file to a network: what it builds, what it fills, and what a file may not choose."""
 
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -125,9 +123,3 @@ def test_every_network_of_a_bundled_recipe_is_registered() -> None:
     from ferlib.training import bundled
 
     assert {load_recipe(name).model for name in bundled()} <= set(NETWORKS)
-
-
-def test_importing_it_is_quick() -> None:
-    code = "import time; t = time.perf_counter(); import ferlib; print(time.perf_counter() - t)"
-    seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
-    assert seconds < 0.3
