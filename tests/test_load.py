@@ -19,7 +19,7 @@ from ferlib.data.folders import RAFDB
 from tests.data_files import picture
 from tests.test_images import saved
 
-SIDE, PER_KIND, GOOD = 100, 4, 12
+SIDE, PER_KIND, GOOD = 100, 3, 12
 SUPERUSER = os.name != "posix" or os.geteuid() == 0
 
 
@@ -200,22 +200,22 @@ class Drawn(FaceDataset):
         image = torch.full((1, 8, 8), index % 251, dtype=torch.uint8)
         return {"image": image, "label": int(self.labels[index]), "name": str(index)}
 
-COUNT = 200_000
+COUNT = 60_000
 faces, few = Drawn(COUNT), Drawn(1000)
-recipe = Recipe(epochs=1, batch_size=1000, loss="cross-entropy", augment="none", optimizer="sgd", lr=1e-3)
+recipe = Recipe(epochs=1, batch_size=500, loss="cross-entropy", augment="none", optimizer="sgd", lr=1e-3)
 model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
 fit(model, nn.CrossEntropyLoss(), faces, few, recipe, progress=None)
 assert faces.served == COUNT, faces.served
 streamed = faces.peaks[10] - faces.peaks[1]
 kept = []
-for images, target in Batches(Drawn(70_000), recipe, torch.device("cpu"), shuffle=True).epoch(1):
+for images, target in Batches(Drawn(50_000), recipe, torch.device("cpu"), shuffle=True).epoch(1):
     kept.append(images)
 print({"streamed": streamed, "kept": peak() - faces.peaks[10]})
 """
 
 
-def test_two_hundred_thousand_faces_are_streamed_with_flat_memory() -> None:
-    """From a tenth of an epoch to its end the peak grows by less than 30 MB; kept batches would show."""
+def test_sixty_thousand_faces_are_streamed_with_flat_memory() -> None:
+    """From a tenth of an epoch to its end the peak grows by less than 20 MB; kept batches would show."""
     found = subprocess.run(
         [sys.executable, "-c", STREAM],
         capture_output=True,
@@ -224,5 +224,5 @@ def test_two_hundred_thousand_faces_are_streamed_with_flat_memory() -> None:
     )
     assert found.returncode == 0, found.stderr
     grown = json.loads(found.stdout.strip().splitlines()[-1].replace("'", '"'))
-    assert grown["streamed"] < 30, grown
-    assert grown["kept"] > 30, f"this measure would not see kept batches: {grown}"
+    assert grown["streamed"] < 20, grown
+    assert grown["kept"] > 20, f"this measure would not see kept batches: {grown}"

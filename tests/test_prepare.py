@@ -256,8 +256,13 @@ def test_refusals_are_one_line_and_change_nothing(tmp_path: Path, capsys: pytest
     assert not (tmp_path / "o").exists()
 
 
-def test_nothing_usable_is_an_error_with_reasons(tmp_path: Path) -> None:
+def test_nothing_usable_and_a_full_disk_are_errors_with_reasons(tmp_path: Path, monkeypatch) -> None:
     root = data_files.microsoft(tmp_path / "in", {"train": 2})
+    with monkeypatch.context() as patch:
+        usage = module.shutil.disk_usage(tmp_path)._replace(free=100)
+        patch.setattr(module.shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(DataError, match=r"needed and 100 are free"):
+            prepare("ferplus", root, tmp_path / "out", progress=False)
     for path in root.rglob("*.png"):
         path.write_bytes(b"")
     with pytest.raises(DataError, match=r"not one of 2 faces can be used:\n +2  the file is empty"):
@@ -279,14 +284,6 @@ def test_those_that_wait_find_it_done(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(one, range(4))) == [[], ["train"], ["train"], ["train"]]
-
-
-def test_a_full_disk_is_told_before_writing(tmp_path: Path, monkeypatch) -> None:
-    root = data_files.microsoft(tmp_path / "in", {"train": 2})
-    usage = module.shutil.disk_usage(tmp_path)._replace(free=100)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(DataError, match=r"bytes are needed and 100 are free"):
-        prepare("ferplus", root, tmp_path / "out", progress=False)
 
 
 @pytest.mark.parametrize(
