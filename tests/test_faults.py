@@ -125,27 +125,18 @@ def test_more_than_half_of_a_batch_is_too_much_and_a_defect_is_no_fault(tmp_path
 def test_a_loss_that_is_no_number_names_the_faces(tmp_path):
     """One pixel of one face makes it: the message names the batch that this face is in."""
 
-    class Poisoned(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net()
+    class Poisoned(Net):
+        epochs = 0
 
         def forward(self, images):
-            out = self.net(images)
-            return out * math.inf if any(torch.equal(image, poison) for image in images) else out
+            out = super().forward(images)
+            hit = self.epochs and any(torch.equal(image, poison) for image in images)
+            return out * math.inf if hit else out
 
     data = Files(tmp_path / "files")
     recipe = RECIPE.replace(augment="none")
     batches = list(Batches(data, recipe, CPU, shuffle=True).read(2))
-    poison = batches[3].images[0]
-
-    class Later(Poisoned):
-        epochs = 0
-
-        def forward(self, images):
-            return super().forward(images) if self.epochs else self.net(images)
-
-    model = Later()
+    poison, model = batches[3].images[0], Poisoned()
     with pytest.raises(TrainingError, match=r"(nan|inf) \(epoch 2, step 4 of 5, learning rate") as caught:
         run(data, tmp_path / "run", recipe, model=model, on_epoch=lambda *_: setattr(model, "epochs", 1))
     shown = str(caught.value)
@@ -209,21 +200,18 @@ def test_a_run_accumulates_batches_into_steps(tmp_path):
     assert sizes == [8] * 5 + [8, 8] and history[0]["lr"] == recipe.lr_at(0.5, 0.5)
 
 
-class Overflowing(nn.Module):
+class Overflowing(Net):
     """A network whose outputs are NaN when it is evaluated, once ``broken`` is set."""
 
-    def __init__(self, broken: bool) -> None:
-        super().__init__()
-        self.net, self.broken = net(), broken
-
     def forward(self, images):
-        return self.net(images) * (math.nan if self.broken and not self.training else 1.0)
+        return super().forward(images) * (math.nan if self.broken and not self.training else 1.0)
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
 def test_a_validation_that_is_nan_is_never_kept(tmp_path, epoch):
     recipe = RECIPE.replace(select="loss", ema=None)
-    model = Overflowing(broken=epoch == 1)
+    model = Overflowing()
+    model.broken = epoch == 1
     breaks = lambda evaluated, record: setattr(model, "broken", True)  # noqa: E731
     with pytest.raises(TrainingError, match=f"validation loss of epoch {epoch} is nan"):
         run(Files(tmp_path / "files"), tmp_path / "run", recipe, model=model, on_epoch=breaks)

@@ -192,3 +192,14 @@ def test_a_chapter_loads_the_run_it_finds_and_trains_otherwise(tmp_path, monkeyp
     assert not load_or_fit(recipe, TRAIN, VALID, tmp_path / "run", progress=None, epochs=1)[1]["loaded"]
     monkeypatch.setenv("FERLIB_RUNS", str(tmp_path))
     assert runs_folder() == tmp_path
+
+
+def test_a_bar_begins_where_a_resumed_run_goes_on(capsys):
+    record = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "valid_loss": 1.0, "valid_accuracy": 0.5}
+    bar = make_progress("terminal")
+    bar.start(5, 3, [record], 2)
+    assert (bar.bar.n, bar.bar.total) == (7, 15)
+    bar.step(2, 3, 0.5)
+    assert bar.bar.n == 8
+    bar.close("stopped")
+    assert "8/15" in capsys.readouterr().err

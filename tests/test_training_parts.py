@@ -1,7 +1,10 @@
 """Parts of the loop: what is frozen is computed once, classes are evened, 16-bit numbers, the compiler."""
 
 import copy
+import itertools
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 from ferlib.data import Augment
 from ferlib.data.transforms import IMAGENET_MEAN
 from ferlib.training import Recipe, RecipeError, build_augment, build_optimizer, fit, train_step
-from ferlib.training.batches import Batches
+from ferlib.training.batches import Batches, draw_seed, drawing, generator
 from ferlib.training.build import set_lr
 from ferlib.training.device import autocast, compiler_problem, computes_bf16, move
 from tests.tiny import Net, Spots, net
@@ -159,3 +162,30 @@ def test_a_part_can_learn_more_slowly():
         build_optimizer(recipe.replace(lr_scale={"back": 0.5}), model)
     with pytest.raises(RecipeError, match="lr_scale"):
         recipe.replace(lr_scale={"front": 0.0})
+
+
+def draws() -> tuple[float, ...]:
+    return torch.rand(1).item(), np.random.rand(), random.random()
+
+
+def test_inside_all_numbers_follow_the_seed_and_outside_nothing_has_happened():
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    found = []
+    for seed in (3, 3, 4):
+        with drawing(seed):
+            found.append(draws())
+    with pytest.raises(ZeroDivisionError), drawing(3):
+        draws()
+        raise ZeroDivisionError
+    assert found[0] == found[1] and not set(found[0]) & set(found[2])
+    assert torch.equal(before[0], torch.random.get_rng_state()) and before[1] == random.getstate()
+    assert np.array_equal(before[2], np.random.get_state()[1])
+
+
+def test_seeds_of_neighbouring_steps_have_nothing_in_common():
+    words = itertools.product(range(9), ["step"], range(9), range(99))
+    seeds = {draw_seed(*some) for some in words}
+    assert len(seeds) == 9 * 9 * 99 and all(0 <= seed < 2**63 for seed in seeds)
+    assert draw_seed(1, 2) != draw_seed(2, 1) != draw_seed(12) and draw_seed("a", 1) == draw_seed("a", 1)
+    first = torch.stack([torch.rand(4, generator=generator(0, step)) for step in range(500)])
+    assert (first.mean(0) - 0.5).abs().max() < 0.06  # four standard deviations of 500 draws
