@@ -230,7 +230,6 @@ def test_the_commit_is_that_of_the_source(tmp_path):
     package = tmp_path / "ferlib"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    installed = f"package ferlib {ferlib.__version__}"
 
     def ask() -> str:
         commit.cache_clear()
@@ -240,9 +239,8 @@ def test_the_commit_is_that_of_the_source(tmp_path):
         who = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false"]
         subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
 
-    assert ask() == installed
+    assert ask() == f"package ferlib {ferlib.__version__}"
     git("init", "-q")
-    assert ask() in (installed, f"{installed}, in a repository that git cannot read")
     git("add", "ferlib")
     git("commit", "-q", "-m", "first")
     assert re.fullmatch(r"[0-9a-f]{40}", ask())
