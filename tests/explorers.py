@@ -1,7 +1,7 @@
 """The explorers that the widget tests look at, and what they need to drive one in a browser."""
 
-from __future__ import annotations
-
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from ferlib.widgets import (
     BatchAttentionExplorer,
     LossExplorer,
     ResizerExplorer,
+    SAMExplorer,
 )
 from ferlib.widgets.base import Explorer
 from ferlib.widgets.codec import unpack
@@ -104,11 +105,16 @@ def attention_explorer(seed: int = 5) -> AttentionExplorer:
     return figure
 
 
+SURFACES = {
+    "a crack and a valley": [(-0.9, 0.0, 1.15, 0.06), (0.9, 0.0, 1.0, 1.6)],
+    "two cracks": [(-0.4, 0.1, 0.7, 0.05), (0.3, -0.2, 0.9, 0.3)],
+}
 MAKE = {
     "attention": attention_explorer,
     "batch": batch_explorer,
     "loss": loss_explorer,
     "resizer": resizer_explorer,
+    "sam": lambda: SAMExplorer(SURFACES, steps=60, marks=[(0.9, -0.6, "valley <b>")]),
 }
 
 
@@ -124,8 +130,14 @@ def page_with(figure: Explorer, folder: Path) -> Path:
     return path
 
 
-def opened(browser, path: Path, **how) -> Reader:
-    reader = Reader(browser, path, **how)
+@cache
+def page_of(kind: str) -> Path:
+    """A page that holds one explorer, by its kind, written once."""
+    return page_with(MAKE[kind](), Path(tempfile.mkdtemp(prefix=f"{kind}-")))
+
+
+def opened(browser, kind: str, **how) -> Reader:
+    reader = Reader(browser, page_of(kind), **how)
     reader.page.wait_for_selector(".fer-host[data-ready=yes] .fer-widget", timeout=10_000)
     reader.page.wait_for_timeout(50)
     return reader

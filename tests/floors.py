@@ -1,7 +1,5 @@
 """The floors of ferlib, each importing only from those below it: the one list of them."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What parts cost: multiply-adds counted by hand, parameters, and a network left as it was."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

@@ -1,7 +1,5 @@
 """Each chapter runs from top to bottom; its executed copy is the one that the book shows."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -58,16 +56,6 @@ def test_chapters_and_appendices_are_in_the_table_of_contents() -> None:
     assert [path.stem[:2] for path in CHAPTERS] == numbers
     for path in CHAPTERS:
         assert f"notebooks/{path.stem}\n" in toc
-
-
-def test_no_two_figures_share_a_name() -> None:
-    """A name is an address: the same one in two chapters makes the build fail, minutes later."""
-    seen: dict[str, str] = {}
-    for path in CHAPTERS:
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
-            name = cell["metadata"].get("mystnb", {}).get("figure", {}).get("name")
-            assert name is None or name not in seen, f"{name} is in {seen[name]} and in {path.stem}"
-            seen[name] = path.stem
 
 
 def test_a_change_of_the_library_makes_a_cached_run_stale(tmp_path: Path, monkeypatch) -> None:

@@ -1,7 +1,5 @@
 """`ferlib predict`: drawn faces in many kinds of files, and what is no picture or shows no face."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json
@@ -54,25 +52,17 @@ def near(box: list[float], wanted: list[float], tolerance: float = 8) -> bool:
 def test_every_kind_of_file_gives_the_same_answer(portrait, capsys):
     portrait.save("a.png")
     portrait.save("b.jpg", quality=97, subsampling=0)
-    portrait.save("c.webp", lossless=True)
-    code, told = ask(capsys, "a.png", "b.jpg", "c.webp")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a phone's rotation
+    portrait.transpose(Image.Transpose.ROTATE_90).save("c.png", exif=exif)
+    code, told = ask(capsys, "a.png", "b.jpg", "c.png")
     assert code == 0
-    first, jpeg, webp = (entry["faces"][0] for entry in told["pictures"])
-    assert first["box"] == webp["box"] and first["probabilities"] == webp["probabilities"]
+    first, jpeg, phone = (entry["faces"][0] for entry in told["pictures"])
+    assert first == phone
     assert near(jpeg["box"], first["box"])
     assert sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert first["expression"] == max(first["probabilities"], key=first["probabilities"].get)
     assert np.array(first["evidence"]).shape == (8, 6, 6)
-
-
-def test_a_phones_rotation_is_obeyed(portrait, capsys):
-    portrait.save("upright.png")
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    portrait.transpose(Image.Transpose.ROTATE_90).save("phone.png", exif=exif)
-    _, told = ask(capsys, "upright.png", "phone.png")
-    upright, phone = told["pictures"]
-    assert upright["faces"] == phone["faces"]
 
 
 def test_two_faces_no_face_and_no_picture(portrait, capsys):
@@ -84,7 +74,7 @@ def test_two_faces_no_face_and_no_picture(portrait, capsys):
     Image.new("RGB", (200, 150), "gray").save("none.png")
     Path("text.jpg").write_text("this is a text\n")
     code, told = ask(capsys, "pair.png")
-    assert code == 0 and len(told["pictures"][0]["faces"]) == 2
+    assert code == 0
     left, right = told["pictures"][0]["faces"]
     assert left["box"][0] < 256 < right["box"][0] + right["box"][2]
     code, told = ask(capsys, "none.png", "pair.png")
@@ -112,7 +102,7 @@ def test_a_cut_out_face_gets_the_answer_of_evaluation(reader, capsys):
     np.testing.assert_allclose(np.exp(rows[0]) / np.exp(rows[0]).sum(), wanted[0].probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("side", [48, 96, 131, 30])
+@pytest.mark.parametrize("side", [48, 131, 30])
 def test_framing_a_whole_picture_is_the_librarys_resizing(side):
     face = drawn_faces("valid", length=1).batch([0])["image"][0, 0].numpy()
     gray = np.asarray(Image.fromarray(face).resize((side, side)))
@@ -135,36 +125,14 @@ def test_a_box_is_taken_as_it_is_and_may_stick_out(portrait, reader, capsys):
         assert main(["predict", "a.png", "--box", words]) == 1
 
 
-def test_the_detector_finds_drawn_people_and_no_face_in_noise():
-    found = 0
-    for seed in (3, 5, 11, 4):
-        picture = SyntheticFaces(1, size=240, seed=seed, channels=3, expression="neutral")[0]["image"].numpy()
-        faces = find_faces(to_gray(picture))
-        found += len(faces) == 1 and 100 < faces[0].side < 230
-    assert found >= 3
-    noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
-    assert find_faces(noise) == [] and find_faces(noise[:20, :20]) == []
-
-
-def test_pictures_are_drawn_when_asked(portrait, capsys):
-    portrait.save("a.png")
-    Path("b").mkdir()
-    portrait.save("b/a.png")
-    assert main(["predict", "a.png", "b/a.png", "--box", "30,30,180,180", "--out", "drawn"]) == 0
-    table = capsys.readouterr().out
-    assert "1 face" in table and " %" in table
-    drawn = [Image.open(f"drawn/{name}") for name in ("a-read.png", "a-read-2.png")]
-    assert all(image.width > 256 and image.height >= 256 for image in drawn)
-    colors = {tuple(pixel) for pixel in np.asarray(drawn[0].convert("RGB")).reshape(-1, 3)[::7]}
-    assert len(colors) > 100  # the picture, and not a blank sheet
-
-
 def test_a_drawing_never_replaces_a_picture_that_was_named(portrait):
     portrait.save("a.png")
     portrait.save("a-read.png")
     before = Path("a-read.png").read_bytes()
     words = ["a.png", "a-read.png", "--box", "30,30,180,180", "--out", "."]
     assert main(["predict", *words]) == 0 and Path("a-read.png").read_bytes() == before
+    drawn = Image.open("a-read-2.png").convert("RGB")
+    assert drawn.width > 256 and len({tuple(pixel) for pixel in np.asarray(drawn).reshape(-1, 3)[::7]}) > 100
     found = sorted(path.name for path in Path().glob("*.png"))
     assert found == ["a-read-2.png", "a-read-read.png", "a-read.png", "a.png"]
 
@@ -180,11 +148,10 @@ def test_folders_and_standard_input_are_read_and_rows_are_written(portrait, caps
     assert header[:3] == ["picture", "note", "left"] and len(header) == len(first) == 7 + 8
     assert first[0] == str(Path("some/a.png")) and first[6] in header and second[0] == str(Path("some/b.jpg"))
     assert formula[0] == "'=1.png" and gone[0] == "gone.png" and "not there" in gone[1]
-    for word in ("-", "/dev/stdin"):
-        with open("some/b.jpg", "rb") as file:
-            command = [sys.executable, "-m", "ferlib", "predict", word, "--json", "--box", "30,30,180,180"]
-            done = subprocess.run(command, stdin=file, capture_output=True, check=True)
-        assert len(json.loads(done.stdout)["pictures"][0]["faces"]) == 1
+    with open("some/b.jpg", "rb") as file:
+        command = [sys.executable, "-m", "ferlib", "predict", "-", "--json", "--box", "30,30,180,180"]
+        done = subprocess.run(command, stdin=file, capture_output=True, check=True)
+    assert len(json.loads(done.stdout)["pictures"][0]["faces"]) == 1
     Path("empty").mkdir()
     assert main(["predict", "empty"]) == 1
 
@@ -209,6 +176,8 @@ def test_a_small_face_in_a_large_picture_is_found():
     large[600:696, 900:996] = to_gray(face)
     (box,) = find_faces(large)
     assert box.hits >= 6 and 880 < box.left < 1000 and box.side < 0.06 * 2000
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
+    assert find_faces(noise) == [] and find_faces(noise[:20, :20]) == []
 
 
 def test_a_model_that_is_none_is_told_in_one_line(portrait, capsys):
@@ -217,13 +186,9 @@ def test_a_model_that_is_none_is_told_in_one_line(portrait, capsys):
     for model in ("bad.onnx", "gone.onnx"):
         assert main(["predict", "a.png", "--model", model]) == 1
         assert model in capsys.readouterr().err
+    assert main(["predict", "--card"]) == 0 and shipped_model()[1]["sha256"] in capsys.readouterr().out
     with pytest.raises(DataError, match=r"\(1, 64, 64\)"):
         FaceReader().read(np.zeros((1, 64, 64), np.uint8))
-
-
-def test_the_card_is_at_hand(capsys):
-    assert main(["predict", "--card"]) == 0
-    assert shipped_model()[1]["sha256"] in capsys.readouterr().out
 
 
 def test_a_picture_is_read_without_torch_and_without_telemetry():

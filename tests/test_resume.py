@@ -1,7 +1,5 @@
 """A run that is killed anywhere, any number of times, ends with the bits of one that never was."""
 
-from __future__ import annotations
-
 import json
 import os
 import secrets
@@ -74,16 +72,16 @@ def assert_same_run(left: Path, right: Path) -> None:
         assert_same(left / name, right / name)
 
 
-def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
+def test_kills_at_random_moments_change_no_bit(tmp_path):
     """SAM, Adam's moments, averaged weights, dropout, augmentation, balance, clipping, accumulation."""
     seed = int(os.environ.get("FERLIB_KILL_SEED") or secrets.randbelow(10**6))
     print(f"FERLIB_KILL_SEED={seed} repeats these kills")
-    words = [sys.executable, "-m", "tests.killed", str(tmp_path), str(seed), "10"]
+    words = [sys.executable, "-m", "tests.killed", str(tmp_path), str(seed), "6"]
     done = subprocess.run(words, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=1200)
     print(done.stdout, done.stderr)
     lines = done.stdout.splitlines()
     assert done.returncode == 0 and lines[0] == "done" and lines[-1].endswith("done (none 0)")
-    assert sum(": killed (" in line for line in lines) == 10
+    assert sum(": killed (" in line for line in lines) == 6
     finished = sorted(tmp_path.glob("killed*/end.safetensors"))
     assert finished
     for end in finished:
@@ -92,32 +90,17 @@ def test_ten_kills_at_random_moments_change_no_bit(tmp_path):
         assert not list(end.parent.glob(".*.*.*"))  # no half of a file is left behind
 
 
-def test_the_command_is_killed_interrupted_and_goes_on_as_it_says(tmp_path, monkeypatch):
+def test_the_command_is_interrupted_and_goes_on_as_it_says(tmp_path, monkeypatch):
     words = train_words(48, "--batch-size", "8", "--epochs", "2", "--quiet", "--device", "cpu")
     torch.set_num_threads(1)
     assert main([*words, "--out", str(tmp_path / "whole")]) == 0
-    run = tmp_path / "killed"
-    state = run / "last.state.safetensors"
-
-    def start(*more: str) -> subprocess.Popen:
-        command = [sys.executable, "-m", "ferlib", *more]
-        return subprocess.Popen(
-            command,
-            cwd=tmp_path,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    process = start(*words, "--out", "killed", "--save-minutes", "0")
-    wait_for(state.exists, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    before = state.stat().st_mtime_ns
-    process = start("train", "--resume", "killed", "--no-test", "--quiet", "--device", "cpu")
-    wait_for(lambda: state.stat().st_mtime_ns != before, process)
+    state = tmp_path / "run" / "last.state.safetensors"
+    command = [sys.executable, "-m", "ferlib", *words, "--out", "run", "--save-minutes", "0"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes)
+    while not state.exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=600)
     assert process.returncode == 130, (out, err)
@@ -127,20 +110,12 @@ def test_the_command_is_killed_interrupted_and_goes_on_as_it_says(tmp_path, monk
     assert command[:3] == ["ferlib", "train", "--resume"]
     monkeypatch.chdir(tmp_path)
     assert main(command[1:]) == 0
-    assert_same_run(tmp_path / "whole", run)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
 def quiet_fit(model, folder: Path, train=TRAIN, **options) -> list[dict]:
     options = {"run_dir": folder, "progress": None, "device": "cpu"} | options
     return fit(model, nn.CrossEntropyLoss(), train, VALID, RECIPE, **options)
-
-
-def wait_for(happened, process: subprocess.Popen, seconds: float = 600) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def interrupted(folder: Path, steps: int, **options) -> KeyboardInterrupt:
@@ -201,9 +176,3 @@ def test_a_callback_and_workers_change_no_number(tmp_path):
     for name, options in runs.items():
         quiet_fit(net(), tmp_path / name, **options)
         assert_same_run(tmp_path / "plain", tmp_path / name)
-
-
-def test_other_faces_than_the_run_began_with_are_refused(tmp_path):
-    interrupted(tmp_path, 3)
-    with pytest.raises(checkpoints.CheckpointError, match="began with other faces"):
-        quiet_fit(net(), tmp_path, Spots(48), resume=True)

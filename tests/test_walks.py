@@ -1,7 +1,5 @@
 """How many modules of the library a face, weights and an attention map pass."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable

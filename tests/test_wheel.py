@@ -1,7 +1,5 @@
 """The wheel holds the library, its recipes, its figures' files and the recorded results, and nothing else."""
 
-from __future__ import annotations
-
 import email
 import re
 import tomllib
