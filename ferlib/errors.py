@@ -26,3 +26,9 @@ class DataError(FerlibError):
 def printable(text: str) -> str:
     """Text as a terminal may get it: control characters and bytes that are no text are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cell(text: str) -> str:
+    """Printable text for a cell of a table, which a spreadsheet does not take for a formula."""
+    text = printable(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

@@ -124,6 +124,11 @@ def find_faces(gray: NDArray[np.uint8]) -> list[Box]:
     return [Box(box.left / scale, box.top / scale, box.side / scale, box.hits) for box in faces]
 
 
+def searched_down_to(longest: int) -> int:
+    """The side in pixels of the smallest face that is found beside a larger one in a picture of that size."""
+    return math.ceil(SMALLEST * max(1, longest / SEARCHED))
+
+
 def _search(gray: NDArray[np.uint8], scale: float) -> list[Box]:
     if scale < 1:
         size = [max(1, round(length * scale)) for length in gray.shape[::-1]]
@@ -234,6 +239,15 @@ def shipped_model() -> tuple[Path, dict[str, Any]]:
     return path, facts
 
 
+def class_names(found: Any) -> tuple[str, ...]:
+    """The names of the classes as a file gives them. Raises ValueError unless they are distinct texts."""
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError(f"class names are {str(found)[:80]!r}, expected a list of names")
+    if len(set(found)) < len(found) or len(found) < 2:
+        raise ValueError(f"class names are {', '.join(found)[:80]}: expected at least two, all different")
+    return tuple(found)
+
+
 class FaceReader:
     """Reads expressions with an ONNX file that ``ferlib export`` wrote, by default the shipped one.
 
@@ -264,7 +278,7 @@ class FaceReader:
         try:
             self.facts = json.loads(self._session.get_modelmeta().custom_metadata_map["ferlib"])
             self.face_size = int(self.facts["face_size"])
-            self.classes = tuple(map(str, self.facts["classes"]))
+            self.classes = class_names(self.facts["classes"])
         except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(f"no model that `ferlib export` wrote ({error!r})", self.path) from error
         if not 8 <= self.face_size <= 512:

@@ -141,7 +141,7 @@ def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> No
     assert reasons["zero.png"] == "votes sum to zero"
     assert reasons["short.png"] == "row has not 12 columns"
     assert reasons["words.png"] == "votes are not numbers"
-    assert reasons["minus.png"] == "votes are negative or not finite"
+    assert reasons["minus.png"] == "votes are no counts from 0 to a million"
     assert reasons["extra.png"] == "no row in label.csv"
     assert len(faces.skipped) == 12
 
@@ -153,11 +153,11 @@ def test_paths_of_label_csv_may_be_written_otherwise(tmp_path: Path) -> None:
     rows[0] = "./" + rows[0]
     rows[1] = "FER2013Train\\" + rows[1]
     rows[2] = rows[2].replace(".png", ".PNG")
-    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e39", 1)]))
+    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e-320", 1)]))
     faces = FERPlus(root, "train")
     assert faces.labels.tolist() == [0, 1, 2, 3]
     assert [skip.reason for skip in faces.skipped] == [
-        "votes are negative or not finite",
+        "votes are no counts from 0 to a million",
         "named again (the first row counts)",
     ]
 

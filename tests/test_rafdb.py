@@ -155,3 +155,12 @@ def test_nothing_there_is_one_error(tmp_path: Path) -> None:
     root = data_files.rafdb_official(tmp_path / "a", {"train": 2})
     with pytest.raises(DataError, match="test"):
         RAFDB(root, "test")
+
+
+@pytest.mark.parametrize("start", ["./", "Image/aligned/", "Image\\aligned\\", "basic\\Image/aligned/"])
+def test_the_list_may_name_the_folder_too(tmp_path: Path, start: str) -> None:
+    root = data_files.rafdb_official(tmp_path, {"train": 4, "test": 2})
+    table = root / "basic" / "EmoLabel" / "list_patition_label.txt"
+    table.write_text("".join(f"{start}{line}\n" for line in table.read_text().splitlines()))
+    train, test = RAFDB(root, "train"), RAFDB(root, "test")
+    assert (len(train), len(test)) == (4, 2) and not train.skipped and not test.skipped

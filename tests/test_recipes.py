@@ -166,6 +166,7 @@ NO_NAMES = ("../x", "/tmp/x", "a/b", "..", ".", "", " ", "a\0b", "a\nb", "x" * 2
         LAUGHS,
         "model_options: &a {x: *a}",
         "model_options: " + "[" * 5000,
+        "model_options: " + "[" * 100_000,
         "weights: {face: [a]}",
         "weights: [face]",
         "lr_scale: {e: abc}",
@@ -232,6 +233,9 @@ def test_a_recipe_chooses_a_networks_shape_and_nothing_else(options):
             options = {"members": [{"model": "vt_nr_small", "model_options": options}]}
         with pytest.raises(RecipeError):
             build_model(Recipe(model=model, model_options=options))
+    for large in ({"backbone_options": {"depth": 100_000}}, {"out_size": 10**9}):
+        with pytest.raises(RecipeError, match="too large"):
+            build_model(Recipe(model="vt_nr_small", model_options=large))
     with pytest.raises(RecipeError, match="'colour'"):
         build_model(Recipe(model_options={"colour": "blue"}))
     with torch.device("meta"):

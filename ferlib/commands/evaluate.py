@@ -11,7 +11,8 @@
 
 A checkpoint of ours holds its recipe. An official one (.pth) is read without running anything in it, and
 needs --recipe to say which network it is. A file of `ferlib export` (.onnx) is measured as `ferlib predict`
-runs it. Expressions are matched by name, so that a network may be measured on another data set. Batches are
+runs it. Expressions are matched by name, so that a network may be measured on another data set; a file that
+holds no names of its classes needs --classes. Batches are
 drawn at random (--seed), because the output of a batch transformer depends on the other images of the batch;
 with --in-order they are taken as the folders have them, which in class folders puts faces of one expression
 together.
@@ -42,7 +43,7 @@ from torch import nn
 from ferlib.commands.faces import HELD_OUT, Faces, add_face_arguments, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.labels import CLASSES, match_classes
+from ferlib.data.labels import match_classes
 from ferlib.data.prepare import DATASETS
 from ferlib.evaluation import (
     CORRUPTIONS,
@@ -79,6 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_face_arguments(parser)
     add("--recipe", metavar="NAME", help=f"which network an official file is of: {', '.join(bundled())}")
     add("--mapping", metavar="FILE", help="JSON with places for names of an official file that are not known")
+    names = "names of the outputs of files that hold none, in their order: neutral,happiness,..."
+    add("--classes", metavar="A,B,...", help=names)
     add("--split", choices=("train", "valid", "test"), help="default test, or valid where there is no test")
     add("--batch-size", type=int, default=64, metavar="N", help="faces per batch (default 64)")
     add("--output", choices=outputs, help="output of a batch transformer (default bt)")
@@ -117,7 +120,7 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if (value := min(value) if isinstance(value, list) else value) < least:
             raise DataError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
-    network = Network.find(options.checkpoint, options.recipe, options.mapping)
+    network = Network.find(options.checkpoint, options.recipe, options.mapping, options.classes)
     source = choose_faces(options.data, options.dataset, network.recipe.data, options.length)
     faces, split = _faces(source, options.split)
     place = _place(options, split)
@@ -130,7 +133,7 @@ def run(options: argparse.Namespace) -> int:
     if published and not options.length:
         record.data["published"] = published
     _write(record, place, asked=bool(options.record))
-    print(json.dumps(summary(record), indent=1, ensure_ascii=False) if options.json else _text(record))
+    print(json.dumps(summary(record), indent=1) if options.json else _text(record))
     return 0
 
 
@@ -150,13 +153,12 @@ def _measure(
     device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
 
     def ready(network: Network, faces: FaceDataset, output: str | None) -> tuple[nn.Module, FaceDataset]:
-        trained = None if source.kind == "synthetic" else CLASSES.get(network.recipe.data)
-        named = with_classes(faces, network.classes or trained or faces.classes)
+        named = with_classes(faces, network.classes("name them with --classes A,B,..."))
         return network.build(len(named.classes), output).to(device), named
 
-    other = (
-        Network.find(options.against, options.against_recipe or options.recipe) if options.against else None
-    )
+    other, rival = None, options.against_recipe or options.recipe
+    if options.against:
+        other = Network.find(options.against, rival, classes=options.classes)
     model, faces = ready(network, faces, options.output)
     shuffle = None if options.in_order else options.seed
     how = {"batch_size": options.batch_size, **network.inputs()}

@@ -55,14 +55,11 @@ def run(options: argparse.Namespace) -> int:
         raise DataError("--data fits a temperature, --temperature gives one: choose one of them")
     if not 8 <= options.face <= 512:
         raise DataError(f"--face {options.face}: expected the side of a face in pixels, 8 to 512")
-    network = Network.find(options.checkpoint, options.recipe)
+    names = ",".join(CLASSES[options.dataset]) if options.dataset else None
+    network = Network.find(options.checkpoint, options.recipe, classes=names)
     if network.exported:
         raise DataError("a file of `ferlib export` already: give the checkpoint", options.checkpoint)
-    named = CLASSES.get(options.dataset or network.recipe.data or "ferplus")
-    classes = network.classes or named
-    if options.dataset and classes != named:
-        names = ", ".join(classes)
-        raise DataError(f"knows {names}: --dataset {options.dataset} has others", options.checkpoint)
+    classes = network.classes(f"say whose they are with --dataset, one of {', '.join(KINDS)}")
     model = network.build(len(classes))
     if options.output or isinstance(getattr(model, "inference", None), str):
         model = network.build(len(classes), options.output or "vit")

@@ -55,6 +55,7 @@ from ferlib.training.build import check_image_size, face_side, start_from
 from ferlib.training.device import choose_device, is_leader, leave_group
 from ferlib.training.original_config import read_original_config
 from ferlib.training.runs import BEST, LAST, STATE, check_folder, holds_run, state_file
+from ferlib.weights import PRETRAINED, find_pretrained, missing
 
 FACES_FILE = "run.json"  # in a run's folder: which faces it is trained on
 OVERRIDES = {  # keys of a recipe that the command line may set
@@ -121,6 +122,10 @@ def _train(options: argparse.Namespace) -> dict[str, Any] | None:
         model = build_model(plan.recipe, num_classes=len(train.classes))
         check_image_size(model, plan.recipe, train)
         if plan.resume is None:
+            kind = None if options.from_scratch else plan.recipe.weights.get("backbone")
+            if kind in PRETRAINED and find_pretrained(kind, options.weights) is None:
+                needed = missing(PRETRAINED[kind], options.weights)
+                _print(f"{needed}. Fetching it now, which takes a minute to fail where there is no network")
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
                 _print(line)
         known = set(train.classes) <= set(PRIOR_CLASSES)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from ferlib.errors import DataError
+from ferlib.errors import DataError, printable
 from ferlib.images import center_square, to_pillow, to_planes
 
 T = TypeVar("T")
@@ -30,8 +30,7 @@ def summarize(skipped: Sequence[Skip], shown: int = 5) -> str:
     """Skipped faces as lines of text: for each reason its count and the first names, safe for a terminal."""
     groups: dict[str, list[str]] = {}
     for skip in skipped:
-        name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in skip.name)
-        groups.setdefault(skip.reason, []).append(name)
+        groups.setdefault(printable(skip.reason), []).append(printable(skip.name))
     return "\n".join(
         f"{len(names):7,}  {reason}: {', '.join(names[:shown])}{', ...' if len(names) > shown else ''}"
         for reason, names in sorted(groups.items(), key=lambda item: -len(item[1]))

@@ -36,12 +36,12 @@ _PLACES = ("data", "", "FERPlus/data", "FERPlus", "fer2013", "data/fer2013")
 def _votes(cells: Sequence[str]) -> np.ndarray | str:
     """Ten votes, or the reason why they cannot be used."""
     try:
-        votes = np.array(cells, dtype=np.float32)
+        votes = np.array(cells, dtype=np.float64)
     except ValueError:
         return "votes are not numbers"
-    if not (np.isfinite(votes) & (votes >= 0)).all():
-        return "votes are negative or not finite"
-    return votes if votes.any() else NO_VOTES
+    if not ((votes == 0) | ((votes >= 1e-6) & (votes <= 1e6))).all():  # NaN is neither
+        return "votes are no counts from 0 to a million"
+    return votes.astype(np.float32) if votes.any() else NO_VOTES
 
 
 def read_label_csv(path: str | Path) -> tuple[list[str], torch.Tensor, list[Skip]]:
@@ -86,13 +86,15 @@ def read_fer2013new(path: str | Path) -> tuple[list[str], list[str], torch.Tenso
     expected = ["Usage", "Image name", *VOTE_COLUMNS]
     if [cell.lower() for cell in header] != [cell.lower() for cell in expected]:
         raise DataError(f"columns are {', '.join(header)}; expected {', '.join(expected)}", path)
-    for number, row in enumerate(table, start=2):
+    found = np.zeros((len(table), len(VOTE_COLUMNS)), np.float32)
+    for number, row in enumerate(table):
         votes = _votes(row[2:]) if len(row) == len(expected) else "short"
-        if isinstance(votes, str) and votes != NO_VOTES:
+        if not isinstance(votes, str):
+            found[number] = votes
+        elif votes != NO_VOTES:
             # rows are matched to Kaggle's by position, so one damaged row makes all after it doubtful
-            raise DataError(f"line {number} is damaged ({','.join(row)[:60]}); {AGAIN}", path)
-    votes = torch.from_numpy(np.array([row[2:] for row in table], np.float32))
-    return [row[0] for row in table], [row[1] for row in table], votes
+            raise DataError(f"line {number + 2} is damaged ({','.join(row)[:60]}); {AGAIN}", path)
+    return [row[0] for row in table], [row[1] for row in table], torch.from_numpy(found)
 
 
 def read_pixels(text: str, side: int = 48) -> np.ndarray:

@@ -327,7 +327,8 @@ class AttentionRecorder:
 
         def note(weights: Tensor) -> None:
             axes = getattr(module, "axes", "batch, heads, queries, keys")
-            layout = site.layout(weights.shape, inputs.get(site.watched, ()))
+            seen = site.watched is None or site.watched in inputs  # a list of embeddings never runs itself
+            layout = site.layout(weights.shape, inputs.get(site.watched, ())) if seen else None
             kind = site.kind if layout or site.kind == "class-batch" else "other"
             if self.heads == "mean" and weights.ndim == 4:
                 weights = weights.mean(1, keepdim=True)

@@ -285,6 +285,8 @@ def read_mapping(path: str | Path) -> dict[str, str | None]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
+        if path.suffix != ".json" and len(re.findall(r"[\[{]", text)) > 1000:
+            raise ValueError("over a thousand brackets")  # YAML's reader takes hours for a hundred thousand
         found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise CheckpointError(f"cannot read the mapping {path}: {str(error)[:200]}") from error
