@@ -80,7 +80,7 @@ def test_two_networks_and_two_outputs_of_one(run, capsys):
     assert found.settings["against"]["recipe"]["name"] == "b" and 0 < found.extra["McNemar"]["p"] <= 1
     path = run / "own.json"
     itself = str(run / "a" / "best.safetensors")
-    assert evaluate(run, "--against", itself, "--against-output", "bt", "--record", str(path)) == 0
+    assert evaluate(run, "--against", itself, "--record", str(path)) == 0
     assert ResultRecord.load(path).difference("checkpoint", "against").value == 0
 
 

@@ -46,7 +46,7 @@ def test_each_layout_gives_the_same_faces(tmp_path: Path, layout: str) -> None:
         else:
             assert faces.votes.shape == (count, 8) and faces.all_votes.shape == (count, 10)
             assert item["votes"].tolist() == votes_for((count - 1) % 8)[:8]
-        assert not faces.skipped and not faces.unlabeled
+        assert not faces.skipped
 
 
 def test_kaggles_other_file_has_spaces_in_its_header(tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ def test_rules_and_what_they_leave_out(tmp_path: Path) -> None:
     with_votes = FERPlus(root, "train", labels="votes")
     assert len(FERPlus(root, "train", labels="half")) == 1 and len(with_votes) == 2
     assert with_votes.votes[1].tolist() == [4, 3, 0, 0, 0, 0, 0, 0]
-    assert [s.name for s in with_votes.unlabeled] == ["fer0000002.png"]
+    assert "fer0000002.png" not in with_votes.names
     faces = FERPlus(root, "train")
-    assert len(faces) == 0 and len(faces.unlabeled) == 3
+    assert len(faces) == 0
     with pytest.raises(DataError, match=r"'vote'.*majority, half, votes"):
         FERPlus(root, "train", labels="vote")
 

@@ -46,7 +46,6 @@ from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.labels import match_classes
 from ferlib.data.prepare import DATASETS
 from ferlib.evaluation import (
-    CORRUPTIONS,
     RecordError,
     ResultRecord,
     batch_dependence,
@@ -72,7 +71,7 @@ PUBLISHED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib evaluate``."""
-    add, outputs = parser.add_argument, ("vit", "bt", "cba")
+    add = parser.add_argument
     files = (
         "best or last of a run, an official file or an exported one; of several, their averaged prediction"
     )
@@ -84,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--classes", metavar="A,B,...", help=names)
     add("--split", choices=("train", "valid", "test"), help="default test, or valid where there is no test")
     add("--batch-size", type=int, default=64, metavar="N", help="faces per batch (default 64)")
-    add("--output", choices=outputs, help="output of a batch transformer (default bt)")
+    add("--output", choices=("vit", "bt", "cba"), help="output of a batch transformer (default bt)")
     add("--in-order", action="store_true", help="batches in the order of the files, not at random")
     add("--seed", type=int, default=0, metavar="N", help="of the batches, the bootstrap and the suites")
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default 1000)")
@@ -92,17 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--against", metavar="FILE", help="another network, compared on the same faces")
     what.add_argument("--suite", choices=("robustness", "batch"), help="more than the plain scores")
-    add("--against-recipe", metavar="NAME", help="which network --against is of, as --recipe")
-    add("--against-output", choices=outputs, help="its output, as --output")
-    kinds = list(CORRUPTIONS)
-    add(
-        "--kinds",
-        nargs="+",
-        choices=kinds,
-        metavar="KIND",
-        help=f"of the robustness suite: {', '.join(kinds)}",
-    )
-    add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="only these, 1 to 5")
+    severities = "of the robustness suite, 1 to 5 (default: all)"
+    add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help=severities)
     lists = "a published list of difficult photographs, for the robustness suite"
     add("--list", action="append", default=[], metavar="NAME=FILE", dest="lists", help=lists)
     sizes = [1, 2, 8, 64, 256]
@@ -152,14 +142,14 @@ def _measure(
 ) -> ResultRecord:
     device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
 
-    def ready(network: Network, faces: FaceDataset, output: str | None) -> tuple[nn.Module, FaceDataset]:
+    def ready(network: Network, faces: FaceDataset) -> tuple[nn.Module, FaceDataset]:
         named = with_classes(faces, network.classes("name them with --classes A,B,..."))
-        return network.build(len(named.classes), output).to(device), named
+        return network.build(len(named.classes), options.output).to(device), named
 
-    other, rival = None, options.against_recipe or options.recipe
+    other = None
     if options.against:
-        other = Network.find(options.against, rival, classes=options.classes)
-    model, faces = ready(network, faces, options.output)
+        other = Network.find(options.against, options.recipe, classes=options.classes)
+    model, faces = ready(network, faces)
     shuffle = None if options.in_order else options.seed
     how = {"batch_size": options.batch_size, **network.inputs()}
     common = {"split": split, "seed": options.seed, "resamples": options.resamples, **how, "progress": True}
@@ -170,7 +160,7 @@ def _measure(
         print(f"temperature {temperature:.3f}, fitted on {len(valid)} validation faces", file=sys.stderr)
     common["settings"] = {**network.facts(), "temperature": network.temperature(model)}
     if options.suite == "robustness":
-        more = {"kinds": options.kinds, "severities": options.severities, "lists": _lists(options.lists)}
+        more = {"severities": options.severities, "lists": _lists(options.lists)}
         return robustness(model, faces, shuffle=shuffle, **more, **common)
     if options.suite == "batch":
         return batch_dependence(model, faces, sizes=options.sizes, rounds=options.rounds, **common)
@@ -180,14 +170,14 @@ def _measure(
     record = evaluate(model, faces, shuffle=shuffle, **given, **common)
     if other is None:
         return record
-    rival, named = ready(other, faces, options.against_output)
+    rival, named = ready(other, faces)
     if named.classes != faces.classes:
         raise DataError(
             f"{options.against} has the classes {named.classes}, the other network {faces.classes}"
         )
     second, _ = predict(rival, faces, shuffle=shuffle, progress=True, **how | other.inputs())
     record.name, record.what = "comparison", f"{record.what}, against {other.paths[0].name}"
-    record.settings["against"] = {**other.facts(), "output": options.against_output}
+    record.settings["against"] = other.facts()
     bootstrap = {"resamples": options.resamples, "seed": options.seed}
     for metric in COMPARED:
         found = compare(labels, first, second, record.classes, metric=metric, **bootstrap)

@@ -217,8 +217,6 @@ class ExportedNetwork(nn.Module):
 
 
 def _peek(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise DataError("the file is not there", path)
     if path.endswith(".onnx"):
         return dict(FaceReader(path).facts)
     state = dict(read_weights(path, numbers=False).state)

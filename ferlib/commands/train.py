@@ -51,7 +51,7 @@ from ferlib.training import (
     load_recipe,
     recipe_from,
 )
-from ferlib.training.build import check_image_size, face_side, start_from
+from ferlib.training.build import check_image_size, start_from
 from ferlib.training.device import choose_device, is_leader, leave_group
 from ferlib.training.original_config import read_original_config
 from ferlib.training.runs import BEST, LAST, STATE, check_folder, holds_run, state_file
@@ -130,7 +130,6 @@ def _train(options: argparse.Namespace) -> dict[str, Any] | None:
                 _print(line)
         known = set(train.classes) <= set(PRIOR_CLASSES)
         criterion = build_criterion(plan.recipe, prior=prior_for(train.classes) if known else None)
-        _print_size(plan, train)
         history = fit(
             model,
             criterion,
@@ -285,16 +284,6 @@ def _open(
 def _print(line: str) -> None:
     if is_leader():
         print(line, file=sys.stderr)
-
-
-def _print_size(plan: Plan, train: FaceDataset) -> None:
-    """Print where faces are enlarged, since that is what the Neural Resizer's paper is about."""
-    side, wanted = face_side(train), plan.recipe.image_size or 0
-    if side and side < wanted:
-        by = plan.recipe.interpolation
-        if wanted == 8 * side:
-            by += "; the authors' own are `ferlib prepare --upscale 8 --method dic`"
-        _print(f"faces of {side} pixels are enlarged to {wanted} ({by})")
 
 
 def _how_to_go_on(plan: Plan | None, options: argparse.Namespace) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from ferlib.data.base import DataError, Skip, Source, SourceDataset
 from ferlib.data.folders import AGAIN, Listing, read_table
-from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, VOTE_COLUMNS, majority_label, read_class
+from ferlib.data.labels import EMOTIONS_FERPLUS, VOTE_COLUMNS, majority_label, read_class
 from ferlib.data.prepare import DATASETS, Kind
 from ferlib.images import SUFFIXES
 
@@ -339,7 +339,6 @@ class FERPlus(SourceDataset):
             none.
         all_votes: float32 (N, 10), with "unknown" and "not a face".
         skipped: Files and rows that cannot be used.
-        unlabeled: Faces the rule leaves without a label.
 
     Raises:
         DataError: Unknown layout, split or rule; damaged files, when they are read.
@@ -348,8 +347,6 @@ class FERPlus(SourceDataset):
     def __init__(
         self, root: str | Path, split: str = "train", labels: str = "majority", *, size: int | None = None
     ):
-        if labels not in LABEL_RULES:
-            raise DataError(f"label rule {labels!r} is not known; choose one of {', '.join(LABEL_RULES)}")
         source = DATASETS["ferplus"].open(root, split, size)
         if source.votes is not None:
             chosen = majority_label(source.votes, labels, classes=len(EMOTIONS_FERPLUS))
@@ -357,6 +354,6 @@ class FERPlus(SourceDataset):
             chosen = source.labels
         else:
             raise DataError(f"holds decided majority labels, no votes; rule {labels!r} needs votes", root)
-        super().__init__(source, chosen, f"votes give no label by rule {labels!r}")
+        super().__init__(source, chosen)
         self.all_votes = self.votes
         self.votes = None if self.votes is None else self.votes[:, : len(EMOTIONS_FERPLUS)]

@@ -374,7 +374,6 @@ class AffectNet(SourceDataset):
 
     Attributes:
         skipped: Files and rows that cannot be used.
-        unlabeled: Faces of contempt that classes=7 leaves out.
 
     Raises:
         DataError: Unknown layout, split or number of classes; classes numbered otherwise; damaged files, when
@@ -386,5 +385,5 @@ class AffectNet(SourceDataset):
             raise DataError(f"classes={classes}; AffectNet has 8, or 7 without contempt")
         source = DATASETS["affectnet"].open(root, split, size)
         labels = source.labels.where(source.labels < classes, -1)
-        super().__init__(source, labels, "contempt, left out with classes=7")
+        super().__init__(source, labels)
         self.classes = EMOTIONS_AFFECTNET[:classes]
