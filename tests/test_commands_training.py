@@ -116,7 +116,7 @@ def test_what_is_wrong_is_one_line(recipe, tmp_path, capsys):
         (lambda: _train(recipe, tmp_path / "x", "--resume", "missing.safetensors"), "no checkpoint"),
         (
             lambda: main(["evaluate", "--checkpoint", str(recipe), "--data", "synthetic", "--length", "8"]),
-            "holds no recipe: give --recipe",
+            "neither safetensors nor a file that torch saved",
         ),
     ]
     for call, message in cases:

@@ -5,7 +5,7 @@
   ferlib convert --architecture mobilenet-faces faceres-deep.json mobilenet_faces.safetensors
 
 Nothing in the file is executed: a checkpoint that holds objects of a training program is read, and the
-objects are not. A mapping is a JSON or YAML file {name or prefix in the file: name or prefix here}, with null
+objects are not. A mapping is a JSON file {name or prefix in the file: name or prefix here}, with null
 for what is to be dropped; it gives a place to names that this library does not know, such as those of the
 Batch Transformer Network's own parts.
 
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(ARCHITECTURES)
     parser.add_argument("--architecture", required=True, metavar="NAME", help=f"one of: {known}")
     parser.add_argument("--part", metavar="PART", help="only this part, such as poster-v2 of btn-7")
-    parser.add_argument("--mapping", metavar="FILE", help="JSON or YAML with places for unknown names")
+    parser.add_argument("--mapping", metavar="FILE", help="JSON with places for unknown names")
     parser.add_argument("--dataset", choices=DATASETS, help="whose expressions it tells, and in whose order")
     parser.add_argument("--json", action="store_true", help="print JSON: file, architecture, counts, classes")
     parser.add_argument("source", metavar="IN", help="the original file")

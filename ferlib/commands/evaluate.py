@@ -101,7 +101,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--record", metavar="FILE", help="where the record goes (default: evaluations/ by the checkpoint)")
     add("--json", action="store_true", help="print JSON: scores, recall by class, faces, what was left out")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
-    add("--gpu", type=int, metavar="N", help="the GPU of this number")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -140,7 +139,7 @@ def _faces(source: Faces, split: str | None) -> tuple[FaceDataset, str]:
 def _measure(
     options: argparse.Namespace, network: Network, source: Faces, faces: FaceDataset, split: str
 ) -> ResultRecord:
-    device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
+    device = choose_device(options.device)
 
     def ready(network: Network, faces: FaceDataset) -> tuple[nn.Module, FaceDataset]:
         named = with_classes(faces, network.classes("name them with --classes A,B,..."))

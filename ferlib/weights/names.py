@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from ferlib import models
@@ -277,18 +276,15 @@ def _by_mapping(
 
 
 def read_mapping(path: str | Path) -> dict[str, str | None]:
-    """{name or prefix in the file: name or prefix here, or None}, from JSON or YAML.
+    """{name or prefix in the file: name or prefix here, or None}, from a JSON file.
 
     Raises:
         CheckpointError: A file that is not there or holds anything else.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix != ".json" and len(re.findall(r"[\[{]", text)) > 1000:
-            raise ValueError("over a thousand brackets")  # YAML's reader takes hours for a hundred thousand
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read the mapping {path}: {str(error)[:200]}") from error
     pairs = found.items() if isinstance(found, dict) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(place, str | None) for name, place in pairs):
