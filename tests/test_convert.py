@@ -45,15 +45,15 @@ def test_a_mapping_gives_places(capsys):
     official = resizer()
     official["odd.weight"] = official.pop("conv4.weight")
     official["odd.bias"] = official.pop("conv4.bias")
-    official["junk"] = torch.zeros(3)
+    official["junk\x1b[31m"] = torch.zeros(3)
     torch.save(official, "a.pth")
     code, text = say(capsys, "--architecture", "neural-resizer", "a.pth", "b.safetensors")
     assert code == 1 and "odd.weight" in text and not Path("b.safetensors").exists()
-    mapping = {"odd": "to_image", "junk": None}
+    mapping = {"odd": "to_image", "junk\x1b[31m": None}
     Path("m.json").write_text(json.dumps(mapping))
     words = "--architecture", "neural-resizer", "--mapping", "m.json", "a.pth", "b.safetensors"
     code, text = say(capsys, *words)
-    assert code == 0 and "set aside, they do not touch the output:\n    junk" in text
+    assert code == 0 and "set aside, they do not touch the output:\n    junk\\x1b[31m" in text
     assert torch.equal(load_file("b.safetensors")["to_image.bias"], official["odd.bias"])
     Path("m.json").write_text("[1, 2]")
     code, text = say(capsys, *words)

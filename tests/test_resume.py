@@ -225,10 +225,10 @@ def test_a_resumed_run_never_replaces_another(tmp_path):
     recipe = RECIPE.replace(epochs=1)
     for name, seed in (("a", 1), ("b", 2)):
         fit(net(seed), nn.CrossEntropyLoss(), TRAIN, VALID, recipe, run_dir=tmp_path / name, progress=None)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()}
+    before = {path.name: path.read_bytes() for path in (tmp_path / "b").glob("[!.]*")}
     with pytest.raises(checkpoints.CheckpointError, match="holds another run"):
         quiet_fit(net(), tmp_path / "b", resume=tmp_path / "a")
-    assert {path.name: path.read_bytes() for path in (tmp_path / "b").iterdir()} == before
+    assert {path.name: path.read_bytes() for path in (tmp_path / "b").glob("[!.]*")} == before
     fit(net(), nn.CrossEntropyLoss(), TRAIN, VALID, recipe, run_dir=tmp_path / "c", resume=tmp_path / "a")
     assert (tmp_path / "c" / "best.safetensors").read_bytes() == (
         tmp_path / "a" / "best.safetensors"

@@ -24,9 +24,12 @@ import argparse
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ferlib.data.labels import CLASSES
+from ferlib.errors import printable
+from ferlib.predict import class_names
 from ferlib.weights import ARCHITECTURES, CheckpointError, checkpoints, place_official, read_weights
 from ferlib.weights.names import read_mapping
 
@@ -64,7 +67,8 @@ def run(options: argparse.Namespace) -> int:
     mapping = read_mapping(options.mapping) if options.mapping else None
     found = read_weights(options.source)
     tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
-    print(report, file=sys.stderr if options.json else sys.stdout)
+    lines = map(printable, str(report).splitlines())
+    print(*lines, sep="\n", file=sys.stderr if options.json else sys.stdout)
     if not report.complete:
         advice = "; --part or --mapping may help" if options.architecture.startswith("btn") else ""
         raise CheckpointError(f"{options.source} does not fit, nothing was written{advice}")
@@ -80,7 +84,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(f"{target}: {len(tensors)} tensors, {size / 1e6:.1f} MB")
     if classes:
-        print(f"classes: {', '.join(classes)}")
+        print(printable(f"classes: {', '.join(classes)}"))
     return 0
 
 
@@ -101,8 +105,9 @@ def _classes(options: argparse.Namespace, stored: object) -> list[str] | None:
                 f"--dataset {options.dataset} has other expressions than {options.architecture}: {expected}"
             )
         return list(CLASSES[options.dataset])
-    if isinstance(stored, list) and len(stored) == count and all(isinstance(name, str) for name in stored):
-        return stored
+    with suppress(ValueError):
+        if len(names := class_names(stored)) == count:
+            return list(names)
     letters = re.sub("[^a-z]", "", Path(options.source).name.lower())
     found = [name for name in known if letters.startswith(name.rstrip("78"))] or known
     if len(found) > 1:

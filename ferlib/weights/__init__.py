@@ -140,9 +140,7 @@ def build_network(model: str, options: Mapping[str, Any], num_classes: int | Non
     allowed = {name for maker in makers for name in inspect.signature(maker).parameters} - {"pretrained"}
     for key, value in _entries(options):
         if isinstance(value, int | float) and not value <= MOST.get(key, MOST[""]):
-            raise CheckpointError(
-                f"model_options sets {key} to {value:.9g}, more than any network here can be"
-            )
+            raise CheckpointError(f"model_options sets {str(key)[:60]} to {value:.9g}: too large to build")
         if key not in allowed | TIMM_OPTIONS | {"model", "model_options"}:
             raise CheckpointError(
                 f"model_options sets {str(key)[:60]!r}, which a recipe may not: it chooses a network's "

@@ -81,7 +81,7 @@ def read_weights(path: str | Path, *, numbers: bool = True) -> StateDict:
     try:
         content, inert, state = _content(path, numbers)
     except Exception as error:  # damage shows in archive, names, numbers: all of it is one message
-        if isinstance(error, CheckpointError) and path.name in str(error):
+        if isinstance(error, CheckpointError) and f"{path.name}:" in str(error):
             raise
         kind = "" if isinstance(error, CheckpointError) else f"it is damaged, {type(error).__name__}: "
         raise CheckpointError(f"cannot read {path.name}: {kind}{str(error)[:200]}") from error
