@@ -19,9 +19,8 @@ from torch.nn.utils import parametrize
 
 from ferlib.data.faces import drawn_faces
 from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
-from ferlib.errors import FerlibError
+from ferlib.errors import FerlibError, class_names
 from ferlib.files import replacing
-from ferlib.predict import class_names
 from ferlib.runtime import open_session
 from ferlib.training.loop import logits_of
 

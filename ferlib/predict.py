@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ferlib.errors import DataError
+from ferlib.errors import DataError, class_names
 from ferlib.runtime import open_session
 
 if TYPE_CHECKING:
@@ -237,15 +237,6 @@ def shipped_model() -> tuple[Path, dict[str, Any]]:
     if found != facts["sha256"]:
         raise DataError("not the file that its card describes (SHA-256 differs): install ferlib again", path)
     return path, facts
-
-
-def class_names(found: Any) -> tuple[str, ...]:
-    """The names of the classes as a file gives them. Raises ValueError unless they are distinct texts."""
-    if not isinstance(found, list | tuple) or not all(isinstance(name, str) and name for name in found):
-        raise ValueError(f"class names are {str(found)[:80]!r}, expected a list of names")
-    if len(set(found)) < len(found) or len(found) < 2:
-        raise ValueError(f"class names are {', '.join(found)[:80]}: expected at least two, all different")
-    return tuple(found)
 
 
 class FaceReader:

@@ -28,8 +28,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ferlib.data.labels import CLASSES
-from ferlib.errors import printable
-from ferlib.predict import class_names
+from ferlib.errors import class_names, printable
 from ferlib.weights import ARCHITECTURES, CheckpointError, checkpoints, place_official, read_weights
 from ferlib.weights.names import read_mapping
 

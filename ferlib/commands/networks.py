@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from ferlib.data.base import DataError
 from ferlib.data.labels import CLASSES
 from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from ferlib.errors import class_names
 from ferlib.models.pocket import averaged
-from ferlib.predict import FaceReader, class_names
+from ferlib.predict import FaceReader
 from ferlib.training import Recipe, bundled, load_recipe, recipe_from
 from ferlib.training.loop import logits_of
 from ferlib.weights import checkpoints, load_network, read_weights
