@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ferlib.errors import DataError
+from ferlib.errors import DataError, class_names
 from ferlib.runtime import open_session
 
 if TYPE_CHECKING:
@@ -122,6 +122,11 @@ def find_faces(gray: NDArray[np.uint8]) -> list[Box]:
         if faces or scale == 1:
             break
     return [Box(box.left / scale, box.top / scale, box.side / scale, box.hits) for box in faces]
+
+
+def searched_down_to(longest: int) -> int:
+    """The side in pixels of the smallest face that is found beside a larger one in a picture of that size."""
+    return math.ceil(SMALLEST * max(1, longest / SEARCHED))
 
 
 def _search(gray: NDArray[np.uint8], scale: float) -> list[Box]:
@@ -264,7 +269,7 @@ class FaceReader:
         try:
             self.facts = json.loads(self._session.get_modelmeta().custom_metadata_map["ferlib"])
             self.face_size = int(self.facts["face_size"])
-            self.classes = tuple(map(str, self.facts["classes"]))
+            self.classes = class_names(self.facts["classes"])
         except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(f"no model that `ferlib export` wrote ({error!r})", self.path) from error
         if not 8 <= self.face_size <= 512:

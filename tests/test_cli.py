@@ -60,6 +60,7 @@ def test_a_reader_that_closes_the_pipe_ends_it_quietly() -> None:
         (OSError(errno.ENOSPC, "No space left on device", "out.json"), "out.json: No space left on device"),
         (PermissionError(errno.EACCES, "Permission denied", b"in.json"), "in.json: Permission denied"),
         (MemoryError(), "MemoryError"),
+        (RecursionError("too deep"), "too deep"),
     ],
 )
 def test_what_a_reader_can_cause_is_one_printable_line(error, said, monkeypatch, capsys) -> None:

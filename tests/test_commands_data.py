@@ -234,13 +234,12 @@ def test_what_is_no_checkpoint_of_ours_needs_a_recipe(tmp_path, capsys):
     data_files.microsoft(tmp_path / "raw", {"train": 8, "valid": 8, "test": 2})
     (tmp_path / "odd.pth").write_bytes(b"no checkpoint at all")
     words = ["evaluate", "--data", "raw", "--checkpoint"]
-    assert "holds no recipe: give --recipe" in _error(capsys, [*words, "odd.pth"])
     assert "odd.pth" in _error(capsys, [*words, "odd.pth", "--recipe", "tiny.yaml"])
     torch.save({"model": {"stn.nothing": torch.zeros(3)}, "epoch": 3}, "best.pth")
     assert main([*words, "best.pth", "--recipe", "tiny.yaml"]) == 1 and "best.pth" in capsys.readouterr().err
     save_file({"conv.weight": torch.zeros(1)}, "plain.safetensors")
     assert "holds no recipe" in _error(capsys, [*words, "plain.safetensors"])
-    assert "no device" in _error(capsys, [*words, "best.pth", "--recipe", "tiny.yaml", "--gpu", "99"])
+    assert "no device" in _error(capsys, [*words, "best.pth", "--recipe", "tiny.yaml", "--device", "cuda:99"])
     train = ["train", "--recipe", "tiny.yaml", "--data", "synthetic"]
     assert "no device 'abacus'" in _error(capsys, [*train, "--device", "abacus"])
     assert "--batch-size 0" in _error(capsys, [*words, "best.pth", "--batch-size", "0"])

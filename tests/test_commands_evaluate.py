@@ -3,7 +3,9 @@
 import json
 import re
 import subprocess
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from ferlib.models import NETWORKS, btn_small
 from ferlib.predict import FaceReader, shipped_model
 from ferlib.training import load_recipe
 from ferlib.training.environment import commit
+from ferlib.training.loop import logits_of
 from ferlib.weights import checkpoints, load_network
 from tests.data_files import rafdb_official
 from tests.tiny import Net
@@ -37,7 +40,7 @@ def run(tmp_path, monkeypatch):
         path.write_text(f"name: {name}\nmodel: {model}\nloss: cross-entropy\nepochs: 1\nlr: 1e-3\n")
         recipe = load_recipe(str(path))
         torch.manual_seed(3)
-        note = {"recipe": {**recipe.__dict__}}
+        note = {"recipe": {**recipe.__dict__}, "classes": list(EMOTIONS_FERPLUS)}
         checkpoints.save(tmp_path / name / "best.safetensors", NETWORKS[model](8), note)
     return tmp_path
 
@@ -79,7 +82,7 @@ def test_two_networks_and_two_outputs_of_one(run, capsys):
     assert found.settings["against"]["recipe"]["name"] == "b" and 0 < found.extra["McNemar"]["p"] <= 1
     path = run / "own.json"
     itself = str(run / "a" / "best.safetensors")
-    assert evaluate(run, "--against", itself, "--against-output", "bt", "--record", str(path)) == 0
+    assert evaluate(run, "--against", itself, "--record", str(path)) == 0
     assert ResultRecord.load(path).difference("checkpoint", "against").value == 0
 
 
@@ -123,7 +126,8 @@ def test_one_temperature_is_fitted_kept_and_used(run, capsys):
     assert again.numbers == record(run, "best-valid-scores").numbers
     assert other.settings["temperature"] == 1  # a temperature is of one output
     for bad in (0, "warm"):
-        state = {"recipe": before["recipe"], "temperature": {"bt": bad}}
+        state = before | {"temperature": {"bt": bad}}
+        del state["model"]
         checkpoints.save(run / "a" / "bad.safetensors", before["model"], state)
         assert main(["evaluate", "--checkpoint", str(run / "a" / "bad.safetensors"), *COMMON]) == 1
         assert "bad.safetensors" in capsys.readouterr().err
@@ -162,6 +166,55 @@ def test_expressions_are_matched_by_name(run, capsys):
     assert record(run, "turned-valid-scores").classes == list(turned)
     assert main([*words, str(run / "a" / "strange.safetensors")]) == 1
     assert "neutral" in capsys.readouterr().err
+
+
+def test_a_file_without_class_names_is_not_given_those_of_the_data(run, capsys):
+    stored = checkpoints.load(run / "b" / "best.safetensors")
+    path = run / "b" / "plain.pth"
+    checkpoints.save(path, stored["model"], {"recipe": stored["recipe"]})  # the suffix says nothing
+    words = ["evaluate", *COMMON, "--record", str(run / "r.json"), "--checkpoint", str(path)]
+    assert main(words) == 1
+    error = capsys.readouterr().err
+    assert "--classes" in error and "plain.pth" in error and error.count("\n") == 1
+    found = {}
+    for name, names in (("own", EMOTIONS_FERPLUS), ("turned", EMOTIONS_FERPLUS[::-1])):
+        assert main([*words, "--classes", ", ".join(names)]) == 0
+        found[name] = ResultRecord.load(run / "r.json")
+        assert found[name].classes == list(names)
+    confusion = {name: np.array(one.confusion) for name, one in found.items()}
+    assert np.array_equal(confusion["own"].sum(1), confusion["turned"].sum(1)[::-1])  # the same faces
+    assert np.array_equal(confusion["own"].sum(0), confusion["turned"].sum(0))  # the same outputs
+    best = run / "b" / "best.safetensors"
+    capsys.readouterr()
+    for bad in ("x," * 7 + "x", "neutral", ",".join(EMOTIONS_FERPLUS[::-1])):
+        wrong = best if bad.endswith("neutral") and "," in bad else path
+        assert main([*words[:-1], str(wrong), "--classes", bad]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["pocket_ferplus", "best_alone_ferplus"])
+def test_the_books_own_checkpoints_are_known_by_their_bytes(name, tmp_path):
+    path = Path(__file__).parents[1] / "book" / "checkpoints" / f"{name}.safetensors"
+    copied = tmp_path / "renamed.safetensors"
+    copied.write_bytes(path.read_bytes())
+    assert Network.find(str(copied)).classes("?") == EMOTIONS_FERPLUS
+    weights, state = checkpoints.read(copied)
+    checkpoints.save(copied, weights, {**state, "more": 1})
+    with pytest.raises(DataError, match="say so"):
+        Network.find(str(copied)).classes("say so")
+
+
+def test_a_file_that_is_named_twice_is_computed_once_and_counts_twice(run):
+    paths = [str(run / name / "best.safetensors") for name in "aba"]
+    model, images = Network.find(paths).build(8), torch.rand(4, 3, 48, 48)
+    calls = []
+    for network in model.networks.children():
+        network.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        apart = [Network.find(path).build(8)(images) for path in paths[:2]]
+        a, b = (logits_of(one).softmax(1) for one in apart)
+        torch.testing.assert_close(model(images).exp(), (2 * a + b) / 3)
+    assert len(calls) == 2
 
 
 def test_faces_left_out_and_published_counts_are_told(run, tmp_path, capsys):
@@ -206,7 +259,7 @@ def test_what_is_wrong_is_one_line(run, capsys):
         (("--suite", "robustness", "--list", f"p={run / 'file'}"), "not files"),
         (("--suite", "robustness", "--severities", "6"), "6"),
         (("--against", str(run / "none.safetensors")), "none.safetensors"),
-        (("--against", str(run / "file")), "recipe"),
+        (("--against", str(run / "file")), "cannot read file: "),
         (("--resamples", "0"), "--resamples 0"),
         (("--sizes", "0", "8"), "--sizes 0"),
         (("--record", str(run)), "--record"),

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from ferlib.cli import main
 from ferlib.data.prepare import prepare
-from ferlib.doctor import examine, look_at_data, render
+from ferlib.doctor import Finding, examine, look_at_data, render
 from ferlib.models import MobileFaceNet, NeuralResizer
 from ferlib.weights import ARCHITECTURES
 from tests import data_files
@@ -62,7 +62,8 @@ def test_the_folder_above_and_other_data_sets_are_found(tmp_path: Path) -> None:
     odd = found["FER+", "microsoft"]
     assert odd.status == "odd" and "valid and test" in odd.advice
     assert any("annotated as 'uncertain' (9)" in line for line in found["AffectNet", "official"].lines)
-    assert found["RAF-DB", "prepared"].status == "ok" and not found["RAF-DB", "prepared"].advice
+    prepared = found["RAF-DB", "prepared"]  # its only test face is one of the training faces
+    assert prepared.status == "odd" and not prepared.advice and "in another split" in prepared.lines[-1]
 
 
 def test_what_was_named_and_is_not_there_is_broken(tmp_path: Path, capsys, monkeypatch) -> None:
@@ -175,3 +176,44 @@ def test_a_btn_checkpoint_with_names_of_its_own(tmp_path: Path) -> None:
     torch.save(record, tmp_path / "AffectNet8_64.29.pth")
     (found,) = [f for f in examine(weights=[tmp_path / "AffectNet8_64.29.pth"]) if f.section == "Weights"]
     assert found.status == "ok" and "btn-8: its part poster-v2 (1 names without a place)" in found.text
+
+
+def test_wrong_numbers_have_the_right_advice_and_right_ones_none(tmp_path: Path) -> None:
+    """RAF-DB counts from 1, AffectNet from 0: with the other's numbers a folder may look like either."""
+
+    def look(name: str, numbers: range) -> Finding:
+        splits = {"train": 1, "valid": 1} if name.startswith("aff") else {"train": 1, "test": 1}
+        root = data_files.class_folders(tmp_path / name, splits, list(map(str, numbers)), side=224)
+        (found,) = look_at_data([root])
+        return found
+
+    for name, numbers in (("raf from 0", range(7)), ("aff from 1", range(1, 9))):
+        found = look(name, numbers)
+        assert found.status in ("odd", "broken") and "by expression" in found.advice
+        assert any("numbers are read as" in line for line in found.lines)
+        assert "damaged" not in found.advice
+    for name, numbers in (("raf", range(1, 8)), ("aff", range(8))):
+        found = look(name, numbers)
+        assert found.status == "ok" and "ferlib prepare" in found.advice
+
+
+def test_copies_across_splits_are_not_ok(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "fer", {"train": 9, "valid": 4, "test": 3})
+    places = {split: root / "data" / f"FER2013{split}" for split in ("Train", "Valid")}
+    pictures = {split: sorted(place.glob("*.png")) for split, place in places.items()}
+    for name, (one, other), status in (
+        ("within", ("Train", "Train"), "ok"),
+        ("across", ("Train", "Valid"), "odd"),
+    ):
+        pictures[other][1].write_bytes(pictures[one][0].read_bytes())
+        prepare("ferplus", root, tmp_path / name, progress=False)
+        (found,) = look_at_data([tmp_path / name])
+        assert found.status == status
+        assert ("drop-across" in "".join(found.lines)) == (status == "odd")
+
+
+@pytest.mark.parametrize("folder", ["Training", "PublicTest", "private_test"])
+def test_folders_of_fer2013_without_votes_are_named(tmp_path: Path, folder: str) -> None:
+    data_files.class_folders(tmp_path / "all", {folder: 1}, ["happy", "sad"])
+    (found,) = look_at_data([tmp_path / "all"])
+    assert any(f"found {folder}, needs" in line for line in found.lines)

@@ -268,6 +268,15 @@ def test_an_error_in_the_middle_of_a_layer_leaves_nothing_behind():
         assert len(recorder.records) == heard
 
 
+def test_attention_whose_places_are_not_known_is_recorded_without_them():
+    model = timm.create_model("crossvit_9_240", num_classes=4).eval()
+    with torch.no_grad(), AttentionRecorder(model) as recorder:
+        model(torch.rand(1, 3, 240, 240))
+    assert recorder.records and {record.layout for record in recorder.records} == {None}
+    with pytest.raises(ValueError, match="does not lie on a picture"):
+        recorder.records[0].to_image()
+
+
 def test_what_cannot_be_recorded_is_told():
     model = swin()
     with pytest.raises(ValueError, match="compiled"):

@@ -150,9 +150,10 @@ def test_the_command_exports_a_run_and_says_what_it_wrote(tmp_path, capsys):
     checkpoints.save(tmp_path / "best.safetensors", network, {"recipe": asdict(slim)})
     out = tmp_path / "small.onnx"
     words = ["export", "--checkpoint", str(tmp_path / "best.safetensors"), "--out", str(out)]
-    assert main([*words, "--temperature", "1.25"]) == 0
+    assert main(words) == 1 and "--dataset" in capsys.readouterr().err and not out.exists()
+    assert main([*words, "--dataset", "ferplus"]) == 0
     text = capsys.readouterr().out
-    assert hashlib.sha256(out.read_bytes()).hexdigest() in text and "temperature 1.250" in text
+    assert hashlib.sha256(out.read_bytes()).hexdigest() in text and "temperature 1.000" in text
     assert main([*words[:-1], "small.pt"]) == 1
     assert main(["export", "--checkpoint", str(tmp_path / "no.safetensors"), "--out", str(out)]) == 1
     assert "no.safetensors" in capsys.readouterr().err

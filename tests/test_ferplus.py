@@ -45,7 +45,7 @@ def test_each_layout_gives_the_same_faces(tmp_path: Path, layout: str) -> None:
         else:
             assert faces.votes.shape == (count, 8) and faces.all_votes.shape == (count, 10)
             assert item["votes"].tolist() == votes_for((count - 1) % 8)[:8]
-        assert not faces.skipped and not faces.unlabeled
+        assert not faces.skipped
 
 
 def test_the_exchanged_names_of_the_neural_resizers_csv_are_put_right(tmp_path: Path) -> None:
@@ -84,9 +84,9 @@ def test_rules_and_what_they_leave_out(tmp_path: Path) -> None:
     with_votes = FERPlus(root, "train", labels="votes")
     assert len(FERPlus(root, "train", labels="half")) == 1 and len(with_votes) == 2
     assert with_votes.votes[1].tolist() == [4, 3, 0, 0, 0, 0, 0, 0]
-    assert [s.name for s in with_votes.unlabeled] == ["fer0000002.png"]
+    assert "fer0000002.png" not in with_votes.names
     faces = FERPlus(root, "train")
-    assert len(faces) == 0 and len(faces.unlabeled) == 3
+    assert len(faces) == 0
     with pytest.raises(DataError, match=r"'vote'.*majority, half, votes"):
         FERPlus(root, "train", labels="vote")
 
@@ -121,7 +121,7 @@ def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> No
     assert reasons["zero.png"] == "votes sum to zero"
     assert reasons["short.png"] == "row has not 12 columns"
     assert reasons["words.png"] == "votes are not numbers"
-    assert reasons["minus.png"] == "votes are negative or not finite"
+    assert reasons["minus.png"] == "votes are no counts from 0 to a million"
     assert reasons["extra.png"] == "no row in label.csv"
     assert len(faces.skipped) == 12
 
@@ -133,11 +133,11 @@ def test_paths_of_label_csv_may_be_written_otherwise(tmp_path: Path) -> None:
     rows[0] = "./" + rows[0]
     rows[1] = "FER2013Train\\" + rows[1]
     rows[2] = rows[2].replace(".png", ".PNG")
-    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e39", 1)]))
+    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e-320", 1)]))
     faces = FERPlus(root, "train")
     assert faces.labels.tolist() == [0, 1, 2, 3]
     assert [skip.reason for skip in faces.skipped] == [
-        "votes are negative or not finite",
+        "votes are no counts from 0 to a million",
         "named again (the first row counts)",
     ]
 

@@ -151,6 +151,7 @@ def cut_with_an_end(jpeg: bytes) -> bytes:
         ("JPEG", {}, zeroed),
         ("JPEG", {"progressive": True, "optimize": True}, zeroed),
         ("WEBP", {}, zeroed),
+        ("WEBP", {}, lambda webp: webp[: len(webp) // 3] + bytes(80) + webp[len(webp) // 3 + 80 :]),
         ("PNG", {}, half_the_rows),
     ],
 )

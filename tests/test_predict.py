@@ -17,7 +17,7 @@ from ferlib.cli import main
 from ferlib.data import SyntheticFaces
 from ferlib.data.faces import drawn_faces
 from ferlib.data.transforms import resize
-from ferlib.errors import DataError
+from ferlib.errors import DataError, cell
 from ferlib.images import read_image
 from ferlib.predict import Box, FaceReader, find_faces, frame, shipped_model, to_gray
 
@@ -166,8 +166,34 @@ def test_json_is_whole_after_ctrl_c(portrait, capsys, monkeypatch):
         return read_image(name, mode=mode)
 
     monkeypatch.setattr("ferlib.commands.predict.read_image", interrupted)
-    assert main(["predict", "a.png", "a.png", "--json", "--box", "30,30,180,180"]) == 130
+    portrait.save("b.png")
+    assert main(["predict", "a.png", "b.png", "--json", "--box", "30,30,180,180"]) == 130
     assert len(json.loads(capsys.readouterr().out)["pictures"]) == 1
+
+
+def test_a_picture_that_is_named_twice_is_read_once(portrait, capsys):
+    portrait.save("a.png")
+    code, told = ask(capsys, "a.png", "./a.png", str(Path("a.png").resolve()), "--whole")
+    assert code == 0 and len(told["pictures"]) == 1
+
+
+def test_a_box_may_begin_left_of_the_picture(portrait, capsys):
+    portrait.save("a.png")
+    code, told = ask(capsys, "a.png", "--box", "-10,-5,180,180")
+    assert code == 0 and told["pictures"][0]["faces"][0]["box"][:2] == [-10, -5]
+    for wrong in ("-10,-5", "-10,..", "-900,0,100,100"):
+        assert main(["predict", "a.png", "--box", wrong]) == 1
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_names_with_control_characters_are_escaped_everywhere(portrait, capsys):
+    name = "=\x1b[31m\x9b1m.png"
+    portrait.save(name)
+    for how in ([], ["--csv"], ["--json"]):
+        main(["predict", name, "--whole", *how])
+        out, err = capsys.readouterr()
+        assert not set("\x1b\x9b") & set(out + err) and "[31m" in out
+    assert cell("\x1b+a") == "\\x1b+a" and cell("+a") == "'+a" and cell("a") == "a"
 
 
 def test_a_small_face_in_a_large_picture_is_found():
@@ -178,6 +204,16 @@ def test_a_small_face_in_a_large_picture_is_found():
     assert box.hits >= 6 and 880 < box.left < 1000 and box.side < 0.06 * 2000
     noise = np.random.default_rng(0).integers(0, 256, (200, 200), dtype=np.uint8)
     assert find_faces(noise) == [] and find_faces(noise[:20, :20]) == []
+
+
+def test_how_small_a_face_beside_a_large_one_may_be_is_said(portrait, capsys):
+    portrait.resize((1000, 1000)).save("large.png")
+    portrait.resize((300, 300)).save("small.png")
+    told = {entry["picture"]: entry for entry in ask(capsys, "large.png", "small.png")[1]["pictures"]}
+    assert told["large.png"]["smaller than"] == 60 and told["small.png"]["smaller than"] == 24
+    assert main(["predict", "large.png"]) == 0 and "60 pixels" in capsys.readouterr().out
+    assert main(["predict", "small.png"]) == 0 and "pixels" not in capsys.readouterr().out
+    assert "smaller than" not in ask(capsys, "large.png", "--whole")[1]["pictures"][0]
 
 
 def test_a_model_that_is_none_is_told_in_one_line(portrait, capsys):

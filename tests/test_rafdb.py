@@ -72,7 +72,7 @@ def test_faults_of_the_official_list(tmp_path: Path) -> None:
     assert faces.labels.tolist() == [0, 1, 2]
     assert sorted((s.name, s.reason) for s in faces.skipped) == [
         ("../train.jpg", "the name says neither train nor test"),
-        ("train_../../../x_aligned.jpg", "not a name inside the folder"),
+        ("train_../../../x.jpg", "the name says neither train nor test"),
         ("train_00001_aligned.jpg", "named again (the first row counts)"),
         ("train_00002.jpg", "label is not 1 to 7"),
         ("train_00050_aligned.jpg", "the file is not there"),
@@ -137,3 +137,12 @@ def test_a_folder_in_a_folder_is_found(tmp_path: Path) -> None:
     (tmp_path / "RAF-DB" / "other").mkdir()
     with pytest.raises(DataError, match="no RAF-DB found"):
         RAFDB(tmp_path, "train")
+
+
+@pytest.mark.parametrize("start", ["./", "Image/aligned/", "Image\\aligned\\", "basic\\Image/aligned/"])
+def test_the_list_may_name_the_folder_too(tmp_path: Path, start: str) -> None:
+    root = data_files.rafdb_official(tmp_path, {"train": 4, "test": 2})
+    table = root / "basic" / "EmoLabel" / "list_patition_label.txt"
+    table.write_text("".join(f"{start}{line}\n" for line in table.read_text().splitlines()))
+    train, test = RAFDB(root, "train"), RAFDB(root, "test")
+    assert (len(train), len(test)) == (4, 2) and not train.skipped and not test.skipped

@@ -152,7 +152,8 @@ LAUGHS = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         "1: 2",
         LAUGHS,
         "model_options: &a {x: *a}",
-        "model_options: " + "[" * 1200,
+        "model_options: " + "[" * 5000,
+        "model_options: " + "[" * 100_000,
         "weights: {face: [a]}",
         "lr_scale: {e: abc}",
         "image_size: 100000",
@@ -190,6 +191,34 @@ def test_the_nearest_valid_ones_are_read(tmp_path, text):
     path = tmp_path / "right.yaml"
     path.write_text(text)
     assert load_recipe(path) == recipe_from(yaml.safe_load(load_recipe(path).to_yaml()), "copy")
+
+
+HOSTILE = [
+    {"pretrained": True},
+    {"pretrained_file": "x.pth"},
+    {"backbone_options": {"cache_dir": "x"}},
+    {"backbone_options": {"checkpoint_path": "x.pth"}},
+    {"backbone_options": {"pretrained_cfg_overlay": {}}},
+    {"backbone_options": [{"depth": {"pretrained": 1}}]},
+    {"backbone": "hf-hub:a/b"},
+    {"backbone": "local-dir:x"},
+]
+
+
+@pytest.mark.parametrize("options", HOSTILE, ids=str)
+def test_a_recipe_chooses_a_networks_shape_and_nothing_else(options):
+    for model in ("ResizedTransformer", "vt_nr_small", "Ensemble"):
+        if model == "Ensemble":
+            options = {"members": [{"model": "vt_nr_small", "model_options": options}]}
+        with pytest.raises(RecipeError):
+            build_model(Recipe(model=model, model_options=options))
+    for large in ({"backbone_options": {"depth": 100_000}}, {"out_size": 10**9}):
+        with pytest.raises(RecipeError, match="too large"):
+            build_model(Recipe(model="vt_nr_small", model_options=large))
+    with pytest.raises(RecipeError, match="'colour'"):
+        build_model(Recipe(model_options={"colour": "blue"}))
+    with torch.device("meta"):
+        build_model(Recipe(model="vt_nr_small", model_options={"backbone_options": {"depth": 1}}))
 
 
 def test_a_kept_recipe_with_a_key_of_before_is_read():

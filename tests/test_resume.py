@@ -1,5 +1,8 @@
 """A run that is killed anywhere, any number of times, ends with the bits of one that never was."""
 
+from __future__ import annotations
+
+import copy
 import json
 import os
 import secrets
@@ -176,3 +179,34 @@ def test_a_callback_and_workers_change_no_number(tmp_path):
     for name, options in runs.items():
         quiet_fit(net(), tmp_path / name, **options)
         assert_same_run(tmp_path / "plain", tmp_path / name)
+
+
+def test_other_faces_than_the_run_began_with_are_refused(tmp_path):
+    interrupted(tmp_path, 3)
+    with pytest.raises(checkpoints.CheckpointError, match="began with other faces"):
+        quiet_fit(net(), tmp_path, Spots(48), resume=True)
+    other = copy.copy(TRAIN)
+    other.images = 255 - other.images  # other pictures, the same labels
+    with pytest.raises(checkpoints.CheckpointError, match="began with other faces"):
+        quiet_fit(net(), tmp_path, other, resume=True)
+    path = tmp_path / "last.state.safetensors"
+    stored = checkpoints.load(path)
+    stored["labels"] = [
+        " ".join(code.split()[:2]) for code in stored["labels"]
+    ]  # as states of before have it
+    checkpoints.save(path, stored.pop("model"), stored)
+    quiet_fit(net(), tmp_path, resume=True)
+
+
+def test_a_resumed_run_never_replaces_another(tmp_path):
+    recipe = RECIPE.replace(epochs=1)
+    for name, seed in (("a", 1), ("b", 2)):
+        fit(net(seed), nn.CrossEntropyLoss(), TRAIN, VALID, recipe, run_dir=tmp_path / name, progress=None)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "b").glob("[!.]*")}
+    with pytest.raises(checkpoints.CheckpointError, match="holds another run"):
+        quiet_fit(net(), tmp_path / "b", resume=tmp_path / "a")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "b").glob("[!.]*")} == before
+    fit(net(), nn.CrossEntropyLoss(), TRAIN, VALID, recipe, run_dir=tmp_path / "c", resume=tmp_path / "a")
+    assert (tmp_path / "c" / "best.safetensors").read_bytes() == (
+        tmp_path / "a" / "best.safetensors"
+    ).read_bytes()

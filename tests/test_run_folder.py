@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -21,7 +22,7 @@ from ferlib.training import Recipe, TrainingError, build_criterion, fit, load_re
 from ferlib.training.environment import versions
 from ferlib.training.runs import RunFolder, only_writer, state_file
 from ferlib.weights import CheckpointError, checkpoints
-from tests.tiny import Spots, net, train_words
+from tests.tiny import Net, Spots, net, train_words
 
 RECIPE = Recipe(name="tiny", loss="cross-entropy", epochs=3, batch_size=16, lr=1e-2, augment="light", ema=0.9)
 TRAIN, VALID = Spots(64, seed=1), Spots(40, seed=2)
@@ -246,6 +247,35 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_survives(tmp_path):
         assert len(run(disk / "run", model=resumed, resume=True)) == 3
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_folder_that_is_removed_in_mid_run_is_not_made_again(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(CheckpointError, match="was removed"):
+        run(folder, on_epoch=lambda _, record: record["epoch"] == 2 and shutil.rmtree(folder))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(("spoiled", "sound"), [(1, False), (2, True)])
+def test_the_last_checkpoint_is_called_sound_where_there_is_one(tmp_path, spoiled, sound):
+    model = net()
+
+    def spoil(_, record):
+        if record["epoch"] == spoiled:
+            model.conv.weight.data.fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match="lower lr") as error:
+        run(tmp_path, model=model, on_epoch=spoil)
+    assert ("is sound" in str(error.value)) == sound
+
+
+def test_one_face_is_no_batch_for_batch_norm(tmp_path):
+    one = Net()
+    one.norm = nn.BatchNorm1d(4)
+    one.forward = lambda images: one.norm(images.flatten(1)[:, :4])
+    with pytest.raises(TrainingError, match="set batch_size to 2 or more") as error:
+        run(tmp_path / "alone", RECIPE.replace(batch_size=1), model=one)
+    assert "lower lr" not in str(error.value)
 
 
 def test_tensorboard_reads_what_is_logged_or_is_named_where_it_is_not_installed(tmp_path, monkeypatch):

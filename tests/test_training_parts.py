@@ -11,7 +11,15 @@ from torch import Tensor, nn
 
 from ferlib.data import Augment
 from ferlib.data.transforms import IMAGENET_MEAN
-from ferlib.training import Recipe, RecipeError, build_augment, build_optimizer, fit, train_step
+from ferlib.training import (
+    Recipe,
+    RecipeError,
+    build_augment,
+    build_criterion,
+    build_optimizer,
+    fit,
+    train_step,
+)
 from ferlib.training.batches import Batches, draw_seed, drawing, generator
 from ferlib.training.build import set_lr
 from ferlib.training.device import autocast, compiler_problem, computes_bf16, move
@@ -145,6 +153,18 @@ def test_augmentation_with_options():
         build_augment(RECIPE.replace(augment_options={"erase_aera": 1}))
     with pytest.raises(RecipeError, match="augment_options of 'light'"):
         build_augment(RECIPE.replace(augment="light", augment_options={"flip": "abc"}))
+    for loss, options in (
+        ("cross-entropy", {"label_smoothing": 2}),
+        ("cross-entropy", {"label_smoothing": "a"}),
+        ("cross-entropy", {"weight": [1, 2]}),
+        ("cross-entropy", {"reduction": "none"}),
+        ("label-smoothing", {"alpha": [0.5]}),
+        ("pdls", {"alpha": float("nan")}),
+        ("f-pdls", {"gamma": "two"}),
+    ):
+        with pytest.raises(RecipeError, match=f"loss_options do not fit {loss}"):
+            build_criterion(RECIPE.replace(loss=loss, loss_options=options))
+    build_criterion(RECIPE.replace(loss_options={"label_smoothing": 1.0}))
     with pytest.raises(RecipeError, match="augment_options of 'none'"):
         build_augment(RECIPE.replace(augment="none", augment_options={"erase": 1}))
 

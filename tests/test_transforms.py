@@ -140,6 +140,26 @@ def test_wrong_input_is_one_clear_error() -> None:
             call()
 
 
+@pytest.mark.parametrize(
+    ("key", "wrong", "nearest"),
+    [
+        ("flip", 2, 1),
+        ("flip", float("nan"), 0.0),
+        ("erase", -0.1, 0),
+        ("rotation", float("inf"), 360),
+        ("zoom", (0.0, 1.0), (0.01, 1.0)),
+        ("zoom", (1.2, 1.1), (1.1, 1.1)),
+        ("erase_area", (0.1, 1.5), (0.1, 1.0)),
+        ("erase_fill", (0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("contrast", 1.5, 1.0),
+    ],
+)
+def test_what_no_face_can_be_changed_by_is_refused(key, wrong, nearest) -> None:
+    with pytest.raises(DataError, match="expected"):
+        Augment(**{key: wrong})
+    assert Augment(**{key: nearest})(torch.rand(2, 3, 8, 8)).isfinite().all()
+
+
 def test_flip_and_erase_as_poster_v2_has_them():
     """Pixels are kept or mirrored as they are; the erased share and its colour are what was asked for."""
     draw = torch.Generator().manual_seed(0)

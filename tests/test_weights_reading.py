@@ -250,8 +250,13 @@ def test_files_of_other_kinds(tmp_path):
         lambda found: {**found, "epoch": 3, "best": 0.5, "arch": "x", "none": None},
         lambda found: {"model_state": {f"_orig_mod.{name}": tensor for name, tensor in found.items()}},
         lambda found: {"state_dict_ema": {f"model.module.{name}": tensor for name, tensor in found.items()}},
+        lambda found: {"model": {"state_dict": found}, "epoch": 3},
+        lambda found: {"params_ema": found, "params": {"other": torch.zeros(1)}},
+        lambda found: {"params": found},
+        lambda found: {"weights": found},
+        lambda found: {"ema_model": found},
     ],
-    ids=["flat", "compiled", "average"],
+    ids=["flat", "compiled", "average", "two", "params_ema", "params", "weights", "ema_model"],
 )
 def test_wrappers_prefixes_and_notes_come_off(tmp_path, wrap):
     torch.save(wrap(weights()), tmp_path / "a.pth")
@@ -262,6 +267,16 @@ def test_a_whole_model_is_named_for_what_it_is(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match=r"model\.pth.*Linear.*state_dict"):
         read_weights(tmp_path / "model.pth")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(CheckpointError, match=r"script\.pt.*TorchScript.*state_dict"):
+        read_weights(tmp_path / "script.pt")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "weights.safetensors")  # called what it is not
+    assert read_weights(tmp_path / "weights.safetensors").keys() == {"weight", "bias"}
+    endless = {"weight": torch.zeros(1)}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "endless.pth")
+    with pytest.raises(CheckpointError, match="not a state dict"):
+        read_weights(tmp_path / "endless.pth")
 
 
 @FORMATS

@@ -5,7 +5,7 @@
   ferlib convert --architecture mobilenet-faces faceres-deep.json mobilenet_faces.safetensors
 
 Nothing in the file is executed: a checkpoint that holds objects of a training program is read, and the
-objects are not. A mapping is a JSON or YAML file {name or prefix in the file: name or prefix here}, with null
+objects are not. A mapping is a JSON file {name or prefix in the file: name or prefix here}, with null
 for what is to be dropped; it gives a place to names that this library does not know, such as those of the
 Batch Transformer Network's own parts.
 
@@ -24,9 +24,11 @@ import argparse
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ferlib.data.labels import CLASSES
+from ferlib.errors import class_names, printable
 from ferlib.weights import ARCHITECTURES, CheckpointError, checkpoints, place_official, read_weights
 from ferlib.weights.names import read_mapping
 
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     known = ", ".join(ARCHITECTURES)
     parser.add_argument("--architecture", required=True, metavar="NAME", help=f"one of: {known}")
     parser.add_argument("--part", metavar="PART", help="only this part, such as poster-v2 of btn-7")
-    parser.add_argument("--mapping", metavar="FILE", help="JSON or YAML with places for unknown names")
+    parser.add_argument("--mapping", metavar="FILE", help="JSON with places for unknown names")
     parser.add_argument("--dataset", choices=DATASETS, help="whose expressions it tells, and in whose order")
     parser.add_argument("--json", action="store_true", help="print JSON: file, architecture, counts, classes")
     parser.add_argument("source", metavar="IN", help="the original file")
@@ -64,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
     mapping = read_mapping(options.mapping) if options.mapping else None
     found = read_weights(options.source)
     tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
-    print(report, file=sys.stderr if options.json else sys.stdout)
+    lines = map(printable, str(report).splitlines())
+    print(*lines, sep="\n", file=sys.stderr if options.json else sys.stdout)
     if not report.complete:
         advice = "; --part or --mapping may help" if options.architecture.startswith("btn") else ""
         raise CheckpointError(f"{options.source} does not fit, nothing was written{advice}")
@@ -80,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(f"{target}: {len(tensors)} tensors, {size / 1e6:.1f} MB")
     if classes:
-        print(f"classes: {', '.join(classes)}")
+        print(printable(f"classes: {', '.join(classes)}"))
     return 0
 
 
@@ -101,8 +104,9 @@ def _classes(options: argparse.Namespace, stored: object) -> list[str] | None:
                 f"--dataset {options.dataset} has other expressions than {options.architecture}: {expected}"
             )
         return list(CLASSES[options.dataset])
-    if isinstance(stored, list) and len(stored) == count and all(isinstance(name, str) for name in stored):
-        return stored
+    with suppress(ValueError):
+        if len(names := class_names(stored)) == count:
+            return list(names)
     letters = re.sub("[^a-z]", "", Path(options.source).name.lower())
     found = [name for name in known if letters.startswith(name.rstrip("78"))] or known
     if len(found) > 1:

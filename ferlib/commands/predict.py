@@ -6,11 +6,12 @@
   ferlib predict portrait.png --box 40,60,120,120   this face: left, top, width, height in pixels
   ferlib predict faces/*.png --whole                pictures that are cut-out faces already
 
-Faces are found by scikit-image's bundled detector of frontal faces, down to 1.5 % of a picture's longer side;
-"windows" is how many of its windows agree on a face, 6 or more. Nothing is downloaded and nothing leaves this
-machine: onnxruntime runs with its telemetry off. A face is cut out as FER+ cuts out its own, made gray and 48
-pixels small. A phone's note that the picture is rotated is obeyed. What the model is good for, and what not:
-MODEL_CARD.md beside it, and `ferlib predict --card`.
+Faces are found by scikit-image's bundled detector of frontal faces, down to 6 % of a picture's longer side,
+and down to 1.5 % where it shows no larger one; "smaller than" is the side in pixels below which a face beside
+those found was not searched for. "windows" is how many windows agree on a face, 6 or more. Nothing is
+downloaded and nothing leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+
+cuts out its own, made gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
+the model is good for, and what not: MODEL_CARD.md beside it, and `ferlib predict --card`.
 
 Exit status 0; 1 where a file could not be read; 3 where all could be read but one shows no face. The other
 pictures are read all the same.
@@ -30,10 +31,10 @@ from typing import Any
 
 import numpy as np
 
-from ferlib.errors import DataError, printable
+from ferlib.errors import DataError, cell, printable
 from ferlib.files import replacing
 from ferlib.images import SUFFIXES, read_image
-from ferlib.predict import FOLDER, Box, FaceReader, Prediction, draw
+from ferlib.predict import FOLDER, SMALLEST, Box, FaceReader, Prediction, draw, searched_down_to
 
 NO_FACE = "no frontal face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
 STANDARD_INPUT = ("-", "/dev/stdin")
@@ -60,7 +61,8 @@ def run(options: argparse.Namespace) -> int:
     if options.card:
         print((FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8"))
         return 0
-    names = [name for word in options.pictures for name in _pictures(word)]
+    found = (name for word in options.pictures for name in _pictures(word))
+    names = [*{os.path.abspath(name): name for name in found}.values()]  # named twice, it is read once
     if not names:
         raise DataError("no picture was named: ferlib predict PICTURE...")
     given = Box.parse(options.box) if options.box else None
@@ -70,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         model = {"file": reader.path.name, **{k: reader.facts.get(k) for k in ("classes", "temperature")}}
         print(f'{{"model": {json.dumps(model)}, "pictures": [')
     elif options.csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerow((*COLUMNS, *map(_cell, reader.classes)))
+        csv.writer(sys.stdout, lineterminator="\n").writerow((*COLUMNS, *map(cell, reader.classes)))
     try:
         for number, name in enumerate(names):
             try:
@@ -144,22 +146,19 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
         entry["faces"].append(plain)
     if not faces:
         entry["note"] = NO_FACE
+    elif faces[0].box.hits:
+        entry["smaller than"] = searched_down_to(max(width, height))
     return entry
 
 
 def _rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
     """One row a face; a picture without a face has one row, too, whose note says why."""
-    name, note = _cell(entry["picture"]), entry.get("error") or entry.get("note", "")
+    name, note = cell(entry["picture"]), entry.get("error") or entry.get("note", "")
     if note:
-        yield [name, _cell(note)]
+        yield [name, cell(note)]
     for face in entry.get("faces", ()):
         shares = face["probabilities"].values()
-        yield [name, "", *face["box"][:3], face["windows"], _cell(face["expression"]), *shares]
-
-
-def _cell(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+        yield [name, "", *face["box"][:3], face["windows"], cell(face["expression"]), *shares]
 
 
 def _table(entry: dict[str, Any]) -> str:
@@ -167,6 +166,8 @@ def _table(entry: dict[str, Any]) -> str:
         return printable(note if "error" in entry else f"{entry['picture']}: {note}")
     count = len(entry["faces"])
     lines = [f"{printable(entry['picture'])}: {count} {'face' if count == 1 else 'faces'}"]
+    if (side := entry.get("smaller than", 0)) > SMALLEST:
+        lines[0] += f" (beside them none smaller than {side} pixels is searched for: cut it out for that)"
     for number, face in enumerate(entry["faces"], 1):
         best = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         shares = "   ".join(f"{printable(name)} {100 * share:.0f} %" for name, share in best)

@@ -312,7 +312,8 @@ class AttentionRecorder:
         module = site.module
 
         def note(weights: Tensor) -> None:
-            layout = site.layout(weights.shape, inputs.get(site.watched, ()))
+            seen = site.watched is None or site.watched in inputs  # a list of embeddings never runs itself
+            layout = site.layout(weights.shape, inputs.get(site.watched, ())) if seen else None
             among = site.kind == "class-batch"
             axes = "classes, query image, key image" if among else "batch, heads, queries, keys"
             kind = site.kind if layout or among else "other"

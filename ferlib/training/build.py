@@ -104,7 +104,10 @@ def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module
         options["prior"] = prior
     try:
         criterion = makers[recipe.loss](**options)
-    except (TypeError, ValueError) as error:
+        one = criterion(torch.zeros(2, 8 if prior is None else len(prior)), torch.tensor([0, 1]))
+        if one.ndim or not one.isfinite():  # values of a wrong type fail here, not in the first batch
+            raise ValueError(f"the loss of two faces is {one.tolist()}")
+    except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
             f"recipe '{recipe.name}': loss_options do not fit {recipe.loss}: {error}"
         ) from error
@@ -128,9 +131,7 @@ def build_augment(recipe: Recipe) -> Augment | None:
         return None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.augment_options.items()}
     try:
-        augment = replace(makers[recipe.augment](), **options)
-        augment.sample(1, torch.Generator())  # a value of another type fails here, not in the first batch
-        return augment
+        return replace(makers[recipe.augment](), **options)
     except (LookupError, TypeError, ValueError) as error:
         known = ", ".join(entry.name for entry in fields(Augment)) if recipe.augment != "none" else "nothing"
         raise RecipeError(

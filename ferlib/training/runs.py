@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import shutil
 import signal
@@ -37,10 +38,10 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from ferlib.errors import FerlibError
+from ferlib.errors import FerlibError, printable
 from ferlib.files import place, replacing, write_text
 from ferlib.training.build import build_average, build_optimizer
-from ferlib.training.environment import now, start_facts, versions
+from ferlib.training.environment import now, same_data, start_facts, versions
 from ferlib.training.recipes import Recipe, RecipeError, recipe_from
 from ferlib.weights import CheckpointError, checkpoints, load_network
 
@@ -63,7 +64,7 @@ def runs_folder() -> Path:
     return place("FERLIB_RUNS") or Path.cwd().parent / "runs"
 
 
-ADVICE = ": lower lr, lengthen warmup or set clip; the last checkpoint is sound"
+ADVICE = ": lower lr, lengthen warmup or set clip"
 
 
 class TrainingError(FerlibError):
@@ -71,11 +72,12 @@ class TrainingError(FerlibError):
 
     Attributes:
         batch: The number of the batch in its step.
+        advice: What to try, where it is not what NaN is about.
     """
 
-    def __init__(self, message: str, batch: int = 0) -> None:
+    def __init__(self, message: str, batch: int = 0, advice: str = "") -> None:
         super().__init__(message)
-        self.batch = batch
+        self.batch, self.advice = batch, advice
 
 
 class RunState:
@@ -124,7 +126,7 @@ class RunState:
 
     def note_lost(self, reasons: list[str]) -> int:
         """Print why faces could not be read, each reason once; returns how many there were."""
-        for why in reasons:
+        for why in map(printable, reasons):
             if not any(line.endswith(f": {why}") for line in self.faults) and len(self.faults) < 1000:
                 self.faults.append(f"Left out from epoch {self.epoch} on: {why}")
                 print(self.faults[-1], file=sys.stderr)
@@ -170,7 +172,9 @@ class RunState:
                 if not isinstance(stored[key], type(getattr(self, key))):
                     raise TypeError(f"{key} is {stored[key]!r}")
             for key in ("classes", "labels"):  # states of before have no class names
-                if stored.get(key, getattr(self, key)) != getattr(self, key):
+                old, new = stored.get(key, getattr(self, key)), getattr(self, key)
+                alike = same_data if key == "labels" else operator.eq
+                if len(old) != len(new) or not all(map(alike, old, new)):
                     raise CheckpointError(
                         f"{where}: the run began with other faces ({key} were {stored[key]!r:.200}, now "
                         f"{getattr(self, key)!r:.200}): resume it with the data it began with"
@@ -276,6 +280,12 @@ class RunFolder:
                 raise CheckpointError("resume=True needs a run_dir, or give the checkpoint's path")
             source = self.path
         file = state_file(source)
+        moves = self.writes and file.parent.resolve() != self.path.resolve()
+        if moves and not overwrite and holds_run(self.path):
+            raise CheckpointError(
+                f"{self.path} holds another run, which {file} would replace: choose another folder (--out), "
+                f"or go on with what is there (--resume {self.path})"
+            )
         stored = checkpoints.load(file)
         if "labels" not in stored:
             raise CheckpointError(f"{file.name} holds weights only: a run goes on from its {STATE}")
@@ -308,7 +318,7 @@ class RunFolder:
             found = json.loads((file.parent / "environment.json").read_text(encoding="utf-8"))
             facts |= found | {"starts": list(found["starts"])}
         self._write_start(facts, state.position)
-        if file.parent.resolve() != self.path.resolve() and (file.parent / BEST).is_file():
+        if moves and (file.parent / BEST).is_file():
             with _writing(self.path), replacing(self.path / BEST) as copy:  # it may stay the best
                 shutil.copyfile(file.parent / BEST, copy)
         checkpoints.save(self.path / LAST, state.eval_model, state.summary())
@@ -331,10 +341,11 @@ class RunFolder:
         """Write the state, then the weights that follow from it; NaN is a ``TrainingError``, never saved."""
         if not self.writes:
             return
-        if not (self.path / ".lock").exists():
-            raise CheckpointError(f"{self.path} was removed while the run was writing there: start it again")
+        self._check_there()
         if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
-            raise TrainingError(f"weights are NaN or infinite at {state.position} and are not saved{ADVICE}")
+            raise TrainingError(
+                f"weights are NaN or infinite at {state.position} and are not saved{self.advice()}"
+            )
         checkpoints.save(self.path / STATE, state.model, state.pack())
         checkpoints.save(self.path / LAST, state.eval_model, state.summary())
         self.saved = time.monotonic()
@@ -361,7 +372,17 @@ class RunFolder:
         for name, text in files.items():
             self._write(name, text)
 
+    def advice(self) -> str:
+        """What to do about NaN; the last state is sound, where there is one."""
+        kept = self.path is not None and (self.path / STATE).exists()
+        return f"{ADVICE}; the last checkpoint is sound" if kept else ADVICE
+
+    def _check_there(self) -> None:
+        if not (self.path / ".lock").exists():
+            raise CheckpointError(f"{self.path} was removed while the run was writing there: start it again")
+
     def _write(self, name: str, text: str) -> None:
+        self._check_there()
         with _writing(self.path / name):
             write_text(self.path / name, text)
 
