@@ -12,7 +12,7 @@ from ferlib.style import EMOTION_COLOURS, INK, KEY, QUERY, VALUE
 ROOT = Path(__file__).resolve().parents[1]
 PALETTE = {colour.lower() for colour in (*EMOTION_COLOURS.values(), KEY, QUERY, VALUE, INK)}
 # Lighter and darker shades of the palette, for what stands behind or beside one of its colours.
-SHADES = {"#9fb6d3", "#b9c7d8", "#2f4f7f", "#7a2f5a", "#6f8fb5", "#d3e6f4", "#fbe7bf", "#cdebdf"}
+SHADES = {"#9fb6d3", "#b9c7d8", "#2f4f7f", "#7a2f5a", "#6f8fb5", "#d3e6f4", "#fbe7bf", "#cdebdf", "#2f86c9"}
 MAPS = {"viridis", "gray", "cividis", "magma", "RdBu_r"}
 DRAWING = ("notebooks/[0-9]*.ipynb", "ferlib/*.py", "book/figures/*.py", "book/experiments/two_systems.py")
 

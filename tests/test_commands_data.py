@@ -12,7 +12,7 @@ from ferlib.commands.faces import Faces, choose_faces
 from ferlib.data import DataError
 from ferlib.data.prepare import prepare
 from ferlib.models import NETWORKS
-from ferlib.training import build_model, load_recipe
+from ferlib.training import build_model, load_recipe, original_config
 from ferlib.weights import checkpoints
 from tests import data_files
 from tests.test_original_config import RELEASED
@@ -35,6 +35,7 @@ image_size: 48
 def tiny(tmp_path, monkeypatch):
     """A network small enough to be trained here, known to recipes and configs; and an own working folder."""
     monkeypatch.setitem(NETWORKS, "tiny_net", lambda num_classes: Net(num_classes))
+    monkeypatch.setitem(original_config.MODELS, "ferlib.models.tiny_net", "tiny_net")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FERLIB_WEIGHTS", raising=False)
     (tmp_path / "tiny.yaml").write_text(RECIPE)

@@ -61,7 +61,7 @@ def test_train_stop_resume_evaluate(recipe, tmp_path, capsys):
     assert ResultRecord.load(record).get("accuracy").value == pytest.approx(expected)
     for wrong, named in (
         ([*words, "--output", "vit"], "one output only"),
-        (["evaluate", "--checkpoint", str(recipe), "--data", "synthetic"], "holds no recipe"),
+        (["evaluate", "--checkpoint", str(recipe), "--data", "synthetic"], "neither safetensors"),
         (["train", "--recipe", "no-such", "--data", "synthetic"], "no recipe 'no-such'"),
         (["train", "--recipe", str(recipe), "--data", "synthetic", "--epochs", "0"], "out of range"),
     ):

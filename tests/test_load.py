@@ -205,7 +205,7 @@ faces, few = Drawn(COUNT), Drawn(1000)
 recipe = Recipe(epochs=1, batch_size=500, loss="cross-entropy", augment="none", optimizer="sgd", lr=1e-3)
 model = nn.Sequential(nn.Flatten(), nn.Linear(432, 4))
 fit(model, nn.CrossEntropyLoss(), faces, few, recipe, progress=None)
-assert faces.served == COUNT, faces.served
+assert COUNT <= faces.served <= COUNT + 64, faces.served  # 64 for the fingerprint
 streamed = faces.peaks[10] - faces.peaks[1]
 kept = []
 for images, target in Batches(Drawn(25_000), recipe, torch.device("cpu"), shuffle=True).epoch(1):

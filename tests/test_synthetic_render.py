@@ -140,7 +140,7 @@ def test_every_chapter_shows_the_same_hard_face() -> None:
     """The calls of a chapter's cells give one picture for each framing, at whatever size they ask for."""
     names = {"data": ferlib.data, "the_hard_face": the_hard_face, "face": the_hard_face}
     first: dict[int, torch.Tensor] = {}
-    chapters = sorted((ROOT / "notebooks").glob("0*.ipynb"))
+    chapters = sorted((ROOT / "notebooks").glob("0[1-8]*.ipynb"))
     for path in chapters:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
@@ -151,7 +151,7 @@ def test_every_chapter_shows_the_same_hard_face() -> None:
             picture = resize(item["image"][None], 48).float()
             apart = (picture - first.setdefault(len(item["image"]), picture)).abs().mean()
             assert apart < 5, f"{path.name} shows another picture"
-    assert len(chapters) == 9 and first.keys() == {1, 3}
+    assert len(chapters) == 8 and first.keys() == {1, 3}
 
 
 def test_pixels_do_not_depend_on_the_number_of_threads() -> None:
