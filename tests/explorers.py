@@ -54,7 +54,10 @@ def batch(count: int = 9, seed: int = 3, size: float = 0.6) -> dict[str, torch.T
 
 
 def batch_explorer() -> BatchAttentionExplorer:
-    return BatchAttentionExplorer(**batch(), classes=CLASSES, start=[2, 0, 5], presets={"pair": [2, 7]})
+    names = [f"{name} 1" for name in CLASSES] + ["neutral 2"]
+    return BatchAttentionExplorer(
+        **batch(), classes=CLASSES, start=[2, 0, 5], presets={"pair": [2, 7]}, names=names
+    )
 
 
 def attention(seed: int = 5) -> dict[str, dict[str, torch.Tensor]]:

@@ -79,8 +79,6 @@ WRONG = [
     (ResizerExplorer, {"pictures": WAYS, "left": "lanczos"}, "none of the methods"),
     (LossExplorer, {"prior": FERPLUS_PRIOR * 2, "classes": CLASSES}, "distribution"),
     (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES[:7]}, r"\(8, 8\)"),
-    (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES, "loss": "hinge"}, "hinge"),
-    (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES, "alpha": 1.5}, "alpha"),
     (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES, "label": "joy"}, "joy"),
     (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES, "logits": [0.0] * 7}, r"\(7,\)"),
     (BatchAttentionExplorer, BATCH | {"value": BATCH["value"][:, :7]}, "need query, key"),
