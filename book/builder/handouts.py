@@ -2,7 +2,8 @@
 
 A handout is cut out of the built page: the question, the guess, every figure with its caption, and the
 exercises with room to write. The copy whose name ends in `_solutions` has what the page folds away. Both are
-HTML beside the book, set by its own MathJax, and print on plain paper.
+HTML beside the book, set by its own MathJax, and print on plain paper. A lab of 90 minutes, a notebook with
+blanks and one with solutions, stands beside them.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import sys
 from html import escape
 from pathlib import Path
 
+import nbformat
 from bs4 import BeautifulSoup, Tag  # sphinx-book-theme brings it
 
+from book.builder.lab import lab
 from book.builder.notebooks import ROOT, chapters
 
 HTML = ROOT / "_build" / "html"
@@ -106,6 +109,8 @@ def make(html: Path = HTML) -> list[Path]:
                 encoding="utf-8",
             )
             written.append(target)
+    for solved, ending in ((False, ""), (True, "_solutions")):
+        nbformat.write(lab(solved=solved), html / FOLDER / f"lab_batch_attention{ending}.ipynb")
     return written
 
 
@@ -116,7 +121,7 @@ def main() -> int:
     except FileNotFoundError as error:
         print(f"{error.filename} is not there: `make book` builds it first.")
         return 1
-    print(f"{len(written)} handouts, two a chapter, are in\n  {HTML / FOLDER}")
+    print(f"{len(written)} handouts, two a chapter, and the lab of chapter 4 are in\n  {HTML / FOLDER}")
     return 0
 
 
