@@ -46,6 +46,21 @@ FINDINGS = {
         }
         return found;
     }""",
+    "literal markup": r"""() => {
+        const found = [], root = document.querySelector('.bd-article') || document.body;
+        const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+        const marks = /^\s*:{3,}|:class:|`{3}|\{(term|cite|eq|numref|ref|admonition)(:\w+)?\}|\]\(|\*\*/m;
+        for (let text = walk.nextNode(); text; text = walk.nextNode()) {
+            const apart = text.parentElement.closest('pre, code, script, style, mjx-container, .fer-host');
+            if (!apart && marks.test(text.data)) found.push(text.data.trim().slice(0, 80));
+        }
+        return found;
+    }""",
+    "cut or scrolling sideways": """() =>
+        [...document.querySelectorAll('.bd-article :is(pre, table, .cell_output)')]
+        .filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 2)
+        .filter((e) => !e.closest('.fer-host, .highlight-text'))
+        .map((e) => `${e.tagName}.${e.className}: ${e.innerText.trim().slice(0, 60)}`)""",
     "equations wider than their column": """() => [...document.querySelectorAll('div.math')].filter((e) => {
         const room = e.clientWidth - 40 * !!e.querySelector('.eqno');
         return e.querySelector('mjx-math')?.getBoundingClientRect().width > room;

@@ -5,6 +5,7 @@
 * MathJax is served by the book itself where it has been brought in.
 * Pictures that cells drew are served light, each figure in the colours of the reader's theme.
 * What the theme leaves out for screen readers is put in.
+* The front page shows a thumbnail of each chapter and one of their interactive figures.
 * The page "Try it" has its model, its detector and its samples.
 * The pages on the library, the results and the build itself are made from what is there.
 """
@@ -21,7 +22,7 @@ from sphinx.config import Config
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from book.builder import api, dark, expected, mathjax, notebooks, pages, pictures, try_it
+from book.builder import api, dark, expected, front_page, mathjax, notebooks, pages, pictures, try_it
 
 
 def _use_local_mathjax(app: Sphinx, config: Config) -> None:
@@ -44,11 +45,13 @@ def _finish(app: Sphinx, error: Exception | None) -> None:
     folder = Path(app.outdir)
     pictures.lighten(folder)
     twins = dark.draw_twins(folder)
-    for path in folder.rglob("*.html"):
+    for path in sorted(folder.rglob("*.html"), key=lambda path: path.stem == "intro"):  # it reads the others
         page = BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
         pictures.rename(page)
         dark.dress(page, twins)
         mend(page)
+        if path.stem == "intro":
+            front_page.borrow(page, folder)
         path.write_text(str(page), encoding="utf-8")
 
 

@@ -35,7 +35,7 @@ pre { font-size: 0.8rem; white-space: pre-wrap; } img, table { max-width: 100%; 
 
 def _text_of(part: Tag) -> Tag:
     """A part of a page without what only a screen needs: links to itself, buttons, toggles, dark figures."""
-    for extra in part.select(".headerlink, button, summary, script, style, .in-the-dark"):
+    for extra in part.select(".headerlink, .section-number, button, summary, script, style, .in-the-dark"):
         extra.decompose()
     return part
 

@@ -90,28 +90,41 @@ class Findings(Generated):
 
 
 class ChapterMap(Generated):
-    """``{chapter-map}``: each chapter with its question, minutes to read and time to run.
+    """``{chapter-map}``: a card for each chapter, with its question, minutes to read and time to run.
 
-    The directive's lines are ``01_data_preparation: What is in the data sets?``.
+    The directive's lines are ``01_data_preparation: What is in the data sets?``. The pictures are put in when
+    the chapters' pages are there (``book.builder.front_page``).
     """
 
     has_content = True
 
     def markdown(self) -> str:
         questions = dict(line.split(": ", 1) for line in self.content if line.strip())
-        lines = ["| chapter | question | read | run |", "| --- | --- | --- | --- |"]
-        done = runs()
+        lines, done = ["::::{grid} 1 2 3 3", ":gutter: 2", ""], runs()
         for path in chapters():
             number = path.stem.split("_")[0].lstrip("0")  # 1 to 9, then A1, A2
             heading = title(path).removeprefix("Appendix: ").split(":")[0]
-            ran = _time(done[path.stem][0]) if path.stem in done else "–"
-            lines.append(
-                f"| [{number} {heading}](../notebooks/{path.stem}) | {questions.pop(path.stem, '')} "
-                f"| {reading_minutes(path)}{NBSP}min | {ran} |"
-            )
+            ran = f", run {_time(done[path.stem][0])}" if path.stem in done else ""
+            lines += [
+                ":::{grid-item-card}",
+                f":link: ../notebooks/{path.stem}",
+                ":link-type: doc",
+                f":link-alt: Chapter {number}",
+                ":class-card: chapter",
+                "",
+                f'<img class="thumbnail dark-light" data-chapter="{path.stem}" alt="">',
+                "",
+                f"**{number} {heading}**",
+                "",
+                questions.pop(path.stem, ""),
+                "+++",
+                f"read {reading_minutes(path)}{NBSP}min{ran}",
+                ":::",
+                "",
+            ]
         if questions:
             raise self.error(f"no chapter is called {', '.join(questions)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, "::::"])
 
 
 def _source() -> str:
