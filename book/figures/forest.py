@@ -32,7 +32,8 @@ def forest(
     """Differences, one a row; a string among them is a heading.
 
     The dot is the mean difference, filled where its intervals leave out zero. The thick blue line is
-    Student's interval over seeds, the thin orange one below it the paired bootstrap over faces. A difference
+    Student's interval over seeds, or the joint one over runs and faces; the thin orange one below it is the
+    paired bootstrap over faces. A difference
     whose record is missing has its row, and the words *not run yet*. ``names`` is False in the further panels
     of a figure that all have the same rows: no names, no legend.
 
@@ -50,11 +51,13 @@ def forest(
         if row.value is None:
             ax.text(0, place, " not run yet", color=GREY, fontsize=9, style="italic", va="center")
             continue
-        if row.over_seeds is not None:
-            lines["over seeds"] = _line(ax, row.over_seeds, place - 0.1, QUERY, 3.2)
+        level, colour = (place - 0.1, QUERY)
+        if (one := row.joint or row.over_seeds) is not None:
+            lines["over runs and faces" if row.joint else "over seeds"] = _line(ax, one, level, QUERY, 3.2)
         if row.over_faces is not None:
             lines["over faces"] = _line(ax, row.over_faces, place + 0.17, KEY, 1.6)
-        level, colour = (place + 0.17, KEY) if row.over_seeds is None else (place - 0.1, QUERY)
+            if one is None:
+                level, colour = place + 0.17, KEY
         ax.plot(
             100 * row.value,
             level,

@@ -27,6 +27,7 @@ class Effect:
         expected: The sign that the claim asks for: 1 above zero, -1 below zero, 0 either.
         over_seeds: The value with Student's interval over seeds; None where one run each was compared.
         over_faces: The same value with the interval of the paired bootstrap over faces, where there is one.
+        joint: The value with one interval over runs and faces, as the experiments of the plan have it.
     """
 
     label: str
@@ -34,17 +35,23 @@ class Effect:
     expected: int = 1
     over_seeds: Interval | None = None
     over_faces: Interval | None = None
+    joint: Interval | None = None
+
+    @property
+    def intervals(self) -> dict[str, Interval]:
+        """The intervals that are there, by what they are over."""
+        named = {"runs and faces": self.joint, "seeds": self.over_seeds, "faces": self.over_faces}
+        return {over: number for over, number in named.items() if number}
 
     @property
     def value(self) -> float | None:
         """The difference itself, a share; None where the record is missing."""
-        number = self.over_seeds or self.over_faces
-        return number.value if number else None
+        return next((number.value for number in self.intervals.values()), None)
 
     @property
     def shown(self) -> bool:
         """Whether there are intervals and all of them leave out zero."""
-        found = [number for number in (self.over_seeds, self.over_faces) if number]
+        found = self.intervals.values()
         return bool(found) and all(number.low > 0 or number.high < 0 for number in found)
 
     @property
@@ -61,8 +68,8 @@ class Effect:
         """The difference in percentage points with its intervals; nothing where the record is missing."""
         if self.value is None:
             return ""
-        both = {"seeds": self.over_seeds, "faces": self.over_faces}
-        ends = [f"{100 * n.low:+.1f} to {100 * n.high:+.1f} over {what}" for what, n in both.items() if n]
+        found = self.intervals.items()
+        ends = [f"{100 * n.low:+.1f} to {100 * n.high:+.1f} over {what}" for what, n in found]
         return f"{100 * self.value:+.1f} points ({', '.join(ends)})"
 
     def __str__(self) -> str:
@@ -91,7 +98,7 @@ def effect(
     if (found := _record(record)) is None:
         return Effect(label, record, expected)
     by = found.intervals(a, b, metric, condition)
-    return Effect(label, record, expected, by.get("seeds"), by.get("faces"))
+    return Effect(label, record, expected, by.get("seeds"), by.get("faces"), by.get("joint"))
 
 
 def highest(record: str, arms: Sequence[str], metric: str = "accuracy") -> str:
