@@ -28,7 +28,8 @@ def borrow(page: BeautifulSoup, pages: Path) -> None:
         if place.name == "img":
             _thumbnail(place, chapter, pages)
         elif figure := chapter.select_one("div.cell_output div.text_html:has(div.fer-host)"):
-            place.replace_with(figure)
+            place.append(figure)
+            del place["data-chapter"]
 
 
 def _thumbnail(place: Tag, chapter: BeautifulSoup, pages: Path) -> None:

@@ -117,7 +117,7 @@ class ChapterMap(Generated):
                 f"**{number} {heading}**",
                 "",
                 questions.pop(path.stem, ""),
-                "+++",
+                "",
                 f"read {reading_minutes(path)}{NBSP}min{ran}",
                 ":::",
                 "",
