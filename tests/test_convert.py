@@ -195,3 +195,13 @@ def test_the_heads_that_estimate_age_and_gender_are_not_read(tmp_path):
     human_models(tmp_path / "models")
     found = read_weights(tmp_path / "models" / "faceres-deep.json")
     assert found and not [name for name in found if name.startswith(("age", "gender", "feats"))]
+
+
+def test_a_face_detector_of_other_numbers_is_refused(capsys):
+    manifest = [{"paths": ["b.bin"], "weights": [{"name": "a", "shape": [2], "dtype": "float32"}]}]
+    Path("b.json").write_text(json.dumps({"weightsManifest": manifest, "modelTopology": {"node": []}}))
+    Path("b.bin").write_bytes(bytes(8))
+    code, text = say(capsys, "--architecture", "face-detector", "b.json", "d.onnx")
+    assert code == 1 and "SHA-256" in text and "blazeface.bin" in text and not Path("d.onnx").exists()
+    code, text = say(capsys, "--architecture", "face-detector", "b.json", "d.safetensors")
+    assert code == 1 and "*.onnx" in text

@@ -18,7 +18,7 @@ from tests import data_files
 SCRIPT = """
 import json, os
 from ferlib import data, training
-from ferlib.data.faces import cache_root
+from ferlib.files import cache_root
 from ferlib.weights import find_pretrained
 faces = data.open_faces("train")
 print(json.dumps([len(faces), str(find_pretrained("ir50")), str(training.runs_folder()),

@@ -17,7 +17,8 @@ from PIL import Image
 
 from book.builder import notebooks, onnx_web
 from ferlib.data import SyntheticFaces
-from ferlib.predict import Box, FaceReader, find_faces, to_gray
+from ferlib.detector import Box, find_faces
+from ferlib.predict import FaceReader
 from tests.reader import FLAGS, Reader, chromium_path, says
 
 HTML = notebooks.ROOT / "_build" / "html"
@@ -105,7 +106,7 @@ def read(picture: Image.Image, box: Box) -> np.ndarray:
 def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tolerance):
     upload(page.page, pictures / name)
     picture = Image.open(pictures / name).convert("RGB")
-    wanted = find_faces(to_gray(np.moveaxis(np.asarray(picture), 2, 0)))[0]
+    wanted = find_faces(np.moveaxis(np.asarray(picture), 2, 0))[0]
     found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))[0]
     assert abs(found["left"] - wanted.left) < 4 and abs(found["side"] - wanted.side) < 6
     there = read(picture, Box(found["left"], found["top"], found["side"]))
@@ -130,7 +131,7 @@ def test_twenty_million_pixels_are_read(page, pictures):
 @pytest.mark.parametrize(
     ("name", "state", "told"),
     [
-        ("wall.png", "faceless", "No frontal face was found"),
+        ("wall.png", "faceless", "No face was found"),
         ("text.jpg", "refused", "text.jpg is not a picture"),
     ],
 )
@@ -226,6 +227,16 @@ def test_without_runtime_or_model_the_page_says_so(browser, name):
         samples = reader.page.evaluate("ferTry.made.samples.map(s => s.answer.probabilities)")
         np.testing.assert_allclose(answered(reader.page), samples[1])
         assert reader.outside == []
+
+
+def test_without_the_detector_a_reader_places_the_square(browser, pictures):
+    with Reader(browser, PAGE) as reader:
+        reader.page.route("**/made/face_detector.js", lambda route: route.abort())
+        upload(reader.page, pictures / "face.png", "faceless")
+        says(reader.page.locator(".fer-status"), "face_detector.js")
+        reader.page.locator(".fer-box").press("ArrowLeft")
+        settled(reader.page)
+        assert answered(reader.page).sum() == pytest.approx(1, abs=1e-4)
 
 
 def test_the_computed_examples_are_the_terminals(browser):

@@ -6,11 +6,12 @@
   ferlib predict portrait.png --box 40,60,120,120   this face: left, top, width, height in pixels
   ferlib predict faces/*.png --whole                pictures that are cut-out faces already
 
-Faces are found by scikit-image's bundled detector of frontal faces, down to 1.5 % of a picture's longer side;
-"windows" is how many of its windows agree on a face, 6 or more. Nothing is downloaded and nothing leaves this
-machine: onnxruntime runs with its telemetry off. A face is cut out as FER+ cuts out its own, made gray and 48
-pixels small. A phone's note that the picture is rotated is obeyed. What the model is good for, and what not:
-MODEL_CARD.md beside it, and `ferlib predict --card`.
+A picture is searched at 640 pixels of its longer side, where faces of 24 pixels and more are found, and
+larger where it shows none; "confidence" is the detector's. The detector is a file that `make book` brings.
+Where it is not there, scikit-image's cascade looks for frontal faces, and a line says so. Nothing is
+downloaded and nothing leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+
+cuts out its own, made gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
+the model is good for, and what not: MODEL_CARD.md beside it, and `ferlib predict --card`.
 
 Exit status 0; 1 where a file could not be read; 3 where all could be read but one shows no face. The other
 pictures are read all the same.
@@ -30,14 +31,19 @@ from typing import Any
 
 import numpy as np
 
+from ferlib.detector import Box, detector_file
 from ferlib.errors import DataError, printable
 from ferlib.files import replacing
 from ferlib.images import SUFFIXES, read_image
-from ferlib.predict import FOLDER, Box, FaceReader, Prediction, draw
+from ferlib.predict import FOLDER, FaceReader, Prediction, draw
 
-NO_FACE = "no frontal face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
+NO_FACE = "no face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
+CASCADE = (
+    "ferlib: the face detector {} is not there, so scikit-image's cascade looks for faces, which misses "
+    "small and turned ones; `make book` brings the detector, `ferlib convert --help` says how to make it"
+)
 STANDARD_INPUT = ("-", "/dev/stdin")
-COLUMNS = ("picture", "note", "left", "top", "side", "windows", "expression")
+COLUMNS = ("picture", "note", "left", "top", "side", "confidence", "expression")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +70,8 @@ def run(options: argparse.Namespace) -> int:
     if not names:
         raise DataError("no picture was named: ferlib predict PICTURE...")
     given = Box.parse(options.box) if options.box else None
+    if not (given or options.whole or detector_file().is_file()):
+        print(CASCADE.format(printable(str(detector_file()))), file=sys.stderr)
     reader, code = FaceReader(options.model), 0
     taken = {os.path.realpath(name) for name in names}
     if options.json:
@@ -135,7 +143,7 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
         box, shares = face.box, zip(face.classes, face.probabilities, strict=True)
         plain: dict[str, Any] = {
             "box": [round(v, 2) for v in (box.left, box.top, box.side, box.side)],
-            "windows": box.hits,
+            "confidence": None if box.confidence is None else round(box.confidence, 3),
             "expression": face.expression,
             "probabilities": {c: round(float(p), 6) for c, p in shares},
         }
@@ -154,7 +162,7 @@ def _rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
         yield [name, _cell(note)]
     for face in entry.get("faces", ()):
         shares = face["probabilities"].values()
-        yield [name, "", *face["box"][:3], face["windows"], _cell(face["expression"]), *shares]
+        yield [name, "", *face["box"][:3], face["confidence"], _cell(face["expression"]), *shares]
 
 
 def _cell(text: str) -> str:
@@ -171,7 +179,7 @@ def _table(entry: dict[str, Any]) -> str:
         best = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         shares = "   ".join(f"{printable(name)} {100 * share:.0f} %" for name, share in best)
         place = ",".join(f"{value:.0f}" for value in face["box"])
-        lines.append(f"  {number}  {place:<20} {shares}   windows: {face['windows'] or 'given'}")
+        lines.append(f"  {number}  {place:<20} {shares}   confidence: {face['confidence'] or 'none'}")
     return "\n".join(lines)
 
 
