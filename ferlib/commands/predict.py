@@ -6,7 +6,7 @@
   ferlib predict portrait.png --box 40,60,120,120   this face: left, top, width, height in pixels
   ferlib predict faces/*.png --whole                pictures that are cut-out faces already
 
-A picture is searched at 640 pixels of its longer side, where faces of 24 pixels and more are found, and
+A picture is searched at 640 pixels of its longer side, where most faces of 48 pixels and more are found, and
 larger where it shows none; "confidence" is the detector's. The detector is a file that `make book` brings.
 Where it is not there, scikit-image's cascade looks for frontal faces, and a line says so. Nothing is
 downloaded and nothing leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+
