@@ -102,9 +102,9 @@
   async function search() {
     if (!shot) return;
     faces.replaceChildren();
+    const number = order;
     tell("Looking for a face …");
     await new Promise((go) => setTimeout(go, 30)); // lets the line above appear
-    const number = order;
     let found = [], absent = "No face was found";
     try {
       found = await find(shot);
