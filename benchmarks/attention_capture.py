@@ -23,7 +23,8 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from ferlib.explain import AttentionRecorder, rollout_rows
+from book.figures.maps import rollout_rows
+from ferlib.explain import AttentionRecorder
 
 SWIN = "swin_tiny_patch4_window7_224"
 TINY, SMALL = "vit_tiny_patch16_224", "vit_small_patch16_224"

@@ -25,6 +25,7 @@ import numpy as np
 
 os.environ["FERLIB_STATIC"] = "1"  # read on import: figures without a kernel
 
+from book.figures.token_attention import TokenAttention
 from ferlib import widgets
 from ferlib.widgets.base import Explorer
 
@@ -104,7 +105,7 @@ def make_attention() -> Explorer:
     truth[:, 20:40, 20:76] = truth[:, 60:80, 35:60] = 1
     return widgets.AttentionExplorer(
         {f"face {i}": face for i, face in enumerate(faces(96))},
-        {"ViT": widgets.TokenAttention(layers, prefix=1), "Grad-CAM": DRAW.random((COUNT, 14, 14))},
+        {"ViT": TokenAttention(layers, prefix=1).packed, "Grad-CAM": DRAW.random((COUNT, 14, 14))},
         truth=truth,
     )
 

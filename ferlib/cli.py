@@ -48,7 +48,7 @@ def build_parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 #: What a command line, a file, a disk, a permission or too little memory can cause: one line, exit status 1.
 #: The kinds of the library's own errors are all of the first; anything else is a defect of the library.
-CAUGHT = (FerlibError, OSError, MemoryError)
+CAUGHT = (FerlibError, OSError, MemoryError, RecursionError)  # the last: a file of a thousand brackets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,6 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Exception: Anything else, with a note that it is a defect.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    for at in range(len(words) - 1, 0, -1):
+        if words[at - 1] == "--box" and words[at].startswith("-"):  # argparse takes -10,20,.. for an option
+            words[at - 1 : at + 1] = [f"--box={words[at]}"]
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files need not be text

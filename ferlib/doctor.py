@@ -46,6 +46,10 @@ NEAR_MISSES = (
     (r".*list_partition_label\.txt", "the name list_patition_label.txt, spelled as it was published"),
     (r".*image/original", "the aligned faces beside it, Image/aligned, which RAF-DB's authors give"),
     (r".*validation", "the name valid"),
+    (
+        r".*/(fer2013)?_?(training|(public|private)_?(test)?)",
+        "Microsoft's names FER2013Train, FER2013Valid, FER2013Test, and in each label.csv with the votes",
+    ),
     (r".*/(0\d|class_?\d|\d+[ _-][a-z]+)", "the class's number or name alone, such as 1 or surprise"),
     (r".*(train|valid|val|test)(_set)?/[^/]*\.(png|jpe?g)", "a folder for its class, or a label file"),
     (
@@ -219,19 +223,19 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
     layout, there = kind.find(root)
     finding = Finding("Data", "ok", kind.title, f"{layout} layout in {root}")
     sources: dict[str, Source] = {}
-    problems: list[str] = []
+    damaged, closed = [], []  # files, and splits that cannot be opened at all
     try:
         if is_cache(root):
             verify(root)
     except DataError as error:
-        problems.append(str(error))
+        damaged.append(str(error))
     for split in there:
         try:
             source = sources[split] = kind.open(root, split)
         except DataError as error:
-            problems.append(str(error))
+            closed.append(str(error))
             continue
-        problems += _unreadable(source, every)
+        damaged += _unreadable(source, every)
         if len(source) < (published := kind.published.get(split, 0)):
             finding.lines.append(f"{split}: {len(source):,} faces, {published:,} were published")
         finding.lines += [f"{split}: {note}" for note in source.notes]
@@ -243,34 +247,51 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
     doubts = kind.doubts(sources) if sources else []
     absent = [split for split in kind.splits if split not in [*there, *kind.instead]]
     if sources:
-        finding.lines[:0] = [*_table(sources), *_copies(root, sources, every and not problems)]
+        what, copies = _copies(root, sources, every and not damaged)
+        finding.lines[:0] = [*_table(sources), *(f"{what}: {line}" for line in told(copies) if what)]
+        if across := [split for split, others in copies.items() if others.keys() - {split}]:
+            leave = "ferlib prepare --twins drop-across leaves them out of train"
+            doubts.append(f"{' and '.join(across)}: faces with a copy in another split; {leave}")
     if layout != "prepared":
         command = f"ferlib prepare {kind.name} --source {shlex.quote(str(root))} --out FOLDER"
         finding.advice = f"{command} makes it read faster"
     if absent:
         finding.advice = f"add what belongs to {' and '.join(absent)}"
+    if numbers := layout == "class-folders" and _numbers(there):
+        read = (f"{n} {name}" for n, name in enumerate(kind.classes, kind.first))
+        finding.lines.append(f"the folders' numbers are read as {', '.join(read)}")
+    if numbers and (closed or any(line.startswith("no face of") for line in doubts)):
+        finding.advice = "look at a face of each folder: if it is not that, name the folders by expression"
     if absent or doubts:
         finding.status = "odd"
         finding.lines += doubts
-    if problems:
+    if closed or damaged:
         finding.status = "broken"
-        finding.lines += dict.fromkeys(problems)
-        damaged = (
+        finding.lines += dict.fromkeys([*closed, *damaged])
+        if not (numbers and closed):
+            finding.advice = "mend what is named above"
+    if damaged:
+        instead = (
             "prepare it again" if is_cache(root) else "ferlib prepare leaves damaged files out and lists them"
         )
         more = "" if every else f"; {TRIED} images of each split were opened, --every opens all"
-        finding.advice = f"take the named files anew; {damaged}{more}"
+        finding.advice = f"take the named files anew; {instead}{more}"
     return finding
 
 
-def _copies(root: Path, sources: dict[str, Source], every: bool) -> list[str]:
-    """How many faces have a copy within and across splits: as counted before, or all and near ones now."""
+def _numbers(there: dict[str, Path]) -> bool:
+    """Whether class folders are numbered, not named."""
+    return any(inner.name.isdecimal() for folder in there.values() for inner in folders_in(folder))
+
+
+def _copies(root: Path, sources: dict[str, Source], every: bool) -> tuple[str, dict[str, dict[str, int]]]:
+    """What copies were counted, if any: all and near ones now, or those that were counted before."""
     if every:
         counts = find_twins(*map(SourceDataset, sources.values())).counts(list(sources))
-        return [f"copies, also mirrored, shifted or compressed again: {line}" for line in told(counts)]
+        return "copies, also mirrored, shifted or compressed again", counts
     if is_cache(root) and "twins" in (manifest := read_manifest(root)):
-        return [f"copies with the same pixels: {line}" for line in told(manifest["twins"])]
-    return []
+        return "copies with the same pixels", manifest["twins"]
+    return "", {}
 
 
 def _table(sources: dict[str, Source]) -> list[str]:

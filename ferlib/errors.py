@@ -1,6 +1,8 @@
-"""Errors that every floor may raise, and how text of a stranger's file is printed."""
+"""Errors that every floor may raise, and how text of a stranger's file is checked and printed."""
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class FerlibError(ValueError):
@@ -26,3 +28,18 @@ class DataError(FerlibError):
 def printable(text: str) -> str:
     """Text as a terminal may get it: control characters and bytes that are no text are escaped."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def cell(text: str) -> str:
+    """Printable text for a cell of a table, which a spreadsheet does not take for a formula."""
+    text = printable(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def class_names(found: Any) -> tuple[str, ...]:
+    """The names of the classes as a file gives them. Raises ValueError unless they are distinct texts."""
+    if not isinstance(found, list | tuple) or not all(isinstance(name, str) and name for name in found):
+        raise ValueError(f"class names are {str(found)[:80]!r}, expected a list of names")
+    if len(set(found)) < len(found) or len(found) < 2:
+        raise ValueError(f"class names are {', '.join(found)[:80]}: expected at least two, all different")
+    return tuple(found)

@@ -19,7 +19,7 @@ from torch.nn.utils import parametrize
 
 from ferlib.data.faces import drawn_faces
 from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, to_float
-from ferlib.errors import FerlibError
+from ferlib.errors import FerlibError, class_names
 from ferlib.files import replacing
 from ferlib.runtime import open_session
 from ferlib.training.loop import logits_of
@@ -145,6 +145,10 @@ def export_onnx(
     """
     if not 0 < temperature < float("inf"):
         raise ExportError(f"the temperature is {temperature}: expected a number above 0")
+    try:
+        class_names(list(classes))
+    except ValueError as error:
+        raise ExportError(str(error)) from None
     network, path = copy.deepcopy(network).cpu().float(), Path(path)
     store_half(network)
     whole = WholeClassifier(

@@ -78,7 +78,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_left(path)
+    _remove_left(path.parent)
     start = f".{path.name[:50]}.{_HOST}-{os.getpid()}-"  # not longer than names may be
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=start, suffix=".half")
     os.close(handle)
@@ -100,22 +100,14 @@ def write_text(path: str | Path, text: str) -> Path:
     return Path(path)
 
 
-def _remove_left(path: Path) -> None:
-    """Remove temporary files of ``replacing`` whose process is gone, or that are an hour old.
-
-    A name says host and process. Earlier versions named a file's own: ``.NAME.`` and eight characters.
-    """
-    stem = re.escape(re.sub(r"-\d+$", "", path.stem))
-    earlier = re.compile(rf"\.{stem}(-\d+)?{re.escape(path.suffix)}\.(?=\w*[0-9_])[a-z0-9_]{{8}}")
+def _remove_left(folder: Path) -> None:
+    """Remove temporary files of ``replacing`` whose process is gone, or that are an hour old."""
     with suppress(OSError):
-        for one in list(os.scandir(path.parent)):
-            if not one.name.startswith("."):
-                continue
-            found = _HALF.fullmatch(one.name)
-            if found or earlier.fullmatch(one.name):
+        for one in list(os.scandir(folder)):
+            if found := _HALF.fullmatch(one.name):
                 with suppress(OSError):  # another process has just removed or moved it
                     old = time.time() - one.stat(follow_symlinks=False).st_mtime > _HOUR
-                    if old or (found and found["host"] == _HOST and _is_gone(int(found["process"]))):
+                    if old or (found["host"] == _HOST and _is_gone(int(found["process"]))):
                         os.unlink(one.path)
 
 

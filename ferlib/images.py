@@ -49,9 +49,13 @@ OTHERS = {
     b"II*\0": "a TIFF",
     b"MM\0*": "a TIFF",
     b"%PDF": "a PDF",
+    b"8BPS": "a Photoshop file",
     b"ftypavif": "an AVIF",
     b"ftypheic": "a HEIC",
+    b"ftypheix": "a HEIC",
     b"ftypmif1": "a HEIC",
+    b"JXL \r\n\x87\n": "a JPEG XL",
+    b"jP  \r\n\x87\n": "a JPEG 2000",
 }
 MAX_PIXELS = 40_000_000
 TOO_LARGE = f"too large: at most {MAX_PIXELS:,} pixels are read"
@@ -158,6 +162,8 @@ def _incomplete(data: bytes, image: Image.Image) -> bool:
                 return True
     # a byte of zeros holds less than one block of 8 x 8 pixels, unless the blocks are flat
     zeros = max(map(len, re.findall(rb"\0{16,}", data[:end])), default=0)
+    if image.format == "WEBP":  # a decoder makes flat blocks of zeros, as large ones of a black picture hold
+        return zeros > 16 + image.width * image.height // 8192
     gray = np.asarray(image.convert("L"))
     rows, columns = (side // 8 for side in gray.shape)
     blocks = gray[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ferlib.detector import Box, find_faces, to_gray
-from ferlib.errors import DataError
+from ferlib.errors import DataError, class_names
 from ferlib.runtime import open_session
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class FaceReader:
         try:
             self.facts = json.loads(self._session.get_modelmeta().custom_metadata_map["ferlib"])
             self.face_size = int(self.facts["face_size"])
-            self.classes = tuple(map(str, self.facts["classes"]))
+            self.classes = class_names(self.facts["classes"])
         except (LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise DataError(f"no model that `ferlib export` wrote ({error!r})", self.path) from error
         if not 8 <= self.face_size <= 512:

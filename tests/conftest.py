@@ -1,7 +1,5 @@
 """Material that tests may use where it is present, and the order in which the floors are checked."""
 
-from __future__ import annotations
-
 import os
 import signal
 import tarfile

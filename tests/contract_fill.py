@@ -14,8 +14,6 @@ How a contract test uses it::
     assert_summary(model(image), expected, "eval_out", rtol=1e-5)
 """
 
-from __future__ import annotations
-
 import csv
 import math
 import os

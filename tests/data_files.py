@@ -1,7 +1,5 @@
 """Tiny data sets in every layout, written from random pixels, for the tests of ferlib.data."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Sequence
 from pathlib import Path

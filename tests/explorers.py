@@ -1,12 +1,13 @@
 """The explorers that the widget tests look at, and what they need to drive one in a browser."""
 
-from __future__ import annotations
-
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from book.figures.token_attention import TokenAttention
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.losses import FERPLUS_PRIOR
 from ferlib.widgets import (
@@ -14,7 +15,7 @@ from ferlib.widgets import (
     BatchAttentionExplorer,
     LossExplorer,
     ResizerExplorer,
-    TokenAttention,
+    SAMExplorer,
 )
 from ferlib.widgets.base import Explorer
 from ferlib.widgets.codec import unpack
@@ -40,12 +41,8 @@ def pictures(seed: int = 0) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarr
 
 
 def resizer_explorer() -> ResizerExplorer:
-    first, second = pictures(0), pictures(1)
-    return ResizerExplorer(
-        {"one": first[0], "two": second[0]},
-        truth={"one": first[1], "two": second[1]},
-        source={"one": first[2], "two": second[2]},
-    )
+    ways, truth, source = pictures()
+    return ResizerExplorer(ways, truth=truth, source=source)
 
 
 def batch(count: int = 9, seed: int = 3, size: float = 0.6) -> dict[str, torch.Tensor]:
@@ -57,7 +54,10 @@ def batch(count: int = 9, seed: int = 3, size: float = 0.6) -> dict[str, torch.T
 
 
 def batch_explorer() -> BatchAttentionExplorer:
-    return BatchAttentionExplorer(**batch(), classes=CLASSES, start=[2, 0, 5], presets={"pair": [2, 7]})
+    names = [f"{name} 1" for name in CLASSES] + ["neutral 2"]
+    return BatchAttentionExplorer(
+        **batch(), classes=CLASSES, start=[2, 0, 5], presets={"pair": [2, 7]}, names=names
+    )
 
 
 def attention(seed: int = 5) -> dict[str, dict[str, torch.Tensor]]:
@@ -92,25 +92,32 @@ def attention_explorer(seed: int = 5) -> AttentionExplorer:
     rolled = {k: v.mean(1) for k, v in shares["vit"].items()}
     rolled["second"] = rolled["second"] @ rolled["first"]
     faces = torch.randint(0, 256, (3, 3, 60, 60), generator=draw, dtype=torch.uint8)
-    return AttentionExplorer(
+    figure = AttentionExplorer(
         dict(zip(("hard", "twin", "friend"), faces, strict=True)),
         {
-            "ViT": TokenAttention(shares["vit"], prefix=1, rollout=rolled),
-            "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")),
-            "windows": TokenAttention(shares["windows"]),
+            "ViT": TokenAttention(shares["vit"], prefix=1, rollout=rolled).packed,
+            "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")).packed,
+            "windows": TokenAttention(shares["windows"]).packed,
             "Grad-CAM": torch.randn(3, 30, 24, generator=draw),
         },
         truth=regions(),
         answers={"ViT": ["reads fear", "reads fear", "reads surprise"]},
-        query=(0.5, 0.4),
+        query="patch",
     )
+    figure.query = [0.5, 0.4]
+    return figure
 
 
+SURFACES = {
+    "a crack and a valley": [(-0.9, 0.0, 1.15, 0.06), (0.9, 0.0, 1.0, 1.6)],
+    "two cracks": [(-0.4, 0.1, 0.7, 0.05), (0.3, -0.2, 0.9, 0.3)],
+}
 MAKE = {
     "attention": attention_explorer,
     "batch": batch_explorer,
     "loss": loss_explorer,
     "resizer": resizer_explorer,
+    "sam": lambda: SAMExplorer(SURFACES, steps=60, marks=[(0.9, -0.6, "valley <b>")]),
 }
 
 
@@ -126,8 +133,14 @@ def page_with(figure: Explorer, folder: Path) -> Path:
     return path
 
 
-def opened(browser, path: Path, **how) -> Reader:
-    reader = Reader(browser, path, **how)
+@cache
+def page_of(kind: str) -> Path:
+    """A page that holds one explorer, by its kind, written once."""
+    return page_with(MAKE[kind](), Path(tempfile.mkdtemp(prefix=f"{kind}-")))
+
+
+def opened(browser, kind: str, **how) -> Reader:
+    reader = Reader(browser, page_of(kind), **how)
     reader.page.wait_for_selector(".fer-host[data-ready=yes] .fer-widget", timeout=10_000)
     reader.page.wait_for_timeout(50)
     return reader

@@ -7,8 +7,6 @@ ends by SIGKILL: at a random step, at a random moment, or at the n-th file that 
 how each attempt ended, one a line.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import signal
@@ -27,20 +25,9 @@ from ferlib.weights import checkpoints
 from tests.tiny import Net
 
 RECIPE = Recipe(
-    name="killed",
-    loss="cross-entropy",
-    epochs=6,
-    batch_size=8,
-    accumulate=2,
-    lr=1e-2,
-    warmup=0.5,
-    sam_rho=0.05,
-    ema=0.9,
-    clip=1.0,
-    augment="light",
-    balance=True,
-    image_size=16,
+    name="killed", loss="cross-entropy", epochs=6, batch_size=8, accumulate=2, lr=1e-2, warmup=0.5
 )
+RECIPE = RECIPE.replace(sam_rho=0.05, ema=0.9, clip=1.0, augment="light", balance=True, image_size=16)
 
 
 def faces() -> tuple[KeptFaces, KeptFaces]:
@@ -84,16 +71,12 @@ def attempt(folder: Path, data: tuple, way: str, number: float, save_minutes: fl
     torch.manual_seed(99 if resume else 0)  # other weights: everything must come from the file
     model = Net(8)
     torch.rand(7)
-    fit(
-        model,
-        nn.CrossEntropyLoss(),
-        *data,
+    recipe, progress = (
         RECIPE.replace(save_minutes=save_minutes),
-        run_dir=folder,
-        resume=resume,
-        device="cpu",
-        progress=Killer(int(number) if way == "step" else None),
+        Killer(int(number) if way == "step" else None),
     )
+    options = {"run_dir": folder, "resume": resume, "device": "cpu", "progress": progress}
+    fit(model, nn.CrossEntropyLoss(), *data, recipe, **options)
     checkpoints.save(folder / "end.safetensors", model)
 
 

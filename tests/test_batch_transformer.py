@@ -1,7 +1,5 @@
 """Class batch attention against its definition; the batch transformer and its encoding."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -36,14 +34,6 @@ def test_equals_its_definition(scale):
     torch.testing.assert_close(class_batch_attention(query, key, value, scale=scale), expected)
 
 
-def test_weights_are_rows_of_a_distribution_and_give_the_output():
-    query, key, value = triple(6, 4)
-    out, weights = class_batch_attention(query, key, value, return_weights=True)
-    assert weights.shape == (4, 6, 6)
-    torch.testing.assert_close(weights.sum(-1), torch.ones(4, 6))
-    torch.testing.assert_close(out, torch.einsum("cij,jc->ic", weights, value))
-
-
 @pytest.mark.parametrize("batch", [3, 130])
 def test_the_fused_path_equals_the_explicit_one_with_gradients(batch, monkeypatch):
     results = []
@@ -61,28 +51,11 @@ def test_gradients_by_finite_differences():
     assert torch.autograd.gradcheck(class_batch_attention, triple(4, 2, 3, torch.float64))
 
 
-def test_permuting_the_batch_permutes_the_answers():
-    query, key, value = triple(7, 5)
-    order = torch.randperm(7)
-    out = class_batch_attention(query, key, value)
-    torch.testing.assert_close(class_batch_attention(query[order], key[order], value[order]), out[order])
-
-
 def test_alone_in_its_batch_an_image_hears_itself():
     query, key, value = triple(1, 7)
     assert torch.equal(class_batch_attention(query, key, value), value)
     cba, bt = BatchTransformer(7)(query, key, value)
     assert torch.equal(cba, value) and torch.equal(bt, 2 * value)
-
-
-def test_a_neighbour_changes_my_answer_and_receives_gradient():
-    query, key, value = triple(4, 3)
-    out = class_batch_attention(query, key, value)
-    changed = value.detach().clone()
-    changed[3] += 1
-    assert (class_batch_attention(query, key, changed)[0] != out[0]).all()
-    (gradient,) = torch.autograd.grad(out[0].sum(), value)
-    assert (gradient[1:] > 0).all()
 
 
 @pytest.mark.parametrize(
@@ -129,3 +102,13 @@ def test_listeners_hear_the_weights_and_change_nothing():
     assert heard[0].shape == (4, 6, 6)
     for a, b in zip(silent, loud, strict=True):
         torch.testing.assert_close(a, b)
+
+
+def test_others_may_answer():
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 4, 7), torch.randn(6, 4, 7), torch.randn(6, 4)
+    out, weights = class_batch_attention(query, key, value, return_weights=True)
+    assert weights.shape == (4, 3, 6)
+    torch.testing.assert_close(out, torch.einsum("cij,jc->ic", weights, value))
+    with pytest.raises(ValueError, match=r"key \(M, C, E\)"):
+        class_batch_attention(query, key, value[:5])

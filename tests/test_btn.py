@@ -1,7 +1,5 @@
 """The Batch Transformer Network in its small size, and the parts it is made of."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +9,6 @@ from ferlib.models import (
     BTNOutput,
     MultiLevelAttention,
     PosterV2,
-    PosterV2Encoder,
     btn_small,
 )
 from ferlib.models.attention import ScaledDotProduct, attention_weights
@@ -36,6 +33,7 @@ def test_training_gives_three_answers_and_evaluation_the_chosen_one(small):
     torch.testing.assert_close(out.bt, out.cba + out.vit)
     small.eval()
     every = small.outputs(faces)
+    assert count(small) < 2_000_000
     for name in ("vit", "bt", "cba"):
         small.inference = name
         torch.testing.assert_close(small(faces), getattr(every, name))
@@ -44,14 +42,7 @@ def test_training_gives_three_answers_and_evaluation_the_chosen_one(small):
         btn_small(inference="mean")
 
 
-def test_it_is_small_and_cheap(small):
-    with FlopCounterMode(display=False) as counter:
-        small.eval()(torch.randn(1, 3, 48, 48))
-    assert count(small) < 2_000_000
-    assert counter.get_total_flops() / 2 < 80e6, "multiply-adds for one face"
-
-
-@pytest.mark.parametrize("size", [28, 48, 64, 100])
+@pytest.mark.parametrize("size", [28, 100])
 def test_any_size_of_face(size):
     net = btn_small(7, in_size=size).eval()
     assert net(torch.randn(2, 3, size, size)).shape == (2, 7)
@@ -83,43 +74,17 @@ def test_every_parameter_learns(small):
     small.zero_grad()
 
 
-def test_channels_last_gives_the_same(small):
-    small.eval()
-    faces = torch.randn(2, 3, 48, 48)
-    with torch.no_grad():
-        expected = small(faces)
-        other = btn_small().eval()
-        other.load_state_dict(small.state_dict())
-        other.to(memory_format=torch.channels_last)
-        got = other(faces.contiguous(memory_format=torch.channels_last))
-    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
-
-
-def test_multi_level_attention_fits_the_papers_budget():
-    levels = MultiLevelAttention(7)
-    assert count(levels) == 2 * (768**2 + 768) + 2 * 7 * (768 + 1) + 5 * 768
-    assert abs(count(levels) - 1.3e6) < 0.15e6
-    with FlopCounterMode(display=False) as counter:
-        levels(torch.zeros(1, 147, 768))
-    assert abs(counter.get_total_flops() / 2 - 0.18e9) < 0.03e9
-
-
 def test_the_large_network_is_poster_v2_and_the_budget():
     with torch.device("meta"):
         net, baseline = BatchTransformerNetwork(7), PosterV2(7)
     assert count(baseline) == 43_753_941
+    assert count(net.levels) == 2 * (768**2 + 768) + 2 * 7 * (768 + 1) + 5 * 768
     assert abs(count(net) - count(baseline) - 1.3e6) < 0.15e6
     inside = {name: tensor.shape for name, tensor in net.state_dict().items()}
     assert {name: tensor.shape for name, tensor in baseline.state_dict().items()}.items() <= inside.items()
     with FlopCounterMode(display=False) as counter:
         net.eval()(torch.empty(1, 3, 224, 224, device="meta"))
     assert abs(counter.get_total_flops() / 2e9 - (8.6 + 0.2)) < 0.1
-
-
-def test_the_landmark_branch_is_frozen_for_real():
-    encoder = PosterV2Encoder().train()
-    assert not encoder.landmarks.training and encoder.face.training
-    assert not any(p.requires_grad for p in encoder.landmarks.parameters())
 
 
 def test_multi_level_attention_by_hand_and_without_gain():
@@ -157,21 +122,11 @@ def test_self_attention_equals_torchs_own():
 
 
 def test_attention_with_bias_and_scale():
-    query, key, value, bias = (
-        torch.randn(4, 5, 3),
-        torch.randn(4, 6, 3),
-        torch.randn(4, 6, 2),
-        torch.randn(5, 6),
-    )
+    shapes = ((4, 5, 3), (4, 6, 3), (4, 6, 2), (5, 6))
+    query, key, value, bias = (torch.randn(shape) for shape in shapes)
     expected = torch.softmax(0.3 * query @ key.transpose(1, 2) + bias, -1) @ value
     torch.testing.assert_close(ScaledDotProduct()(query, key, value, scale=0.3, bias=bias), expected)
     torch.testing.assert_close(attention_weights(query, key, scale=0.3, bias=bias) @ value, expected)
-
-
-def test_the_attention_of_every_part_can_be_heard(small):
-    talking = {name: m for name, m in small.named_modules() if hasattr(m, "listeners")}
-    expected = {"levels.attention", "vit.blocks.0.attn.attention", "vit.blocks.1.attn.attention"}
-    assert set(talking) == expected | {"batch_transformer.attention"}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Checkpoints are whole, strict and free of pickle."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import json
@@ -16,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from ferlib.training import SAM, Recipe, TrainingError, fit
+from ferlib.training import Recipe, TrainingError, fit
 from ferlib.weights import checkpoints
 from tests.tiny import Net, Spots, net
 
@@ -36,6 +34,9 @@ def test_weights_and_state_come_back(tmp_path):
         "tiny": 0.1 + 0.2,
     }
     path = checkpoints.save(tmp_path / "new" / "a.safetensors", model, state)
+    assert model.state_dict().keys() <= load_file(path).keys()  # any program that reads safetensors
+    with pytest.raises(checkpoints.CheckpointError, match="state/model is a Net"):
+        checkpoints.save(path, model, {"model": net()})
     other = net(seed=1)
     found = checkpoints.load(path, other)
     for name, tensor in model.state_dict().items():
@@ -44,37 +45,6 @@ def test_weights_and_state_come_back(tmp_path):
     assert torch.equal(found["list"][1].pop("a"), state["list"][1].pop("a"))
     assert found == state
     assert isinstance(found["betas"], tuple)
-
-
-def test_any_program_that_reads_safetensors_reads_the_weights(tmp_path):
-    path = checkpoints.save(tmp_path / "a.safetensors", net())
-    assert load_file(path).keys() == net().state_dict().keys()
-    assert checkpoints.load(path).keys() == {"model"}
-
-
-def test_an_optimizer_goes_on_from_its_state(tmp_path):
-    model = net()
-    optimizer = SAM(model.parameters(), torch.optim.AdamW, lr=1e-3)
-    images, labels = torch.randn(8, 3, 16, 16), torch.arange(8) % 4
-    model.eval()
-
-    def step(model, optimizer):
-        def closure():
-            optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(model(images), labels)
-            loss.backward()
-            return loss
-
-        optimizer.step(closure)
-
-    step(model, optimizer)
-    path = checkpoints.save(tmp_path / "a.safetensors", model, {"optimizer": optimizer.state_dict()})
-    other = net(seed=1).eval()
-    resumed = SAM(other.parameters(), torch.optim.AdamW, lr=1e-3)
-    resumed.load_state_dict(checkpoints.load(path, other)["optimizer"])
-    step(model, optimizer)
-    step(other, resumed)
-    assert torch.equal(model.head.weight, other.head.weight)
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
@@ -121,12 +91,6 @@ def test_what_is_no_checkpoint_is_told_and_the_model_left_alone(tmp_path):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_what_cannot_be_kept_without_pickle_is_refused(tmp_path):
-    with pytest.raises(checkpoints.CheckpointError, match="state/model is a Net"):
-        checkpoints.save(tmp_path / "a.safetensors", net(), {"model": net()})
-    assert not (tmp_path / "a.safetensors").exists()
-
-
 def _raw(header: bytes, data: bytes = b"", length: int | None = None) -> bytes:
     return struct.pack("<Q", len(header) if length is None else length) + header + data
 
@@ -145,20 +109,16 @@ def hostile_files() -> dict[str, bytes]:
         return _raw(json.dumps({**state, "__metadata__": {"state": text}}).encode(), bytes(8))
 
     return {
-        "giant header": _raw(b"{}", length=2**63 - 1),
         "header longer than the file": _raw(_header(x=good), length=10**6),
-        "negative header": struct.pack("<q", -1) + b"{}",
         "no json": _raw(b"{not json}", bytes(8)),
         "deep json": _raw(deep),
         "overlapping": _raw(_header(x=good, y=good), bytes(8)),
         "hole": _raw(_header(x=good, y={**good, "data_offsets": [16, 24]}), bytes(24)),
         "beyond the end": _raw(_header(x={**good, "shape": [100], "data_offsets": [0, 400]}), bytes(8)),
-        "absurd shape": _raw(_header(x={**good, "shape": [2**40, 2**40]}), bytes(8)),
         "overflowing shape": _raw(_header(x={**good, "shape": [2**62, 4, 2]}), bytes(8)),
         "negative shape": _raw(_header(x={**good, "shape": [-2]}), bytes(8)),
         "unknown numbers": _raw(_header(x={**good, "dtype": "F99"}), bytes(8)),
         "backward offsets": _raw(_header(x={**good, "data_offsets": [8, 0]}), bytes(8)),
-        "pickle": pickle.dumps({"x": [1, 2]}),
         "deep state": stated("[" * 100_000 + "]" * 100_000),
         "state that is no state": stated("[1, 2"),
         "state of a wrong kind": stated('{"__items__": 5}'),
@@ -178,46 +138,9 @@ def test_a_hostile_file_is_one_error_and_the_model_is_left_alone(tmp_path, name)
     with pytest.raises(checkpoints.CheckpointError, match=r"evil\.safetensors"):
         checkpoints.load(path, model)
     assert torch.equal(model.x, torch.ones(2))
-    if name != "other numbers":  # whole, but not of this model
-        for read in (checkpoints.load, checkpoints.peek):
-            if read is checkpoints.load or "state" in name or "deep" in name:
-                with pytest.raises(checkpoints.CheckpointError, match=r"evil\.safetensors"):
-                    read(path)
-
-
-def test_random_damage_is_an_error_or_changes_numbers_only(tmp_path):
-    """120 cuts and changed bytes of a run's whole state: never another error, never a half-filled model."""
-    seed = secrets.randbelow(10**6)
-    print(f"seed {seed}")
-    draw = random.Random(seed)
-    recipe = Recipe(
-        name="tiny", loss="cross-entropy", epochs=1, batch_size=16, ema=0.9, sam_rho=0.05, schedule="constant"
-    )
-    longer, criterion = recipe.replace(epochs=2), nn.CrossEntropyLoss()
-    options = {"run_dir": tmp_path / "run", "progress": None, "device": "cpu"}
-    fit(net(), nn.CrossEntropyLoss(), Spots(32), Spots(16), recipe, **options)
-    path = tmp_path / "run" / "last.state.safetensors"
-    whole = path.read_bytes()
-    header = struct.unpack("<Q", whole[:8])[0] + 8
-    failures = 0
-    for case in range(120):
-        damaged = bytearray(whole)
-        for _ in range(draw.randint(1, 4)):
-            damaged[draw.randrange(header if case % 2 else len(whole))] = draw.randrange(256)
-        if case % 5 == 0:
-            damaged = damaged[: draw.randrange(len(whole))]
-        path.write_bytes(damaged)
-        model = net(seed=7)
-        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-        try:
-            fit(model, criterion, Spots(32), Spots(16), longer, resume=path, progress=None, device="cpu")
-        except TrainingError:
-            continue  # a moment or weight that is no number now: the loss tells
-        except checkpoints.CheckpointError as error:
-            failures += 1
-            assert "last.state.safetensors" in str(error)
-            assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
-    assert failures > 30
+    if "state" in name or "deep" in name:
+        with pytest.raises(checkpoints.CheckpointError, match=r"evil\.safetensors"):
+            checkpoints.peek(path)
 
 
 def paths(value, start=()):
@@ -229,7 +152,7 @@ def paths(value, start=()):
 
 
 def test_a_state_with_an_odd_entry_is_one_error_or_goes_on(tmp_path):
-    """120 times another entry of a run's state is removed or replaced by something of another kind."""
+    """60 times another entry of a run's state is removed or replaced by something of another kind."""
     seed = secrets.randbelow(10**6)
     print(f"seed {seed}")
     draw = random.Random(seed)
@@ -239,7 +162,7 @@ def test_a_state_with_an_odd_entry_is_one_error_or_goes_on(tmp_path):
     stored = checkpoints.load(tmp_path / "run" / "last.state.safetensors")
     odd = [None, 5, -3, 1.5, "x", [], [None] * 3, {"a": 1}, True, torch.zeros(2), float("nan")]
     refused = 0
-    for _ in range(120):
+    for _ in range(60):
         state = copy.deepcopy(stored)
         model = state.pop("model")
         *inside, key = draw.choice(list(paths(state)))
@@ -253,4 +176,4 @@ def test_a_state_with_an_odd_entry_is_one_error_or_goes_on(tmp_path):
             fit(net(), nn.CrossEntropyLoss(), *sets, recipe, resume=path, **options)
         except (checkpoints.CheckpointError, TrainingError):
             refused += 1
-    assert refused > 60
+    assert refused > 30

@@ -5,27 +5,108 @@ that has no more than torch, torchvision and numpy, FERLIB_COLAB=one the last ch
 Without that variable only the notebooks are read.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from book.builder.address import repository
 from book.builder.notebooks import STATIC, chapters
-from tests import colab
-from tests.data_files import microsoft
 from tests.wheel import tracked_copy
 
 BARE = os.environ.get("FERLIB_COLAB") == "bare"
 KEPT = ("torch", "torchvision", "numpy")
+# What Colab has of ours (its own list of versions, June 2026), each with all that it needs.
+COLAB = [
+    "timm",
+    "safetensors",
+    "pillow",
+    "pyyaml",
+    "tqdm",
+    "scikit-learn",
+    "scipy",
+    "scikit-image",
+    "matplotlib",
+]
+COLAB += ["seaborn", "ipywidgets", "anywidget", "opencv-python-headless", "pandas", "protobuf", "flatbuffers"]
+COLAB += ["fsspec[http]"]
+# What pip has to bring into Colab: each name more is a longer wait for everybody who opens a chapter there.
+# Colab's filelock 3.29 empties the file of a lock that another process holds: pip brings a newer one.
+BROUGHT = {
+    "ferlib",
+    "lightning-fabric",
+    "lightning-utilities",
+    "torchmetrics",
+    "grad-cam",
+    "ttach",
+    "filelock",
+}
+BROUGHT |= {"onnxruntime"}
+NOT_THERE = {"jupyterlab", "jupyter-book", "sphinx", "notebook", "pytest", "onnx", "onnxscript"}
+
+
+def with_needs(*names: str) -> dict[str, Distribution]:
+    """These distributions, also written `name[extra]`, and all that they need, by normalized names."""
+    found: dict[str, Distribution] = {}
+    seen: set[tuple[str, str]] = set()
+    waiting = list(map(Requirement, names))
+    while waiting:
+        wanted = waiting.pop()
+        name = canonicalize_name(wanted.name)
+        there = next(iter(Distribution.discover(name=name)), None)
+        if there is None:
+            continue  # of another platform, or not wanted here
+        found[name] = there
+        for extra in {"", *wanted.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, extra))
+            needs = map(Requirement, there.requires or ())
+            waiting += [r for r in needs if r.marker is None or r.marker.evaluate({"extra": extra})]
+    return found
+
+
+class Machine:
+    """A virtual environment with Colab's distributions linked into it, and no setting of ours."""
+
+    def __init__(self, folder: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder / "python")], check=True)
+        self.folder, self.python = folder, folder / "python" / "bin" / "python"
+        (self.site,) = (folder / "python").glob("lib/python*/site-packages")
+        there = folder / "there"
+        there.mkdir()
+        for name, dist in with_needs(*KEPT, "ipykernel", "pip", *(() if BARE else COLAB)).items():
+            tops = {Path(str(file)).parts[0] for file in dist.files or ()} - {"..", "__pycache__", "share"}
+            for top in tops if name != "filelock" else ():
+                source = Path(str(dist.locate_file(top)))
+                if source.exists() and not (there / top).exists():
+                    (there / top).symlink_to(source)
+        (self.site / "there.pth").write_text(f"{there}\n")
+
+    def settings(self, **more: str) -> dict[str, str]:
+        """The variables of a process in it: none that leads back to the repository."""
+        ours = re.compile(r"FERLIB_|PYTHON|VIRTUAL_ENV|JUPYTER|COV_|PYTEST")
+        rest = {name: value for name, value in os.environ.items() if not ours.match(name)}
+        path = f"{self.python.parent}{os.pathsep}{rest.get('PATH', '')}"
+        return {**rest, "PATH": path, "MPLBACKEND": "module://matplotlib_inline.backend_inline", **more}
+
+    def run(self, script: str, **more: str) -> subprocess.CompletedProcess[str]:
+        command, environment = [str(self.python), "-c", script], self.settings(**more)
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+
+    def has(self, name: str) -> str:
+        """The version of a distribution as this environment sees it, and where it lies; "" without it."""
+        script = f"from importlib.metadata import distribution\nd = distribution({name!r})\n"
+        return self.run(script + "print(d.version, d.locate_file(''))").stdout.strip()
 
 
 def set_up_cell(path: Path) -> str:
@@ -35,82 +116,61 @@ def set_up_cell(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> colab.Environment:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """The environment after the set-up cell has run in it, with nothing but the cell from the repository.
 
     The cell asks the public address; git is told that it means a copy on this disk.
     """
     if "FERLIB_COLAB" not in os.environ:
         pytest.skip("installs packages for minutes: make colab-check")
-    machine = colab.make(tmp_path_factory.mktemp("colab"), bare=BARE)
+    machine = Machine(tmp_path_factory.mktemp("colab"))
     before = {name: machine.has(name) for name in KEPT}
     assert all(before.values()) and not machine.has("ferlib")
     source = tracked_copy(tmp_path_factory.mktemp("public"))
     git = dict(GIT_CONFIG_COUNT="1", GIT_CONFIG_VALUE_0=f"https://github.com/{repository()}")
     git["GIT_CONFIG_KEY_0"] = f"url.{source.as_uri()}.insteadOf"
     started = time.monotonic()
-    done = machine.run("-c", set_up_cell(chapters()[0]), cwd=machine.folder, **git)
+    done = machine.run(set_up_cell(chapters()[0]), **git)
     assert done.returncode == 0, done.stdout + done.stderr
-    print(f"\nset up in {time.monotonic() - started:.0f} s, {machine.megabytes():.0f} MB brought")
+    print(f"\nset up in {time.monotonic() - started:.0f} s")
     assert str(machine.site) in machine.has("ferlib"), "not installed, or found somewhere else"
     assert {name: machine.has(name) for name in KEPT} == before, "the installation replaced what was there"
     return machine
 
 
-def test_the_set_up_cell_brings_no_more_than_a_chapter_needs(machine: colab.Environment) -> None:
+def test_the_set_up_cell_brings_no_more_than_a_chapter_needs(machine: Machine) -> None:
     """What is asked for directly is all that is missing, and nothing that only builds or tests the book."""
-    brought = machine.brought()
-    assert not brought & colab.NOT_THERE
+    brought = {canonicalize_name(d.metadata["Name"]) for d in Distribution.discover(path=[str(machine.site)])}
+    assert not brought & NOT_THERE
     assert not {name for name in brought if name in KEPT or name.startswith(("nvidia", "triton"))}
     if not BARE:
-        assert brought == colab.BROUGHT
+        assert brought == BROUGHT
 
 
-def test_every_chapter_has_the_same_set_up_cell() -> None:
+def test_every_chapter_has_the_same_set_up_cell_and_says_where_it_opens_and_how_long_it_takes() -> None:
     assert len({set_up_cell(path) for path in chapters()}) == 1
-
-
-@pytest.mark.parametrize("path", chapters(), ids=lambda p: p.stem)
-def test_every_chapter_says_where_it_opens_and_how_long_it_takes(path: Path) -> None:
-    top = nbformat.read(path, as_version=4).cells[0].source
-    badge = f"(https://colab.research.google.com/github/{repository()}/blob/main/notebooks/{path.name})"
-    assert f"[![Open in Colab](../book/static/open_in_colab.svg)]{badge}" in top
-    (line,) = [line for line in top.splitlines() if "run time" in line.lower()]
-    assert re.search(r"(minute|second)s? .*CPU.*GPU minutes", line), line
-
-
-def test_the_set_up_cell_takes_a_folder_of_a_drive(machine: colab.Environment, tmp_path: Path) -> None:
-    """One variable; a folder on this disk stands for the drive's."""
-    home = tmp_path / "drive" / "ferlib"
-    microsoft(home / "data" / "FERPlus", {"train": 20})
-    script = set_up_cell(chapters()[0]) + (
-        "\nfrom ferlib import data, training\nprint(len(data.open_faces('train')), training.runs_folder())"
-    )
-    done = machine.run("-c", script, cwd=tmp_path, FERLIB_HOME=str(home))
-    assert done.stdout.split() == ["20", str(home / "runs")], done.stdout + done.stderr
+    for path in chapters():
+        top = nbformat.read(path, as_version=4).cells[0].source
+        address = f"https://colab.research.google.com/github/{repository()}/blob/main/notebooks/{path.name}"
+        assert f"[![Open in Colab](../book/static/open_in_colab.svg)]({address})" in top
+        (line,) = [line for line in top.splitlines() if "run time" in line.lower()]
+        assert re.search(r"(minute|second)s? .*CPU.*GPU minutes", line), line
 
 
 @pytest.mark.parametrize("path", chapters() if BARE else chapters()[-1:], ids=lambda p: p.stem)
-def test_a_chapter_runs_alone(machine: colab.Environment, path: Path, tmp_path: Path, monkeypatch) -> None:
+def test_a_chapter_runs_alone(machine: Machine, path: Path, tmp_path: Path, monkeypatch) -> None:
     """From a folder that holds nothing else; its records come out of the installed package."""
-    content = tmp_path / "content"
+    content, spec = tmp_path / "content", tmp_path / "jupyter" / "kernels" / "colab"
     content.mkdir()
-    shutil.copyfile(path, content / path.name)
-    spec = tmp_path / "jupyter" / "kernels" / "colab"
     spec.mkdir(parents=True)
+    shutil.copyfile(path, content / path.name)
     command = [str(machine.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-    (spec / "kernel.json").write_text(
-        json.dumps({"argv": command, "display_name": "Colab", "language": "python"})
-    )
+    kernel = {"argv": command, "display_name": "Colab", "language": "python"}
+    (spec / "kernel.json").write_text(json.dumps(kernel))
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
     notebook = nbformat.read(content / path.name, as_version=4)
-    client = NotebookClient(
-        notebook,
-        timeout=1800,
-        startup_timeout=300,
-        kernel_name="colab",
-        resources={"metadata": {"path": str(content)}},
-        extra_arguments=["--IPKernelApp.log_level=40"],
-    )
+    options = {"timeout": 1800, "startup_timeout": 300, "kernel_name": "colab"}
+    options["extra_arguments"] = ["--IPKernelApp.log_level=40"]
+    client = NotebookClient(notebook, resources={"metadata": {"path": str(content)}}, **options)
     client.execute(env=machine.settings(**STATIC))
     assert any(cell.get("outputs") for cell in notebook.cells)

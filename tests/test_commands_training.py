@@ -1,7 +1,5 @@
 """`ferlib train` and `ferlib evaluate` do the whole way, resume it, and say clearly what is wrong."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -11,7 +9,6 @@ from ferlib.cli import main
 from ferlib.data import EMOTIONS_FERPLUS
 from ferlib.evaluation import ResultRecord
 from ferlib.models import NETWORKS
-from ferlib.training import load_recipe
 from ferlib.weights import checkpoints
 from tests.tiny import Net
 
@@ -62,8 +59,15 @@ def test_train_stop_resume_evaluate(recipe, tmp_path, capsys):
     history = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     expected = max(line["valid_accuracy"] for line in history)
     assert ResultRecord.load(record).get("accuracy").value == pytest.approx(expected)
-    assert main([*words, "--output", "vit"]) == 1
-    assert "one output only" in capsys.readouterr().err
+    for wrong, named in (
+        ([*words, "--output", "vit"], "one output only"),
+        (["evaluate", "--checkpoint", str(recipe), "--data", "synthetic"], "neither safetensors"),
+        (["train", "--recipe", "no-such", "--data", "synthetic"], "no recipe 'no-such'"),
+        (["train", "--recipe", str(recipe), "--data", "synthetic", "--epochs", "0"], "out of range"),
+    ):
+        assert main(wrong) == 1
+        error = capsys.readouterr().err
+        assert named in error and error.count("\n") == 1
 
 
 def test_json_holds_what_a_script_needs(recipe, tmp_path, capsys):
@@ -78,52 +82,16 @@ def test_json_holds_what_a_script_needs(recipe, tmp_path, capsys):
     for key in ("valid_accuracy", "valid_loss"):
         assert found[key] == best[key]
     assert found["best_epoch"] == best["epoch"] and found["valid_faces"] == 64 and found["held_out"] == 0
-    assert {name: out / f"{name}.safetensors" for name in ("best", "last")} | {
-        "state": out / "last.state.safetensors"
-    } == {name: Path(file) for name, file in found["checkpoints"].items()}
+    kept = {name: Path(file).name for name, file in found["checkpoints"].items()}
+    assert kept == {name: f"{name}.safetensors" for name in ("best", "last")} | {
+        "state": "last.state.safetensors"
+    }
     assert all(Path(file).is_file() for file in found["checkpoints"].values())
     assert found["seconds"] == pytest.approx(sum(record["seconds"] for record in history), abs=1e-3)
     test = ResultRecord.load(out / "test.json")
-    assert found["test"] == {
-        "accuracy": test.get("accuracy").value,
-        "faces": 64,
-        "record": str(out / "test.json"),
-    }
+    told = {"accuracy": test.get("accuracy").value, "faces": 64, "record": str(out / "test.json")}
+    assert found["test"] == told
     assert _train(recipe, out, "--json") == 1 and capsys.readouterr().out == ""
-
-
-def test_an_image_size_that_the_network_cannot_take_is_one_line(recipe, tmp_path, capsys):
-    sized = ["--recipe", "vt-nr-ferplus-small", "--data", "synthetic", "--length", "4", "--from-scratch"]
-    sized += ["--epochs", "1", "--batch-size", "4", "--no-test", "--quiet"]
-    path = tmp_path / "sized.yaml"
-    for side, code in ((100, 1), (None, 1), (96, 0)):
-        path.write_text(load_recipe("vt-nr-ferplus-small").replace(image_size=side).to_yaml())
-        sized[1] = str(path)
-        assert main(["train", *sized, "--out", str(tmp_path / "run")]) == code
-        told = capsys.readouterr().err.splitlines()
-        if code:
-            assert "recipe 'vt-nr-ferplus-small': image_size" in told[-1] and "such as 96" in told[-1]
-            assert str(side or "left out") in told[-1] and len(told) <= 2
-        assert (tmp_path / "run").exists() == (code == 0)
-
-
-def test_what_is_wrong_is_one_line(recipe, tmp_path, capsys):
-    assert _train(recipe, tmp_path / "run", "--quiet", "--epochs", "1") == 0
-    cases = [
-        (lambda: _train(recipe, tmp_path / "run", "--quiet"), "holds a run already"),
-        (lambda: _train("no-such", tmp_path / "x"), "no recipe 'no-such'"),
-        (lambda: _train(recipe, tmp_path / "x", "--epochs", "0"), "out of range"),
-        (lambda: _train(recipe, tmp_path / "x", "--resume", "missing.safetensors"), "no checkpoint"),
-        (
-            lambda: main(["evaluate", "--checkpoint", str(recipe), "--data", "synthetic", "--length", "8"]),
-            "holds no recipe: give --recipe",
-        ),
-    ]
-    for call, message in cases:
-        capsys.readouterr()
-        assert call() == 1
-        error = capsys.readouterr().err
-        assert message in error and "Traceback" not in error and error.count("\n") == 1
 
 
 def test_class_names_stand_in_checkpoints_and_order_is_checked(recipe, tmp_path, capsys):
@@ -136,17 +104,8 @@ def test_class_names_stand_in_checkpoints_and_order_is_checked(recipe, tmp_path,
         tmp_path / "other.safetensors", weights, {**found, "classes": found["classes"][::-1]}
     )
     damaged = checkpoints.save(tmp_path / "damaged.safetensors", weights, {**found, "classes": 5})
-    words = [
-        "evaluate",
-        "--data",
-        "synthetic",
-        "--length",
-        "16",
-        "--resamples",
-        "10",
-        "--checkpoint",
-        str(best),
-    ]
+    words = ["evaluate", "--data", "synthetic", "--length", "16", "--resamples", "10"]
+    words += ["--checkpoint", str(best)]
     for files, status in (([best], 0), ([other], 1), ([damaged], 1)):
         assert main([*words, *map(str, files), "--record", str(tmp_path / "record.json")]) == status
         assert capsys.readouterr().err.count("\n") >= status

@@ -1,7 +1,5 @@
 """`ferlib convert`: original files, mappings, and the npm copy of MobileNetFaces, into our safetensors."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -14,7 +12,7 @@ from ferlib.cli import main
 from ferlib.commands.convert import EXPRESSIONS
 from ferlib.data import EMOTIONS_AFFECTNET, EMOTIONS_RAFDB
 from ferlib.models import MobileFaceNet, MobileNetFaces, NeuralResizer
-from ferlib.weights import ARCHITECTURES, checkpoints, load_network, read_weights
+from ferlib.weights import ARCHITECTURES, checkpoints, load_network
 
 
 @pytest.fixture(autouse=True)
@@ -34,49 +32,37 @@ def say(capsys, *words: str) -> tuple[int, str]:
     return code, out.out + out.err
 
 
-def test_an_original_file_becomes_ours(capsys):
-    torch.save({"state_dict": {f"module.{n}": t for n, t in resizer().items()}, "epoch": 2}, "a.pth")
-    code, text = say(capsys, "--architecture", "neural-resizer", "a.pth", "out/b.safetensors")
-    assert code == 0 and "everything has its place" in text and "out/b.safetensors: " in text
-    NeuralResizer(384, 224).load_state_dict(load_file("out/b.safetensors"), strict=True)
-
-
-@pytest.mark.parametrize("kind", ["json", "yaml"])
-def test_a_mapping_gives_places(capsys, kind):
+def test_a_mapping_gives_places(capsys):
     official = resizer()
     official["odd.weight"] = official.pop("conv4.weight")
     official["odd.bias"] = official.pop("conv4.bias")
-    official["junk"] = torch.zeros(3)
+    official["junk\x1b[31m"] = torch.zeros(3)
     torch.save(official, "a.pth")
     code, text = say(capsys, "--architecture", "neural-resizer", "a.pth", "b.safetensors")
     assert code == 1 and "odd.weight" in text and not Path("b.safetensors").exists()
-    mapping = {"odd": "to_image", "junk": None}
-    Path(f"m.{kind}").write_text(json.dumps(mapping))  # JSON is YAML too
-    words = "--architecture", "neural-resizer", "--mapping", f"m.{kind}", "a.pth", "b.safetensors"
+    mapping = {"odd": "to_image", "junk\x1b[31m": None}
+    Path("m.json").write_text(json.dumps(mapping))
+    words = "--architecture", "neural-resizer", "--mapping", "m.json", "a.pth", "b.safetensors"
     code, text = say(capsys, *words)
-    assert code == 0 and "set aside, they do not touch the output:\n    junk" in text
+    assert code == 0 and "set aside, they do not touch the output:\n    junk\\x1b[31m" in text
     assert torch.equal(load_file("b.safetensors")["to_image.bias"], official["odd.bias"])
-    Path(f"m.{kind}").write_text("[1, 2]")
+    Path("m.json").write_text("[1, 2]")
     code, text = say(capsys, *words)
     assert code == 1 and "not of the form" in text
-    Path(f"m.{kind}").write_text("{")
+    Path("m.json").write_text("{")
     assert say(capsys, *words)[0] == 1
 
 
-@pytest.mark.parametrize(
-    ("words", "answer"),
-    [
-        (("--architecture", "resnet", "a.pth", "b.safetensors"), "'resnet' is unknown; known are"),
-        (("--architecture", "ir50", "a.pth", "b.pth"), "is called *.safetensors"),
-        (("--architecture", "ir50", "absent.pth", "b.safetensors"), "there is no file absent.pth"),
-        (("--architecture", "ir50", "a.pth", "b.safetensors"), "nothing was written"),
-    ],
-)
-def test_what_cannot_be_done_is_one_line(capsys, words, answer):
-    save_file({"x": torch.zeros(1)}, "a.safetensors")
+def test_what_cannot_be_done_is_one_line(capsys):
     torch.save(MobileFaceNet().state_dict(), "a.pth")
-    code, text = say(capsys, *words)
-    assert code == 1 and answer in text and "Traceback" not in text
+    for architecture, source, target, answer in (
+        ("resnet", "a.pth", "b.safetensors", "'resnet' is unknown"),
+        ("ir50", "a.pth", "b.pth", "is called *.safetensors"),
+        ("ir50", "absent.pth", "b.safetensors", "absent.pth"),
+        ("ir50", "a.pth", "b.safetensors", "nothing was written"),
+    ):
+        code, text = say(capsys, "--architecture", architecture, source, target)
+        assert code == 1 and answer in text and "Traceback" not in text
 
 
 def test_what_is_read_is_never_overwritten(capsys):
@@ -87,9 +73,8 @@ def test_what_is_read_is_never_overwritten(capsys):
     words = "--architecture", "neural-resizer"
     for target in ("a.safetensors", "./a.safetensors", "link.safetensors"):
         code, text = say(capsys, *words, "a.safetensors", target)
-        assert (
-            code == 1 and target.removeprefix("./") in text and Path("a.safetensors").read_bytes() == before
-        )
+        assert code == 1 and target.removeprefix("./") in text
+        assert Path("a.safetensors").read_bytes() == before
     assert say(capsys, *words, "--mapping", "m.safetensors", "a.safetensors", "m.safetensors")[0] == 1
     assert Path("m.safetensors").read_text() == "{}" and Path("link.safetensors").is_symlink()
     for _ in range(2):  # a file that is not read may be replaced
@@ -100,7 +85,6 @@ def test_what_is_read_is_never_overwritten(capsys):
     ("file", "more", "classes"),
     [
         ("raf-db-model_best.pth", (), EMOTIONS_RAFDB),
-        ("RAFDB92.54.pth", (), EMOTIONS_RAFDB),
         ("AffectNet7_67.60.pth", (), EMOTIONS_AFFECTNET[:7]),
         ("affectnet-7-model_best.pth", ("--dataset", "rafdb"), EMOTIONS_RAFDB),
         ("mine.pth", ("--dataset", "affectnet7"), EMOTIONS_AFFECTNET[:7]),
@@ -109,7 +93,7 @@ def test_what_is_read_is_never_overwritten(capsys):
 )
 def test_class_names_stand_in_the_file(capsys, monkeypatch, file, more, classes):
     monkeypatch.setitem(EXPRESSIONS, "neural-resizer", ("rafdb", "affectnet7"))
-    torch.save(resizer(), file)
+    torch.save({"state_dict": {f"module.{n}": t for n, t in resizer().items()}, "epoch": 2}, file)
     words = ["convert", "--architecture", "neural-resizer", "--json", *more, file, "b.safetensors"]
     assert main(words) == 0
     told = capsys.readouterr()
@@ -176,7 +160,7 @@ def test_the_face_network_from_its_package(capsys, tmp_path):
     words = "--architecture", "mobilenet-faces", str(source), target
     assert say(capsys, *words)[0] == 0
     found = load_file(target)
-    assert found.keys() == expected.keys()
+    assert found.keys() == expected.keys()  # without the heads that estimate age and gender
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=0, atol=0)
     data = source.with_suffix(".bin").read_bytes()
@@ -189,19 +173,3 @@ def test_the_face_network_from_its_package(capsys, tmp_path):
     for odd in (negative, objects, '{"a": 3}', "[", ""):
         source.write_text(odd)
         assert say(capsys, *words)[0] == 1
-
-
-def test_the_heads_that_estimate_age_and_gender_are_not_read(tmp_path):
-    human_models(tmp_path / "models")
-    found = read_weights(tmp_path / "models" / "faceres-deep.json")
-    assert found and not [name for name in found if name.startswith(("age", "gender", "feats"))]
-
-
-def test_a_face_detector_of_other_numbers_is_refused(capsys):
-    manifest = [{"paths": ["b.bin"], "weights": [{"name": "a", "shape": [2], "dtype": "float32"}]}]
-    Path("b.json").write_text(json.dumps({"weightsManifest": manifest, "modelTopology": {"node": []}}))
-    Path("b.bin").write_bytes(bytes(8))
-    code, text = say(capsys, "--architecture", "face-detector", "b.json", "d.onnx")
-    assert code == 1 and "SHA-256" in text and "blazeface.bin" in text and not Path("d.onnx").exists()
-    code, text = say(capsys, "--architecture", "face-detector", "b.json", "d.safetensors")
-    assert code == 1 and "*.onnx" in text

@@ -1,12 +1,11 @@
 """What parts cost: multiply-adds counted by hand, parameters, and a network left as it was."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
 
-from ferlib.models import NeuralResizer, ResizedTransformer, part_costs
+from book.figures.costs import part_costs
+from ferlib.models import NeuralResizer, ResizedTransformer
 
 
 class Attention(nn.Module):

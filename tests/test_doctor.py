@@ -1,7 +1,5 @@
 """`ferlib doctor` finds data sets and weights, counts them, and gives one thing to do for what is wrong."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from safetensors.torch import save_file
 
 from ferlib.cli import main
 from ferlib.data.prepare import prepare
-from ferlib.doctor import examine, look_at_data, render
+from ferlib.doctor import Finding, examine, look_at_data, render
 from ferlib.models import MobileFaceNet, NeuralResizer
 from ferlib.weights import ARCHITECTURES
 from tests import data_files
@@ -59,26 +57,27 @@ def test_the_folder_above_and_other_data_sets_are_found(tmp_path: Path) -> None:
     data_files.affectnet_official(tmp_path / "all" / "aff", {"train_set": [1, 9], "val_set": [2]})
     prepare("rafdb", tmp_path / "all" / "raf", tmp_path / "all" / "ready", progress=False)
     found = {(f.what, f.text.split()[0]): f for f in examine([tmp_path / "all"]) if f.section == "Data"}
-    assert set(found) == {
-        ("FER+", "microsoft"),
-        ("RAF-DB", "official"),
-        ("RAF-DB", "prepared"),
-        ("AffectNet", "official"),
-    }
-    assert (
-        found["FER+", "microsoft"].status == "odd" and "valid and test" in found["FER+", "microsoft"].advice
-    )
+    layouts = {("RAF-DB", "official"), ("RAF-DB", "prepared"), ("AffectNet", "official")}
+    assert set(found) == {("FER+", "microsoft"), *layouts}
+    odd = found["FER+", "microsoft"]
+    assert odd.status == "odd" and "valid and test" in odd.advice
     assert any("annotated as 'uncertain' (9)" in line for line in found["AffectNet", "official"].lines)
-    assert found["RAF-DB", "prepared"].status == "ok" and not found["RAF-DB", "prepared"].advice
+    prepared = found["RAF-DB", "prepared"]  # its only test face is one of the training faces
+    assert prepared.status == "odd" and not prepared.advice and "in another split" in prepared.lines[-1]
 
 
-def test_what_was_named_and_is_not_there_is_broken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_was_named_and_is_not_there_is_broken(tmp_path: Path, capsys, monkeypatch) -> None:
     code, text = say("--data", str(tmp_path / "gone"), capsys=capsys)
     assert code == 1 and "is not a folder" in text and "RAF-DB: the official" in text
     code, text = say("--data", str(tmp_path / "here"), capsys=capsys)
     assert code == 1 and "no data set found in" in text and "1 broken: data" in text
     code, text = say("--weights", str(tmp_path / "gone.pth"), capsys=capsys)
     assert code == 1 and "gone.pth is not there" in text
+    code, text = say("--json", "--data", str(tmp_path / "gone"), capsys=capsys)
+    broken = [finding for finding in json.loads(text) if finding["status"] == "broken"]
+    assert code == 1 and broken[0]["section"] == "Data"
+    monkeypatch.setenv("FERLIB_DATA", str(tmp_path / "gone"))  # the variable counts as named
+    assert [f.status for f in examine() if f.section == "Data"] == ["broken"]
 
 
 @pytest.mark.parametrize(
@@ -105,24 +104,14 @@ def test_near_misses_are_named_and_the_layout_itself_is_taken(name: str, needed:
     assert finding.what == "RAF-DB" and finding.status == "ok" and str(root / "one") in finding.text
 
 
-def test_findings_as_json(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    code, text = say("--json", "--data", str(tmp_path / "gone"), capsys=capsys)
-    broken = [finding for finding in json.loads(text) if finding["status"] == "broken"]
-    assert code == 1 and broken[0]["section"] == "Data" and "is not a folder" in broken[0]["text"]
-
-
-def test_the_variable_counts_as_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FERLIB_DATA", str(tmp_path / "gone"))
-    assert [f.status for f in examine() if f.section == "Data"] == ["broken"]
-
-
 def test_damage_is_found_and_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     root = data_files.microsoft(tmp_path / "in", {"train": 3, "valid": 2, "test": 2})
     (root / "data" / "FER2013Valid" / name_of("valid", 1)).write_bytes(b"")
     code, text = say("--data", str(root), capsys=capsys)
     assert code == 1 and "fer0028639.png: the file is empty" in text and "take the named files anew" in text
-    out = tmp_path / "out"
+    out = tmp_path / "cache" / "ferplus-1"
     prepare("ferplus", root, out, progress=False)
+    assert [f.what for f in examine() if f.section == "Data"] == ["FER+"]  # found without being named
     assert say("--data", str(out), capsys=capsys)[0] == 0
     with (out / "train.images.npy").open("r+b") as file:
         file.seek(2000)
@@ -132,12 +121,6 @@ def test_damage_is_found_and_named(tmp_path: Path, capsys: pytest.CaptureFixture
     (out / "cache.json").write_text("{")
     code, text = say("--data", str(out), capsys=capsys)
     assert code == 1 and "cache.json: damaged" in text
-
-
-def test_prepared_data_in_the_cache_is_found_without_being_named(tmp_path: Path) -> None:
-    root = data_files.microsoft(tmp_path / "in", {"train": 2})
-    prepare("ferplus", root, tmp_path / "cache" / "ferplus-1", progress=False)
-    assert [f.what for f in examine() if f.section == "Data"] == ["FER+"]
 
 
 class Recorder:
@@ -152,20 +135,17 @@ def test_weights_are_recognised_by_names_and_shapes(tmp_path: Path) -> None:
     torch.save({"state_dict": official}, folder / "b.pth")
     (folder / "c.pt").write_bytes(b"\x00\x01 not a checkpoint")
     torch.save({"state_dict": official, "recorder": Recorder()}, folder / "d.pth")
+    official_name = ARCHITECTURES["neural-resizer"].official_name
+    known = {official_name(name): v for name, v in NeuralResizer(384, 224).state_dict().items()}
+    save_file(known, folder / "resizer.safetensors")
     found = {f.what: f for f in examine(weights=[folder]) if f.section == "Weights"}
+    resizer = found["resizer.safetensors"]
+    assert resizer.status == "ok" and resizer.text.endswith("neural-resizer")
     assert found["a.safetensors"].text.startswith("2 tensors, 0.00 M numbers, of no network known")
     assert "neural-resizer" in found["a.safetensors"].advice
     assert found["b.pth"].text == found["a.safetensors"].text
     assert found["c.pt"].status == "broken" and "anew" in found["c.pt"].advice
     assert found["d.pth"].text == found["a.safetensors"].text  # its recorder is left alone
-
-
-def test_weights_of_a_known_network_are_named(tmp_path: Path) -> None:
-    official_name = ARCHITECTURES["neural-resizer"].official_name
-    weights = {official_name(name): v for name, v in NeuralResizer(384, 224).state_dict().items()}
-    save_file(weights, tmp_path / "resizer.safetensors")
-    (found,) = [f for f in examine(weights=[tmp_path / "resizer.safetensors"]) if f.section == "Weights"]
-    assert found.status == "ok" and found.text.endswith("neural-resizer")
 
 
 def test_given_weights_are_what_they_are(shared: Path) -> None:
@@ -196,3 +176,44 @@ def test_a_btn_checkpoint_with_names_of_its_own(tmp_path: Path) -> None:
     torch.save(record, tmp_path / "AffectNet8_64.29.pth")
     (found,) = [f for f in examine(weights=[tmp_path / "AffectNet8_64.29.pth"]) if f.section == "Weights"]
     assert found.status == "ok" and "btn-8: its part poster-v2 (1 names without a place)" in found.text
+
+
+def test_wrong_numbers_have_the_right_advice_and_right_ones_none(tmp_path: Path) -> None:
+    """RAF-DB counts from 1, AffectNet from 0: with the other's numbers a folder may look like either."""
+
+    def look(name: str, numbers: range) -> Finding:
+        splits = {"train": 1, "valid": 1} if name.startswith("aff") else {"train": 1, "test": 1}
+        root = data_files.class_folders(tmp_path / name, splits, list(map(str, numbers)), side=224)
+        (found,) = look_at_data([root])
+        return found
+
+    for name, numbers in (("raf from 0", range(7)), ("aff from 1", range(1, 9))):
+        found = look(name, numbers)
+        assert found.status in ("odd", "broken") and "by expression" in found.advice
+        assert any("numbers are read as" in line for line in found.lines)
+        assert "damaged" not in found.advice
+    for name, numbers in (("raf", range(1, 8)), ("aff", range(8))):
+        found = look(name, numbers)
+        assert found.status == "ok" and "ferlib prepare" in found.advice
+
+
+def test_copies_across_splits_are_not_ok(tmp_path: Path) -> None:
+    root = data_files.microsoft(tmp_path / "fer", {"train": 9, "valid": 4, "test": 3})
+    places = {split: root / "data" / f"FER2013{split}" for split in ("Train", "Valid")}
+    pictures = {split: sorted(place.glob("*.png")) for split, place in places.items()}
+    for name, (one, other), status in (
+        ("within", ("Train", "Train"), "ok"),
+        ("across", ("Train", "Valid"), "odd"),
+    ):
+        pictures[other][1].write_bytes(pictures[one][0].read_bytes())
+        prepare("ferplus", root, tmp_path / name, progress=False)
+        (found,) = look_at_data([tmp_path / name])
+        assert found.status == status
+        assert ("drop-across" in "".join(found.lines)) == (status == "odd")
+
+
+@pytest.mark.parametrize("folder", ["Training", "PublicTest", "private_test"])
+def test_folders_of_fer2013_without_votes_are_named(tmp_path: Path, folder: str) -> None:
+    data_files.class_folders(tmp_path / "all", {folder: 1}, ["happy", "sad"])
+    (found,) = look_at_data([tmp_path / "all"])
+    assert any(f"found {folder}, needs" in line for line in found.lines)

@@ -1,7 +1,5 @@
 """Diagrams: boxes where they were put, lines that reach them and pass nothing, clear errors."""
 
-from __future__ import annotations
-
 import matplotlib.pyplot as plt
 import pytest
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -15,35 +13,27 @@ def column() -> dict[str, Box]:
 
 
 def test_each_box_and_each_arrow_is_drawn_with_its_text(column) -> None:
+    column["bottom"] = Box(1.0, 2.0, "bottom", dashed=True)
     fig = diagram(column, [("top", "middle"), ("middle", "bottom")], notes=[(0.3, 0.5, "a note")])
     (ax,) = fig.axes
-    assert len([p for p in ax.patches if isinstance(p, FancyBboxPatch)]) == 3
+    boxes = [p for p in ax.patches if isinstance(p, FancyBboxPatch)]
+    assert [box.get_linestyle() for box in boxes] == ["-", "-", "--"]
+    assert fig.get_size_inches()[0] == pytest.approx(ax.get_xlim()[1] - ax.get_xlim()[0])  # a unit is an inch
     assert len([p for p in ax.patches if isinstance(p, FancyArrowPatch)]) == 2
     assert {"top", "middle", "bottom", "a note"} <= {t.get_text() for t in ax.texts}
     plt.close(fig)
 
 
-def test_one_unit_is_one_inch_so_that_text_keeps_its_size(column) -> None:
-    fig = diagram(column | {"far": Box(6.0, 1.0, "far")}, [])
-    (ax,) = fig.axes
-    width, height = fig.get_size_inches()
-    assert width == pytest.approx(ax.get_xlim()[1] - ax.get_xlim()[0])
-    assert height == pytest.approx(ax.get_ylim()[0] - ax.get_ylim()[1])
-    assert ax.get_ylim()[0] > ax.get_ylim()[1]  # y grows downwards
-    plt.close(fig)
-
-
-def test_straight_down_and_straight_up(column) -> None:
-    assert route(column, "top", "middle") == [(1.0, column["top"].bottom), (1.0, column["middle"].top)]
-    assert route(column, "middle", "top") == [(1.0, column["middle"].top), (1.0, column["top"].bottom)]
-
-
-def test_straight_across_in_both_directions() -> None:
-    boxes = {"a": Box(1.0, 0.0, "a"), "b": Box(4.0, 0.1, "b")}
-    (start, end) = route(boxes, "a", "b")
-    assert start[0] == boxes["a"].right and end[0] == boxes["b"].left and start[1] == end[1]
-    (start, end) = route(boxes, "b", "a")
-    assert start[0] == boxes["b"].left and end[0] == boxes["a"].right
+def test_lines_run_straight_where_they_can(column) -> None:
+    top, middle = column["top"], column["middle"]
+    assert route(column, "top", "middle") == [(1.0, top.bottom), (1.0, middle.top)]
+    assert route(column, "middle", "top") == [(1.0, middle.top), (1.0, top.bottom)]
+    boxes = {"a": Box(1.0, 0.0, "a"), "b": Box(4.0, 0.1, "b"), "c": Box(8.0, 2.0, "c")}
+    for first, second, sides in (("a", "b", ("right", "left")), ("b", "a", ("left", "right"))):
+        start, end = route(boxes, first, second)
+        assert start[0] == getattr(boxes[first], sides[0]) and end[0] == getattr(boxes[second], sides[1])
+        assert start[1] == end[1]
+    assert route(boxes, "a", "c") == [(1.0, boxes["a"].bottom), (8.0, boxes["c"].top)]  # slanted
 
 
 def test_a_line_goes_around_what_stands_in_its_way(column) -> None:
@@ -55,18 +45,6 @@ def test_a_line_goes_around_what_stands_in_its_way(column) -> None:
     points = route(column, "top", "bottom", "left")
     assert points[1][0] == points[2][0] < column["middle"].left
     assert points[0] == (column["top"].left, 0.0)
-
-
-def test_slanted_where_nothing_overlaps() -> None:
-    boxes = {"a": Box(0.0, 0.0, "a"), "b": Box(4.0, 2.0, "b")}
-    assert route(boxes, "a", "b") == [(0.0, boxes["a"].bottom), (4.0, boxes["b"].top)]
-
-
-def test_dashed_boxes_have_dashed_outlines() -> None:
-    fig = diagram({"ours": Box(0, 0, "ours", dashed=True), "theirs": Box(3, 0, "theirs")}, [])
-    styles = [p.get_linestyle() for p in fig.axes[0].patches]
-    assert styles == ["--", "-"]
-    plt.close(fig)
 
 
 def test_errors_name_what_is_wrong(column) -> None:

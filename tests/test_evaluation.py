@@ -1,14 +1,11 @@
 """Metrics against hand counts and scikit-learn, intervals against their definition, records against loss."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import astuple
 
 import numpy as np
 import pytest
 import torch
-from sklearn import metrics as sk
 
 from ferlib.data.base import fingerprint
 from ferlib.evaluation import (
@@ -36,17 +33,13 @@ GUESSES = np.array([0, 0, 0, 1, 1, 0, 2, 2, 0, 2])
 
 def test_counts_by_hand():
     assert accuracy(LABELS, GUESSES) == 0.7
-    assert confusion_matrix(LABELS, GUESSES, 4).tolist() == [
-        [3, 1, 0, 0],
-        [1, 1, 0, 0],
-        [1, 0, 3, 0],
-        [0] * 4,
-    ]
+    expected = [[3, 1, 0, 0], [1, 1, 0, 0], [1, 0, 3, 0], [0] * 4]
+    assert confusion_matrix(LABELS, GUESSES, 4).tolist() == expected
     np.testing.assert_allclose(recalls(confusion_matrix(LABELS, GUESSES, 4)), [0.75, 0.5, 0.75, np.nan])
     assert mean_class_accuracy(LABELS, GUESSES, 4) == pytest.approx(2 / 3)
-    assert mean_class_accuracy(LABELS, GUESSES, 3) == pytest.approx(
-        sk.balanced_accuracy_score(LABELS, GUESSES)
-    )
+    for wrong in (lambda: accuracy([0, 1], [0]), lambda: confusion_matrix([0, 1], [0, 3], 3)):
+        with pytest.raises(ValueError):
+            wrong()
     found = scores(LABELS, np.eye(4)[GUESSES], "abcd", resamples=5)["macro F1"]
     assert found.value == pytest.approx(np.mean([6 / 9, 2 / 4, 6 / 7]))
 
@@ -74,22 +67,6 @@ def test_all_ways_to_resample_are_one():
     assert astuple(quick) == pytest.approx(astuple(plain))
     wilson = accuracy_interval(labels, guesses)
     assert astuple(wilson) == pytest.approx(astuple(plain), abs=0.006)
-
-
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    """500 samples of 100 coins of 0.8: a 95 % interval holds 0.8 in about 475 of them."""
-    heads = np.random.default_rng(1).binomial(100, 0.8, 500)
-    inside = [wilson_interval(int(h), 100) for h in heads]
-    assert 460 <= sum(i.low <= 0.8 <= i.high for i in inside) <= 490
-
-
-def test_nonsense_is_told():
-    for function in (lambda *pair: accuracy(*pair), lambda *pair: confusion_matrix(*pair, 3)):
-        with pytest.raises(ValueError):
-            function([0, 1], [0])
-    with pytest.raises(ValueError, match="a prediction is 3"):
-        confusion_matrix([0, 1], [0, 3], 3)
-    assert confusion_matrix([0, 1], [0, 2], 3).sum() == 2
 
 
 class BatchNet(torch.nn.Module):
@@ -150,15 +127,11 @@ def test_records_are_found_by_name_and_damage_is_told(tmp_path, monkeypatch):
     for damaged in (
         json.dumps(whole)[:50],
         "[]",
-        "null",
         "[" * 100_000,
         b"\xff\xfe",
-        {"format": "other"},
         {"classes": 5},
         {"settings": None},
-        {"name": 3},
         {"strange": 1},
-        {"numbers": [3]},
         {"numbers": [{"value": 1}]},
         {"numbers": [number | {"value": "high"}]},
         {"numbers": [number | {"low": None}]},
@@ -179,7 +152,7 @@ def test_records_are_found_by_name_and_damage_is_told(tmp_path, monkeypatch):
 def test_the_fingerprint_sees_images_labels_and_order():
     first, again, other = Spots(40), Spots(40), Spots(40, seed=1)
     assert fingerprint(first) == fingerprint(again) != fingerprint(other)
-    again.images[7] = 0
+    again.images[39, 0, 3, 3] ^= 1  # one pixel of the last face
     assert fingerprint(first) != fingerprint(again)
     relabelled = Spots(40)
     relabelled.labels = relabelled.labels.flip(0)

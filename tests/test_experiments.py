@@ -1,7 +1,5 @@
 """Contrasts against brute force, folds that keep twins together, runs that survive being killed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -16,14 +14,12 @@ from torch.nn import functional as F
 
 from book.experiments import (
     batch_attention,
-    coverage,
     downsizing,
     faces,
     harness,
     losses,
     maps,
     measures,
-    summarize,
 )
 from book.experiments.contrasts import cluster_difference, difference, holm
 from ferlib.losses import FERPLUS_PRIOR
@@ -46,55 +42,15 @@ def test_the_variance_is_the_two_way_sum_written_as_loops() -> None:
     assert found.value == pytest.approx(d.mean())
     assert found.se**2 == pytest.approx(max(by_group + by_run - both, by_group, by_run))
     assert found.df == 4
-    assert found.low < found.narrow[0] < found.value < found.narrow[1] < found.high
-
-
-def test_a_contrast_needs_two_runs_and_as_many_codes_as_differences() -> None:
     with pytest.raises(ValueError):
         cluster_difference(np.zeros(4), np.arange(4), np.zeros(4))
-    with pytest.raises(ValueError, match="3"):
-        cluster_difference(np.zeros(4), np.arange(3), np.arange(4))
-
-
-def test_equivalence_asks_for_the_narrow_interval_inside_the_margin() -> None:
-    found = difference(0.1, 0.2, 14)
-    assert found.equivalent(0.5) and not found.equivalent(0.4)
-    assert difference(0.0, 0.0, 14).p == 1.0
-
-
-def test_pretrainings_are_clusters_of_a_second_interval() -> None:
-    rng = np.random.default_rng(1)
-    better = {0: 0.9, 1: 0.5, 2: 0.7}  # the effect differs between pretrainings, not between their seeds
-    rows = [
-        {
-            "experiment": downsizing.NAME,
-            "arm": arm,
-            "condition": "ferplus",
-            "fold": seed,
-            "repeat": pretraining,
-            "metrics": {"accuracy": 0.5},
-            "right": harness.pack(rng.random(400) < (better[pretraining] if arm == "learned" else 0.5)),
-        }
-        for pretraining in range(3)
-        for seed in range(3)
-        for arm in ("learned", "antialiased")
-    ]
-    contrast = summarize.Contrast("learned", "antialiased", "ferplus")
-    found = summarize.compare(rows, contrast, lambda row, output: np.arange(400), np.arange(400))
-    runs, pretrainings = found["accuracy", "joint"], found["accuracy", "pretrainings"]
-    assert runs.value == pretrainings.value == pytest.approx(0.2, abs=0.03)
-    assert (runs.df, pretrainings.df) == (8, 2)
-    assert pretrainings.se > runs.se
+    narrow = difference(0.1, 0.2, 14)
+    assert narrow.equivalent(0.5) and not narrow.equivalent(0.4)
+    assert found.low < found.narrow[0] < found.value < found.narrow[1] < found.high
 
 
 def test_holm_steps_down() -> None:
     assert holm({"a": 0.01, "b": 0.04, "c": 0.03}) == pytest.approx({"a": 0.03, "c": 0.06, "b": 0.06})
-
-
-def test_intervals_of_a_small_design_hold_the_truth_about_as_often_as_they_say() -> None:
-    design = coverage.Design("small", 400, 5, 3)
-    found = coverage.simulate(design, run_sd=0.005, disagree=0.13, face_sd=0.1, count=200)
-    assert 0.90 <= found["coverage"] <= 1.0
 
 
 def test_folds_keep_twins_together_and_classes_even() -> None:
@@ -106,13 +62,6 @@ def test_folds_keep_twins_together_and_classes_even() -> None:
     assert np.bincount(fold).min() > 150
     assert (faces.grouped_folds(groups, labels, 5, seed=0) == fold).all()
     assert (faces.grouped_folds(groups, labels, 5, seed=1) != fold).any()
-
-
-def test_which_faces_were_right_survives_packing() -> None:
-    right = np.random.default_rng(0).integers(0, 2, 101)
-    times = np.random.default_rng(0).integers(0, 21, 101)
-    assert (harness.unpack(harness.pack(right)) == right).all()
-    assert np.allclose(harness.unpack(harness.pack(times, 20)) * 20, times)
 
 
 def test_measures_agree_with_their_definitions() -> None:
@@ -185,35 +134,13 @@ def test_rows_count_only_from_a_clean_tree(tmp_path: Path, monkeypatch: pytest.M
     assert harness.work([run], lambda run, checkpoint: {}, tmp_path, pilot=True) == 1
 
 
-@pytest.mark.parametrize("module", [losses, batch_attention, downsizing])
-def test_every_run_of_a_queue_has_a_place_of_its_own(module) -> None:
-    queue = module.runs()
-    assert len({run.place for run in queue}) == len({run.file for run in queue}) == len(queue)
-
-
-def test_the_partner_of_each_run_shares_fold_repeat_and_seed() -> None:
-    for module, one, other, condition in (
-        (batch_attention, "D", "A", "fer2013"),
-        (losses, "F-PDLS", "cross-entropy", "clean"),
-        (downsizing, "learned", "antialiased", "ferplus"),
-    ):
-        by_arm = [
-            {(r.fold, r.repeat, r.seed) for r in module.runs() if (r.arm, r.condition) == (arm, condition)}
-            for arm in (one, other)
-        ]
-        assert by_arm[0] == by_arm[1] and len(by_arm[0]) in (9, 15, 20)
-
-
-def levels(count: int) -> dict[str, torch.Tensor]:
-    torch.manual_seed(3)
-    return {name: torch.randn(count, c, s, s) for name, (c, s) in maps.LEVELS.items()}
-
-
 def test_arms_start_from_the_same_weights_and_differ_in_their_parts() -> None:
-    nets = {
-        name: batch_attention.Network(arm, 7, seed=4).eval() for name, arm in batch_attention.ARMS.items()
-    }
-    given = levels(6)
+    torch.manual_seed(3)
+    given = {name: torch.randn(6, c, s, s) for name, (c, s) in maps.LEVELS.items()}
+    rows = torch.cat([level.flatten(1) for level in given.values()], dim=1)
+    assert all(torch.equal(level, given[name]) for name, level in maps.split(rows).items())
+    arms = batch_attention.ARMS.items()
+    nets = {name: batch_attention.Network(arm, 7, seed=4).eval() for name, arm in arms}
     with torch.no_grad():
         scores = {name: net.attend(net.encode(given)) for name, net in nets.items()}
     assert torch.equal(scores["A"].vit, scores["C"].vit)
@@ -222,13 +149,6 @@ def test_arms_start_from_the_same_weights_and_differ_in_their_parts() -> None:
     assert torch.allclose(scores["C"].bt, scores["C"].cba + scores["C"].vit)
     again = batch_attention.in_batches(nets["C"], nets["C"].encode(given), [torch.arange(6).flip(0)])
     assert torch.allclose(again.bt, scores["C"].bt, atol=1e-5)
-
-
-def test_levels_are_kept_and_read_back_as_they_were() -> None:
-    given = levels(2)
-    rows = torch.cat([level.flatten(1) for level in given.values()], dim=1)
-    assert rows.shape == (2, maps.WIDTH)
-    assert all(torch.equal(level, given[name]) for name, level in maps.split(rows).items())
 
 
 def test_a_fifth_of_the_labels_is_replaced_and_votes_follow() -> None:
@@ -242,26 +162,6 @@ def test_a_fifth_of_the_labels_is_replaced_and_votes_follow() -> None:
     drawn = np.bincount(wrong[(labels == 6) & (wrong != labels)], minlength=8)
     assert drawn.argmax() == 2  # fear is taken for surprise
     assert losses.mislabeled(labels, shares, "clean", FERPLUS_PRIOR.numpy(), seed=1)[0] is labels
-
-
-def test_the_control_of_downsizing_hides_its_label_from_the_antialiased_rule() -> None:
-    images, labels = downsizing.waves(64, seed=0)
-    small = downsizing.front("antialiased")(images.float())
-    fine = images.float()
-    across, down = torch.stack(
-        [torch.fft.rfft(fine.mean(2 + axis)[:, 0])[:, 15:25].abs().sum(1) for axis in (0, 1)]
-    )
-    assert ((across > down) == (labels % 2 == 0)).float().mean() > 0.95
-    kept = [torch.fft.rfft(small.mean(2 + axis)[:, 0])[:, 12:].abs().sum(1) for axis in (0, 1)]
-    assert torch.stack(kept).mean() < 0.15 * torch.stack([across, down]).mean()
-
-
-def test_a_learned_front_that_starts_bilinear_adds_nothing_and_a_random_one_does() -> None:
-    images = torch.randint(0, 256, (4, 1, 48, 48), dtype=torch.uint8)
-    torch.manual_seed(0)
-    sizes = {name: downsizing.residual_size([downsizing.front(name)], images) for name in downsizing.FRONTS}
-    assert sizes["learned, starts bilinear"] == 0 and sizes["antialiased"] is None
-    assert sizes["learned"] > 0.1 and sizes["layers after antialiased"] > 0.1
 
 
 def test_a_pilot_of_downsizing_is_judged_on_pilot_faces_alone(tmp_path: Path) -> None:

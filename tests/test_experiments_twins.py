@@ -1,11 +1,8 @@
 """What copies show about annotators, computed on panels whose agreement is known."""
 
-from __future__ import annotations
-
 import numpy as np
 
-from book.experiments.twins import agreement, checksum, ferplus_groups, judge, panels, reweighted
-from ferlib.evaluation import ResultRecord
+from book.experiments.twins import agreement, judge, panels, reweighted
 
 
 def copies(groups: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray, float]:
@@ -30,12 +27,6 @@ def test_agreement_of_panels_is_the_mean_of_sums_of_squares() -> None:
     assert abs(found["weighted"].value - found["all"].value) < 1e-9  # weighted by the faces' own classes
 
 
-def test_faces_without_a_label_or_a_copy_do_not_count() -> None:
-    labels, group = np.array([0, 0, 1, -1, 2]), np.array([7, 7, 8, 8, 9])
-    tables, which = panels(labels, group)
-    assert which.tolist() == [7] and tables.shape == (1, 8, 8) and tables[0, 0, 0] == 2
-
-
 def test_reweighting_puts_cells_in_their_shares() -> None:
     labels = np.array([0, 0] * 50 + [0, 1] * 50 + [0] * 30 + [0] * 10)
     group = np.r_[np.repeat(np.arange(100), 2), 100 + np.arange(40)]
@@ -53,18 +44,3 @@ def test_precision_and_recall_weigh_bands_by_their_sizes() -> None:
     found = judge(similarity, band, copy, sizes)
     assert found["precision"].value == 1 and found["precision"].low < 1
     assert np.isclose(found["recall"].value, 890 / (890 + 10 + 100))
-
-
-def test_the_frozen_grouping_is_the_one_of_the_record() -> None:
-    record = ResultRecord.load("twins_ferplus")
-    groups = [line.split() for line in record.extra["groups"]]
-    numbers = [number for group in groups for number in group]
-    assert len(numbers) == len(set(numbers))
-    total = sum(record.data["splits"].values())
-    names = [f"FER2013Train/fer{n:07d}.png" for n in range(35_887)]
-    found = ferplus_groups(names)
-    assert found[int(groups[0][1])] == int(groups[0][0])
-    assert total == 32_137 and len(np.unique(found)) == 35_887 - len(numbers) + len(groups)
-    order = np.random.default_rng(0).permutation(len(names))
-    assert checksum(names, found) == checksum([names[i] for i in order], found[order])
-    assert checksum(names, found) != checksum(names, np.roll(found, 1))

@@ -1,11 +1,8 @@
 """`ferlib export`: what the file says is what torch says, whatever the size of the batch."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,9 +54,8 @@ def faces() -> torch.Tensor:
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory):
     path = tmp_path_factory.mktemp("onnx") / "small.onnx"
-    return export_onnx(
-        trained(), path, classes=EMOTIONS_FERPLUS, image_size=64, temperature=1.7, facts={"recipe": "none"}
-    )
+    options = {"image_size": 64, "temperature": 1.7, "facts": {"recipe": "none"}}
+    return export_onnx(trained(), path, classes=EMOTIONS_FERPLUS, **options)
 
 
 def run(path: Path, faces: torch.Tensor) -> dict[str, np.ndarray]:
@@ -72,12 +68,8 @@ def test_the_file_says_what_torch_says(exported, faces):
     found = parity(exported.path, exported.module, to_float(faces))
     assert set(found) == {"probabilities", "logits", "evidence"}
     assert max(found.values()) < 1e-4
-    other = parity(exported.path, trained_whole(seed=1), to_float(faces))  # it can fail
-    assert min(other.values()) > 1e-2
-
-
-def trained_whole(seed: int) -> WholeClassifier:
-    return WholeClassifier(trained(seed), image_size=64, temperature=1.7).eval()
+    other = WholeClassifier(trained(seed=1), image_size=64, temperature=1.7).eval()
+    assert min(parity(exported.path, other, to_float(faces)).values()) > 1e-2  # it can fail
 
 
 def test_it_is_the_network_that_was_trained_with_its_own_resizing(exported, faces):
@@ -90,13 +82,8 @@ def test_it_is_the_network_that_was_trained_with_its_own_resizing(exported, face
     np.testing.assert_allclose(found["probabilities"], logits.softmax(1).numpy(), atol=1e-4)
     np.testing.assert_allclose(found["evidence"].mean((2, 3)), found["logits"], atol=1e-5)
     assert found["evidence"].shape == (6, 8, 6, 6)
-
-
-@pytest.mark.parametrize("count", [1, 5])
-def test_the_batch_may_have_any_size(exported, faces, count):
-    found = run(exported.path, to_float(faces[:count]))
-    whole = run(exported.path, to_float(faces))
-    np.testing.assert_allclose(found["logits"], whole["logits"][:count], atol=1e-5)
+    one = run(exported.path, to_float(faces[:1]))  # the batch may have any size
+    np.testing.assert_allclose(one["logits"], found["logits"][:1], atol=1e-5)
 
 
 def test_the_file_knows_itself_and_weighs_half(exported):
@@ -110,8 +97,7 @@ def test_the_file_knows_itself_and_weighs_half(exported):
     assert exported.path.stat().st_size < 2 * facts["parameters"] + 60_000  # and the graph
 
 
-@pytest.mark.parametrize("mode", ["nearest", "bilinear", "bicubic"])
-@pytest.mark.parametrize("side", [40, 64])
+@pytest.mark.parametrize(("mode", "side"), [("nearest", 64), ("bilinear", 40), ("bicubic", 64)])
 def test_the_matrix_resizes_as_the_library_does(faces, mode, side):
     pixels = to_float(faces)
     matrix = resizing_matrix(48, side, mode)
@@ -134,21 +120,11 @@ def test_what_cannot_be_exported_is_one_sentence(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_differs_is_not_written_and_the_old_one_stays(tmp_path, monkeypatch):
-    path = tmp_path / "a.onnx"
-    path.write_bytes(b"before")
-    monkeypatch.setattr("ferlib.export.parity", lambda *_: {"logits": float("nan")})
-    with pytest.raises(ExportError, match="not written"):
-        export_onnx(trained(), path, classes=EMOTIONS_FERPLUS, image_size=64)
-    assert path.read_bytes() == b"before" and len(list(tmp_path.iterdir())) == 1
-
-
 SMALL_POCKET = {"model": "PocketNet", "model_options": {"widths": [8, 8, 8, 8], "resizer_channels": 2}}
 FAMILIES = {
     "vt-nr": ("vt_nr_small", {}, 96),
     "btn vit": ("btn_small", {"inference": "vit", "dim": 32}, 48),
     "btn bt": ("btn_small", {"inference": "bt", "dim": 32}, 48),
-    "poster-v2": ("PosterV2", {}, 224),
     "ensemble": ("Ensemble", {"members": [SMALL_POCKET]}, 64),
 }
 
@@ -161,7 +137,7 @@ def test_every_family_exports_for_any_number_of_faces(family, tmp_path):
     network = NETWORKS[name](num_classes=8, **options).eval()
     done = export_onnx(network, tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS, image_size=size)
     assert done.difference < 1e-4
-    for count in (1, 3, 7):
+    for count in (1, 3):
         found = run(done.path, torch.rand(count, 1, 48, 48))
         assert found["probabilities"].shape == (count, 8)
         np.testing.assert_allclose(found["probabilities"].sum(1), 1, atol=1e-5)
@@ -174,17 +150,18 @@ def test_the_command_exports_a_run_and_says_what_it_wrote(tmp_path, capsys):
     checkpoints.save(tmp_path / "best.safetensors", network, {"recipe": asdict(slim)})
     out = tmp_path / "small.onnx"
     words = ["export", "--checkpoint", str(tmp_path / "best.safetensors"), "--out", str(out)]
-    assert main([*words, "--temperature", "1.25"]) == 0
+    assert main(words) == 1 and "--dataset" in capsys.readouterr().err and not out.exists()
+    assert main([*words, "--dataset", "ferplus"]) == 0
     text = capsys.readouterr().out
-    assert hashlib.sha256(out.read_bytes()).hexdigest() in text and "temperature 1.250" in text
+    assert hashlib.sha256(out.read_bytes()).hexdigest() in text and "temperature 1.000" in text
     assert main([*words[:-1], "small.pt"]) == 1
     assert main(["export", "--checkpoint", str(tmp_path / "no.safetensors"), "--out", str(out)]) == 1
     assert "no.safetensors" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("missing", ["onnx", "onnxscript"])
-def test_without_its_extra_it_says_what_to_install(missing, tmp_path, monkeypatch):
+def test_without_its_extra_it_says_what_to_install(tmp_path, monkeypatch):
     """A notebook opened alone brings no more than the chapters need."""
+    missing = "onnxscript"
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ExportError, match=rf"{missing}\b.* pip install onnx onnxscript"):
         export_onnx(trained(), tmp_path / "a.onnx", classes=EMOTIONS_FERPLUS, image_size=64)
@@ -200,15 +177,5 @@ def test_the_shipped_model_is_whole_small_and_packed():
     found, accuracy = record.get("accuracy"), facts["validation"]["accuracy"]
     assert record.extra["sha256"] == facts["sha256"]
     assert [found.value, found.low, found.high] == list(accuracy.values())
-    card = path.with_name("MODEL_CARD.md").read_text(encoding="utf-8")
-    assert facts["sha256"] in card and "must not be used for" in card
-    assert f"{100 * accuracy['value']:.1f} % ({100 * accuracy['low']:.1f}" in card
-    globs = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
-        "ferlib"
-    ]
-    assert "pretrained/*" in globs
-
-
-def test_the_card_is_what_its_record_says():
-    made = card(ResultRecord.load("pocket_ferplus"))
-    assert made == (ROOT / "ferlib" / "pretrained" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    made = card(record)  # python -m book.experiments.model_card
+    assert made == path.with_name("MODEL_CARD.md").read_text(encoding="utf-8") and facts["sha256"] in made

@@ -1,7 +1,5 @@
 """What goes wrong in mid-run: files that vanish, losses that are no number; batches added up to a step."""
 
-from __future__ import annotations
-
 import copy
 import json
 import math
@@ -17,13 +15,12 @@ from torch import nn
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.images import read_image
-from ferlib.models import btn_small
-from ferlib.training import Recipe, TrainingError, best_epoch, build_criterion, build_optimizer, fit
+from ferlib.training import Recipe, TrainingError, best_epoch, build_optimizer, fit
 from ferlib.training.batches import Batches, FaultyDataError
-from ferlib.training.loop import accumulated_step, train_step
+from ferlib.training.loop import accumulated_step
 from ferlib.training.recipes import RecipeError
 from ferlib.weights import checkpoints
-from tests.tiny import Spots, net
+from tests.tiny import Net, Spots, net
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(
@@ -98,8 +95,6 @@ def test_faces_are_skipped_counted_and_named_where_the_recipe_says_so(tmp_path, 
         assert log.count(f"{name}.png") == 1 and line in told
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[1])["left_out"] == 3
-    again = run(Files(tmp_path / "again"), tmp_path / "none", recipe, on_epoch=None)
-    assert again[0]["train_loss"] == history[0]["train_loss"] and "left_out" in again[0]
 
 
 def test_what_is_left_of_a_batch_is_what_it_would_have_been(tmp_path):
@@ -130,27 +125,18 @@ def test_more_than_half_of_a_batch_is_too_much_and_a_defect_is_no_fault(tmp_path
 def test_a_loss_that_is_no_number_names_the_faces(tmp_path):
     """One pixel of one face makes it: the message names the batch that this face is in."""
 
-    class Poisoned(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net()
+    class Poisoned(Net):
+        epochs = 0
 
         def forward(self, images):
-            out = self.net(images)
-            return out * math.inf if any(torch.equal(image, poison) for image in images) else out
+            out = super().forward(images)
+            hit = self.epochs and any(torch.equal(image, poison) for image in images)
+            return out * math.inf if hit else out
 
     data = Files(tmp_path / "files")
     recipe = RECIPE.replace(augment="none")
     batches = list(Batches(data, recipe, CPU, shuffle=True).read(2))
-    poison = batches[3].images[0]
-
-    class Later(Poisoned):
-        epochs = 0
-
-        def forward(self, images):
-            return super().forward(images) if self.epochs else self.net(images)
-
-    model = Later()
+    poison, model = batches[3].images[0], Poisoned()
     with pytest.raises(TrainingError, match=r"(nan|inf) \(epoch 2, step 4 of 5, learning rate") as caught:
         run(data, tmp_path / "run", recipe, model=model, on_epoch=lambda *_: setattr(model, "epochs", 1))
     shown = str(caught.value)
@@ -183,24 +169,6 @@ def test_batches_added_up_are_one_batch_to_a_network_that_answers_face_by_face(r
     torch.testing.assert_close(results[2], results[0])
 
 
-def test_batches_added_up_are_not_one_batch_to_batch_attention():
-    model = btn_small(4).train()
-    criterion = build_criterion(RECIPE)
-    images, target = pictures(8)
-    moved, alone = [], []
-    for sizes in ([8], [4, 4]):
-        copied = copy.deepcopy(model)
-        for module in copied.modules():  # without batch norm and dropout, the other strangers in a batch
-            if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d | nn.Dropout):
-                module.eval()
-        parts = list(zip(images.split(sizes), target.split(sizes), strict=True))
-        alone.append(torch.cat([copied(part).vit for part, _ in parts]))
-        answers = accumulated_step(copied, criterion, build_optimizer(RECIPE, copied), parts)
-        moved.append(torch.cat([logits for _, logits in answers]))
-    torch.testing.assert_close(alone[0], alone[1], rtol=1e-4, atol=1e-5)  # each face's own answer
-    assert (moved[0] - moved[1]).abs().max() > 1e-4  # and the one that asks the others
-
-
 def test_an_image_size_that_the_network_cannot_take(tmp_path):
     class Rigid(nn.Module):
         def __init__(self):
@@ -212,28 +180,16 @@ def test_an_image_size_that_the_network_cannot_take(tmp_path):
 
     for side, error in ((20, RecipeError), (16, None), (None, None)):
         recipe = Recipe(name="rigid", epochs=1, batch_size=8, loss="cross-entropy", image_size=side)
-        with pytest.raises(error, match=r"'rigid': image_size 20 .*such as 16$") if error else nullcontext():
+        with pytest.raises(error, match=r"'rigid': image_size 20 .*768") if error else nullcontext():
             assert len(run(Spots(16), tmp_path / str(side), recipe, model=Rigid())) == 1
 
 
-def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):
-    images, target = pictures(8, 16)
-    pair = [net(), net()]
-    with torch.random.fork_rng():
-        for model, step in zip(pair, (0, 1), strict=True):
-            torch.manual_seed(0)
-            optimizer = build_optimizer(RECIPE, model.train())
-            if step:
-                accumulated_step(model, nn.CrossEntropyLoss(), optimizer, [(images, target)])
-            else:
-                train_step(model, nn.CrossEntropyLoss(), optimizer, images, target)
-    for a, b in zip(pair[0].state_dict().values(), pair[1].state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-    steps: list[int] = []
+def test_a_run_accumulates_batches_into_steps(tmp_path):
+    sizes: list[int] = []
 
-    class Count(type(pair[0])):
+    class Count(Net):
         def forward(self, images):
-            steps.append(len(images))
+            sizes.append(len(images))
             return super().forward(images)
 
     recipe = RECIPE.replace(accumulate=3, epochs=1, ema=None)
@@ -241,25 +197,21 @@ def test_a_step_of_one_batch_is_train_step_and_a_run_accumulates(tmp_path):
     assert batches.steps_per_epoch == 2 and [len(parts) for _, parts in batches.steps(1)] == [3, 2]
     assert [(step, len(parts)) for step, parts in batches.steps(1, 1)] == [(1, 2)]
     history = run(Spots(40), tmp_path / "run", recipe, model=Count())
-    assert steps == [8] * 5 + [8, 8] and history[0]["lr"] == recipe.lr_at(0.5, 0.5)
+    assert sizes == [8] * 5 + [8, 8] and history[0]["lr"] == recipe.lr_at(0.5, 0.5)
 
 
-class Overflowing(nn.Module):
+class Overflowing(Net):
     """A network whose outputs are NaN when it is evaluated, once ``broken`` is set."""
 
-    def __init__(self, broken: bool) -> None:
-        super().__init__()
-        self.net, self.broken = net(), broken
-
     def forward(self, images):
-        return self.net(images) * (math.nan if self.broken and not self.training else 1.0)
+        return super().forward(images) * (math.nan if self.broken and not self.training else 1.0)
 
 
-@pytest.mark.parametrize("select", ["accuracy", "loss"])
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_a_validation_that_is_nan_is_never_kept(tmp_path, select, epoch):
-    recipe = RECIPE.replace(select=select, ema=None)
-    model = Overflowing(broken=epoch == 1)
+def test_a_validation_that_is_nan_is_never_kept(tmp_path, epoch):
+    recipe = RECIPE.replace(select="loss", ema=None)
+    model = Overflowing()
+    model.broken = epoch == 1
     breaks = lambda evaluated, record: setattr(model, "broken", True)  # noqa: E731
     with pytest.raises(TrainingError, match=f"validation loss of epoch {epoch} is nan"):
         run(Files(tmp_path / "files"), tmp_path / "run", recipe, model=model, on_epoch=breaks)
@@ -270,7 +222,7 @@ def test_a_validation_that_is_nan_is_never_kept(tmp_path, select, epoch):
     assert best_epoch([nan, {"epoch": 2, "valid_loss": 2.0, "valid_accuracy": 0.1}], recipe) == 2
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_weights_that_are_nan_are_never_saved(tmp_path, value):
     data = Files(tmp_path / "files")
 

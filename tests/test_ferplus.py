@@ -2,8 +2,6 @@
 crashes.
 """
 
-from __future__ import annotations
-
 import os
 import pickle
 from pathlib import Path
@@ -26,13 +24,14 @@ LAYOUTS = {
     "microsoft": data_files.microsoft,
     "kaggle": data_files.kaggle,
     "neural-resizer": data_files.neural_resizer,
+    "kaggle icml": lambda *given: data_files.kaggle(*given, icml=True),  # spaces in its header
 }
 
 
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_each_layout_gives_the_same_faces(tmp_path: Path, layout: str) -> None:
     root = LAYOUTS[layout](tmp_path / "mit Leerzeichen é", COUNTS)
-    assert DATASETS["ferplus"].find(root)[0] == layout
+    assert DATASETS["ferplus"].find(root)[0] == layout.split()[0]
     for split, count in COUNTS.items():
         faces = FERPlus(root, split)
         assert len(faces) == count and faces.classes == EMOTIONS_FERPLUS
@@ -46,12 +45,7 @@ def test_each_layout_gives_the_same_faces(tmp_path: Path, layout: str) -> None:
         else:
             assert faces.votes.shape == (count, 8) and faces.all_votes.shape == (count, 10)
             assert item["votes"].tolist() == votes_for((count - 1) % 8)[:8]
-        assert not faces.skipped and not faces.unlabeled
-
-
-def test_kaggles_other_file_has_spaces_in_its_header(tmp_path: Path) -> None:
-    faces = FERPlus(data_files.kaggle(tmp_path, COUNTS, icml=True), "valid")
-    assert np.array_equal(faces[2]["image"].numpy()[0], picture(28638 + 2))
+        assert not faces.skipped
 
 
 def test_the_exchanged_names_of_the_neural_resizers_csv_are_put_right(tmp_path: Path) -> None:
@@ -66,12 +60,6 @@ def test_the_exchanged_names_of_the_neural_resizers_csv_are_put_right(tmp_path: 
     assert "are Microsoft's" in FERPlus(root, "test").source.notes[0]
 
 
-def test_the_csv_may_lie_above_the_images(tmp_path: Path) -> None:
-    root = data_files.neural_resizer(tmp_path, {"train": 2, "test": 2})
-    (root / "data" / "fer2013new_jin2.csv").rename(root / "fer2013new_jin2.csv")
-    assert DATASETS["ferplus"].find(root)[0] == "neural-resizer" and len(FERPlus(root, "test")) == 2
-
-
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 def test_a_layout_has_the_splits_that_it_has_faces_of(tmp_path: Path, layout: str) -> None:
     root = LAYOUTS[layout](tmp_path, {"train": 2, "test": 2})
@@ -80,9 +68,12 @@ def test_a_layout_has_the_splits_that_it_has_faces_of(tmp_path: Path, layout: st
         FERPlus(root, "valid")
 
 
-def test_super_resolved_names_are_found(tmp_path: Path) -> None:
+def test_super_resolved_names_beside_a_csv_above_the_images_are_found(tmp_path: Path) -> None:
     root = data_files.neural_resizer(tmp_path, {"train": 3}, suffix="_x8_SR", side=96)
+    (root / "data" / "fer2013new_jin2.csv").rename(root / "fer2013new_jin2.csv")
     assert FERPlus(root, "train")[2]["image"].shape == (1, 96, 96)
+    with pytest.raises(DataError, match="majority"):  # no votes to apply a rule to
+        FERPlus(root, "train", labels="votes")
 
 
 def test_rules_and_what_they_leave_out(tmp_path: Path) -> None:
@@ -93,17 +84,11 @@ def test_rules_and_what_they_leave_out(tmp_path: Path) -> None:
     with_votes = FERPlus(root, "train", labels="votes")
     assert len(FERPlus(root, "train", labels="half")) == 1 and len(with_votes) == 2
     assert with_votes.votes[1].tolist() == [4, 3, 0, 0, 0, 0, 0, 0]
-    assert [s.name for s in with_votes.unlabeled] == ["fer0000002.png"]
+    assert "fer0000002.png" not in with_votes.names
     faces = FERPlus(root, "train")
-    assert len(faces) == 0 and len(faces.unlabeled) == 3
+    assert len(faces) == 0
     with pytest.raises(DataError, match=r"'vote'.*majority, half, votes"):
         FERPlus(root, "train", labels="vote")
-
-
-def test_decided_labels_have_no_votes_to_apply_a_rule_to(tmp_path: Path) -> None:
-    root = data_files.neural_resizer(tmp_path, {"train": 2})
-    with pytest.raises(DataError, match="holds decided majority labels"):
-        FERPlus(root, "train", labels="votes")
 
 
 def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> None:
@@ -116,19 +101,14 @@ def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> No
     outside = tmp_path / "secret.png"
     Image.fromarray(picture(2)).save(outside)
     rows = [[name_of("train", i), box, *votes_for(0)] for i in range(4)]
+    rows += [["linked.png", box, *votes_for(1)], [name_of("train", 0), box, *votes_for(5)]]  # named twice
+    outward = ("../../secret.png", str(outside), "..\\secret.png", "")
+    rows += [[name, box, *votes_for(0)] for name in ("gone.png", "dangling.png", *outward)]
     rows += [
-        ["linked.png", box, *votes_for(1)],
-        [name_of("train", 0), box, *votes_for(5)],  # named twice
-        ["gone.png", box, *votes_for(0)],
-        ["dangling.png", box, *votes_for(0)],
-        ["../../secret.png", box, *votes_for(0)],
-        [str(outside), box, *votes_for(0)],
-        ["..\\secret.png", box, *votes_for(0)],
         ["zero.png", box, *[0] * 10],
         ["short.png", box, 1, 2, 3],
         ["words.png", box, *["many"] * 10],
         ["minus.png", box, -1, *[1] * 9],
-        ["", box, *votes_for(0)],
     ]
     write_rows(folder / "label.csv", rows)
     faces = FERPlus(root, "train")
@@ -136,12 +116,12 @@ def test_faults_in_rows_and_files_are_counted_with_reasons(tmp_path: Path) -> No
     reasons = {skip.name: skip.reason for skip in faces.skipped}
     assert "the first row counts" in reasons[name_of("train", 0)] and faces.labels[0] == 0
     assert reasons["gone.png"] == reasons["dangling.png"] == "the file is not there"
-    for name in ("../../secret.png", str(outside), "..\\secret.png", ""):
+    for name in outward:
         assert "not a name inside the folder" in reasons[name]
     assert reasons["zero.png"] == "votes sum to zero"
     assert reasons["short.png"] == "row has not 12 columns"
     assert reasons["words.png"] == "votes are not numbers"
-    assert reasons["minus.png"] == "votes are negative or not finite"
+    assert reasons["minus.png"] == "votes are no counts from 0 to a million"
     assert reasons["extra.png"] == "no row in label.csv"
     assert len(faces.skipped) == 12
 
@@ -153,23 +133,13 @@ def test_paths_of_label_csv_may_be_written_otherwise(tmp_path: Path) -> None:
     rows[0] = "./" + rows[0]
     rows[1] = "FER2013Train\\" + rows[1]
     rows[2] = rows[2].replace(".png", ".PNG")
-    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e39", 1)]))
+    table.write_text("\n".join([*rows, rows[0][2:], rows[3].replace("7", "1e-320", 1)]))
     faces = FERPlus(root, "train")
     assert faces.labels.tolist() == [0, 1, 2, 3]
     assert [skip.reason for skip in faces.skipped] == [
-        "votes are negative or not finite",
+        "votes are no counts from 0 to a million",
         "named again (the first row counts)",
     ]
-
-
-def test_a_damaged_picture_is_an_error_that_names_it(tmp_path: Path) -> None:
-    root = data_files.microsoft(tmp_path, {"train": 3})
-    path = root / "data" / "FER2013Train" / name_of("train", 1)
-    path.write_bytes(path.read_bytes()[:100])
-    faces = FERPlus(root, "train")
-    assert faces[0]["image"].shape == (1, 48, 48)
-    with pytest.raises(DataError, match=rf"{path.name}: damaged image"):
-        faces[1]
 
 
 def test_a_picture_of_another_size_is_refused_unless_resizing_was_asked_for(tmp_path: Path) -> None:
@@ -225,17 +195,6 @@ def kaggle_with(root: Path, change) -> Path:
     return root
 
 
-def test_a_row_with_2303_pixels_is_refused_alone(tmp_path: Path) -> None:
-    def shorten(lines: list[str]) -> None:
-        emotion, pixels, usage = lines[2].split(",")
-        lines[2] = ",".join([emotion, pixels.rsplit(" ", 1)[0], usage])
-
-    faces = FERPlus(kaggle_with(tmp_path, shorten), "train")
-    assert np.array_equal(faces[2]["image"].numpy()[0], picture(2))
-    with pytest.raises(DataError, match=r"fer2013.csv \(fer0000001.png\): 2,303 pixels; expected 2,304"):
-        faces[1]
-
-
 def test_csv_files_that_do_not_belong_together_are_one_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"15 faces and fer2013new\.csv 16 rows"):
         FERPlus(kaggle_with(tmp_path / "a", lambda lines: lines.pop()), "train")
@@ -247,11 +206,6 @@ def test_csv_files_that_do_not_belong_together_are_one_error(tmp_path: Path) -> 
     (root / "fer2013new.csv").unlink()
     with pytest.raises(DataError, match=r"fer2013new\.csv"):
         FERPlus(root, "train")
-    (tmp_path / "d2").mkdir()
-    data_files.kaggle(tmp_path / "d2", COUNTS)
-    (tmp_path / "d2" / "fer2013.csv").write_bytes(b"\xff\xfe" + "emotion".encode("utf-16"))
-    with pytest.raises(DataError, match="UTF-8"):
-        FERPlus(tmp_path / "d2", "train")
     root = data_files.kaggle(tmp_path / "e", COUNTS)
     text = (root / "fer2013new.csv").read_text().replace("disgust", "boredom", 1)
     (root / "fer2013new.csv").write_text(text)
@@ -312,11 +266,9 @@ def test_a_clone_of_microsofts_repository_is_read_with_kaggles_pixels(tmp_path: 
     assert DATASETS["ferplus"].find(root)[0] == "kaggle" and len(FERPlus(root, "test")) == 3
 
 
-@pytest.mark.parametrize("layout", ["microsoft", "kaggle"])
-def test_batches_in_loader_processes(tmp_path: Path, layout: str) -> None:
-    faces = FERPlus(LAYOUTS[layout](tmp_path, COUNTS), "train")
-    loader = DataLoader(faces, batch_size=4, num_workers=1)
-    batches = list(loader)
+def test_batches_in_loader_processes(tmp_path: Path) -> None:
+    faces = FERPlus(data_files.kaggle(tmp_path, COUNTS), "train")
+    batches = list(DataLoader(faces, batch_size=4, num_workers=1))
     assert [len(b["label"]) for b in batches] == [4, 4, 1]
     assert batches[0]["image"].shape == (4, 1, 48, 48) and batches[0]["votes"].shape == (4, 8)
     again = pickle.loads(pickle.dumps(faces))

@@ -1,7 +1,5 @@
 """The front page says what is there: both systems as they are built, every chapter, results, sources."""
 
-from __future__ import annotations
-
 import re
 
 import pytest
@@ -26,22 +24,11 @@ def test_the_picture_of_both_systems_is_what_the_library_builds() -> None:
 
 def test_the_map_and_the_readme_know_every_chapter() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = re.findall(r"^(\d\d_\w+): .+\?$", prose(), re.M)
+    named = re.findall(r"^([0-9A]\d_\w+): .+\?$", prose(), re.M)
     assert named == [path.stem for path in chapters()]
     for path in chapters():
         assert f"(notebooks/{path.name})" in readme, f"README.md does not name {path.name}"
-
-
-@pytest.mark.parametrize("path", chapters(), ids=lambda path: path.stem)
-def test_reading_takes_between_ten_minutes_and_two_hours(path) -> None:
-    assert 10 <= pages.reading_minutes(path) <= 120
-    assert len(pages.title(path)) < 80
-
-
-def test_every_result_at_a_glance_has_its_record() -> None:
-    for row in glance.ROWS:
-        text = row.number(glance.record(row.name))
-        assert re.match(r"[+−]?\d+\.\d( to \d+\.\d)? (%|points)", text), f"{row.name}: {text}"
+        assert 5 <= pages.reading_minutes(path) <= 45 and len(pages.title(path)) < 80
 
 
 def test_a_test_figure_goes_with_the_file_that_was_measured() -> None:
@@ -57,16 +44,5 @@ def test_a_verdict_follows_from_the_interval() -> None:
         record.add_difference("a", "b", Interval(0.01, low, high))
         return glance.points("a", "b")(record)
 
-    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0), not shown"
+    assert said(-0.01, 0.03) == "+1.0 points (−1.0 to 3.0), not distinguishable from zero"
     assert said(0.002, 0.03) == "+1.0 points (0.2 to 3.0)"
-
-
-def test_every_work_in_the_bibliography_is_cited() -> None:
-    entries = set(
-        re.findall(r"^@\w+\{(\w+),", (ROOT / "book" / "references.bib").read_text(encoding="utf-8"), re.M)
-    )
-    text = prose() + "".join(
-        path.read_text(encoding="utf-8") for path in [*ROOT.glob("book/*.md"), *chapters()]
-    )
-    cited = {key for keys in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text) for key in keys.split(",")}
-    assert {key.strip() for key in cited} == entries

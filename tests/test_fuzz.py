@@ -3,8 +3,6 @@
 An exception that is none of ``ferlib.cli.CAUGHT`` is a defect and fails the test.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import random
@@ -12,42 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-from PIL import Image
-from safetensors.torch import save_file
 
 import ferlib
 from ferlib.cli import CAUGHT, main, one_line
 from ferlib.data.prepare import prepare
-from ferlib.errors import DataError
-from ferlib.evaluation import ResultRecord
-from ferlib.models import NETWORKS, NeuralResizer
-from ferlib.predict import shipped_model
-from ferlib.weights import ARCHITECTURES
+from ferlib.models import NETWORKS
 from tests import data_files
 from tests.tiny import Net
 
 DEEP = json.loads("[" * 300 + "]" * 300)
-ODD = (
-    None,
-    True,
-    -1,
-    0,
-    1e39,
-    float("nan"),
-    10**30,
-    "",
-    "a\0b",
-    "../../x",
-    "\x1b[31m",
-    [],
-    {},
-    ["a"],
-    {"b": 1},
-    DEEP,
-)
+ODD = (None, True, -1, 0, 1e39, float("nan"), 10**30, "", "a\0b", "../../x", "\x1b[31m")
+ODD += ([], {}, ["a"], {"b": 1}, DEEP)
 RECIPE = {"name": "tiny", "model": "tiny_net", "loss": "f-pdls", "epochs": 1, "batch_size": 32, "lr": 5e-3}
 
 
@@ -119,30 +93,14 @@ def train(*words: str) -> list[str]:
     return ["train", *words, "--data", "synthetic", "--length", "32", "--quiet", "--no-test"]
 
 
-def test_recipes(monkeypatch, capsys):
-    def stop(*_: Any, **__: Any) -> None:
-        raise DataError("everything was built")
-
-    monkeypatch.setattr("ferlib.commands.train.fit", stop)
-    path, text = Path("r.yaml"), json.dumps(RECIPE | {"lr_scale": {"fc": 0.1}, "model": "btn_small"})
-    small = RECIPE | {
-        "model": "btn_small",
-        "model_options": {"dim": 8, "heads": 2, "widths": [8, 8, 8], "depth": 1},
-    }
-    texts = [json.dumps(content) for content in twisted(small, 40)]  # YAML, too
-    for data in [*(text.encode() for text in texts), *damaged(text.encode(), 40)]:
-        path.write_bytes(data)
-        assert check(train("--recipe", str(path)), capsys) == 1
-
-
 def test_run_files(capsys):
     Path("r.yaml").write_text(json.dumps(RECIPE))
     assert check(train("--recipe", "r.yaml", "--out", "run"), capsys) == 0
     for file in sorted(path for path in Path("run").iterdir() if path.is_file()):
         before = file.read_bytes()
-        changed = list(damaged(before, 2, seed=len(file.name)))
+        changed = list(damaged(before, 1, seed=len(file.name)))
         if file.suffix == ".json":
-            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 3)]
+            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 2)]
         for data in changed:
             file.write_bytes(data)
             check(train("--resume", "run"), capsys)
@@ -154,9 +112,9 @@ def test_prepared_data(capsys):
     prepare("ferplus", "in", "out", progress=False)
     for file in sorted(Path("out").iterdir()):
         before = file.read_bytes()
-        changed = list(damaged(before, 4))
+        changed = list(damaged(before, 2))
         if file.suffix == ".json":
-            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 30)]
+            changed += [json.dumps(content).encode() for content in twisted(json.loads(before), 15)]
         for data in changed:
             file.write_bytes(data)
             attempt(lambda: ferlib.data.FERPlus("out", "train").batch(range(2)))
@@ -177,69 +135,7 @@ def test_label_files(layout, capsys):
     files = [path for path in Path("in").rglob("*") if path.suffix in (".csv", ".txt", ".npy")]
     for file in sorted(files)[:4]:
         before = file.read_bytes()
-        for data in damaged(before, 10):
+        for data in damaged(before, 4):
             file.write_bytes(data)
             check(["doctor", "--data", "in"], capsys)
         file.write_bytes(before)
-
-
-def test_images(capsys):
-    face = Image.fromarray(data_files.picture(0, 40, 3))
-    for suffix in ("png", "jpg", "webp", "bmp"):
-        face.save(f"a.{suffix}")
-        for data in damaged(Path(f"a.{suffix}").read_bytes(), 12):
-            Path(f"b.{suffix}").write_bytes(data)
-            check(["predict", f"b.{suffix}", "--whole"], capsys)
-
-
-def test_models(capsys):
-    Image.fromarray(data_files.picture(0, 40, 3)).save("a.png")
-    model = shipped_model()[0].read_bytes()
-    start = model.rindex(b"ferlib") - 8  # the end of the file holds what it says of itself
-    ends = [model[:start] + end for end in damaged(model[start:], 16)]
-    for data in [*ends, *(part + model[2000:] for part in damaged(model[:2000], 12)), b"", model[:9]]:
-        Path("m.onnx").write_bytes(data)
-        check(["predict", "a.png", "--whole", "--model", "m.onnx"], capsys)
-
-
-def test_checkpoints_and_mappings(capsys):
-    name = ARCHITECTURES["neural-resizer"].official_name
-    weights = {name(key): value for key, value in NeuralResizer(384, 224).state_dict().items()}
-    save_file(weights, "a.safetensors")
-    torch.save({"state_dict": weights}, "a.pth")
-    convert = ["b.safetensors", "c.safetensors", "--architecture", "neural-resizer"]
-    for file in ("a.safetensors", "a.pth"):
-        whole = Path(file).read_bytes()
-        heads = [head + whole[1500:] for head in damaged(whole[:1500], 12)]
-        for data in [*heads, *damaged(whole, 8)]:
-            copy_of = Path(file.replace("a.", "b."))
-            copy_of.write_bytes(data)
-            attempt(lambda path=copy_of: ferlib.load_network(path))
-            check(["doctor", "--weights", str(copy_of)], capsys)
-            check(["convert", str(copy_of), *convert[1:]], capsys)
-            assert not list(Path().glob(".c.*"))
-    mapping = {"a.weight": "conv1.weight", "b": None}
-    texts = [json.dumps(content).encode() for content in twisted(mapping, 12)]
-    for data in [*texts, *damaged(json.dumps(mapping).encode(), 8)]:
-        Path("m.json").write_bytes(data)
-        check(["convert", "a.safetensors", *convert[1:], "--mapping", "m.json"], capsys)
-
-
-def test_records():
-    record = ResultRecord("name", "what it is", ["a", "b"], {"split": "test"})
-    record.save("record.json")
-    content = json.loads(Path("record.json").read_text())
-    texts = [json.dumps(some).encode() for some in twisted(content, 40)]
-    for data in [*texts, *damaged(Path("record.json").read_bytes(), 20)]:
-        Path("record.json").write_bytes(data)
-        attempt(lambda: ResultRecord.load(Path("record.json")))
-
-
-def test_the_undamaged_files_are_taken(capsys):
-    """So that the tests above refuse what is damaged, and not everything."""
-    face = Image.fromarray(data_files.picture(0, 40, 3))
-    face.save("a.png")
-    assert check(["predict", "a.png", "--whole", "--model", str(shipped_model()[0])], capsys) == 0
-    data_files.microsoft(Path("in"), {"train": 6, "valid": 2, "test": 2})
-    assert check(["doctor", "--data", "in"], capsys) == 0
-    assert np.array_equal(ferlib.data.FERPlus("in", "train")[0]["image"][0], data_files.picture(0))

@@ -1,7 +1,5 @@
 """Every kind of image file is read, converted or refused as the table in ferlib.images says."""
 
-from __future__ import annotations
-
 import io
 import os
 import zlib
@@ -85,65 +83,47 @@ def test_camera_rotation_is_obeyed(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path)[0], np.asarray(image)[::-1, ::-1])
 
 
-def cut(path: Path, share: float) -> Path:
-    data = path.read_bytes()
-    path.write_bytes(data[: int(len(data) * share)])
-    return path
+def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("kind", "message"),
+    ("content", "message"),
     [
-        ("truncated png", "truncated"),
-        ("truncated jpg", "truncated"),
-        ("empty", "empty"),
-        ("text", "not an image"),
-        ("tiff", "not an image .* a TIFF: save it as PNG"),
-        ("wrong size", "40 x 48 pixels; expected 48 x 48"),
-        ("frames", "2 frames"),
-        ("folder", "a folder stands"),
-        ("pipe", "a pipe stands"),
-        ("missing", "not there"),
-        ("scrambled", "damaged|not an image"),
+        (saved(Image.fromarray(picture(0)), "PNG")[:1400], "truncated"),
+        (b"", "empty"),
+        (b"this is not a picture", "not an image"),
+        (saved(Image.fromarray(picture(0)), "TIFF"), "not an image .* a TIFF: save it as PNG"),
+        (saved(Image.new("L", (40, 48)), "PNG"), "40 x 48 pixels; expected 48 x 48"),
+        (
+            saved(
+                Image.new("L", (48, 48)), "PNG", save_all=True, append_images=[Image.new("L", (48, 48), 9)]
+            ),
+            "2 frames",
+        ),
+        (Path.mkdir, "a folder stands"),
+        (os.mkfifo, "a pipe stands"),
+        (None, "not there"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_used_is_refused_with_file_and_reason(tmp_path: Path, kind: str, message: str) -> None:
+def test_what_cannot_be_used_is_refused_with_file_and_reason(tmp_path: Path, content, message: str) -> None:
     path = tmp_path / "face.png"
-    if kind == "truncated png":
-        cut(save(path, Image.fromarray(picture(0))), 0.6)
-    elif kind == "truncated jpg":
-        path = cut(save(tmp_path / "face.jpg", Image.fromarray(picture(0))), 0.6)
-    elif kind == "empty":
-        path.touch()
-    elif kind == "text":
-        path.write_text("this is not a picture")
-    elif kind == "tiff":
-        save(path, Image.fromarray(picture(0)), format="TIFF")
-    elif kind == "wrong size":
-        save(path, Image.new("L", (40, 48)))
-    elif kind == "frames":
-        frames = [Image.new("L", (48, 48), shade) for shade in (0, 255)]
-        frames[0].save(path, save_all=True, append_images=frames[1:])
-    elif kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "scrambled":
-        data = bytearray(save(path, Image.fromarray(picture(0))).read_bytes())
-        data[40:400] = bytes(360)
-        path.write_bytes(data)
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        content(path)
     with pytest.raises(DataError, match=message) as error:
         read_image(path, expect=48)
-    assert str(error.value).startswith(str(path))
-    assert str(path) not in error.value.reason
+    assert str(error.value).startswith(str(path)) and str(path) not in error.value.reason
 
 
 def smooth(kind: str, **options: object) -> bytes:
     """A picture of slow changes, as a file in memory."""
-    buffer, values = io.BytesIO(), np.add.outer(np.arange(96) ** 2 // 90, np.arange(96) * 3 // 2)
-    image = Image.fromarray((values + picture(3, 96) // 16).astype(np.uint8))
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+    values = np.add.outer(np.arange(96) ** 2 // 90, np.arange(96) * 3 // 2)
+    return saved(Image.fromarray((values + picture(3, 96) // 16).astype(np.uint8)), kind, **options)
 
 
 def zeroed(data: bytes) -> bytes:
@@ -171,6 +151,7 @@ def cut_with_an_end(jpeg: bytes) -> bytes:
         ("JPEG", {}, zeroed),
         ("JPEG", {"progressive": True, "optimize": True}, zeroed),
         ("WEBP", {}, zeroed),
+        ("WEBP", {}, lambda webp: webp[: len(webp) // 3] + bytes(80) + webp[len(webp) // 3 + 80 :]),
         ("PNG", {}, half_the_rows),
     ],
 )
@@ -198,19 +179,6 @@ def test_the_first_picture_of_a_phones_jpeg_is_read(tmp_path: Path) -> None:
     pictures = [Image.new("RGB", (48, 48), color) for color in ("black", "white")]
     path = save(tmp_path / "a.jpg", pictures[0], format="MPO", save_all=True, append_images=pictures[1:])
     assert read_image(path).max() == 0
-
-
-@pytest.mark.parametrize("side", [7_000, 60_000])
-def test_a_huge_picture_is_refused_before_it_is_decoded(tmp_path: Path, side: int) -> None:
-    chunk = (
-        b"IHDR" + side.to_bytes(4, "big") * 2 + bytes([8, 0, 0, 0, 0])
-    )  # a header alone, no pixels behind it
-    path = tmp_path / "huge.png"
-    ends = (zlib.crc32(part).to_bytes(4, "big") for part in (chunk, b"IDAT"))
-    body = b"".join((b"\0\0\0\r", chunk, next(ends), b"\0\0\0\0IDAT", next(ends)))
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
-    with pytest.raises(DataError, match="too large: at most 40,000,000"):
-        read_image(path)
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="the superuser may read everything")

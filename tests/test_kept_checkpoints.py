@@ -1,7 +1,5 @@
 """The kept checkpoints are the files their records tell of, and open as the commands open them."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 

@@ -1,9 +1,6 @@
-"""Load and faults: a folder full of damaged files, and more faces than would fit if they were kept."""
-
-from __future__ import annotations
+"""Load and faults: a folder of damaged files, and more faces than would fit if they were kept."""
 
 import csv
-import io
 import json
 import os
 import re
@@ -18,12 +15,11 @@ import pytest
 from PIL import Image
 
 from ferlib.cli import main
-from ferlib.data.base import DataError
 from ferlib.data.folders import RAFDB
-from ferlib.images import read_image
 from tests.data_files import picture
+from tests.test_images import saved
 
-SIDE, PER_KIND, GOOD = 100, 8, 40
+SIDE, PER_KIND, GOOD = 100, 3, 12
 SUPERUSER = os.name != "posix" or os.geteuid() == 0
 
 
@@ -32,12 +28,6 @@ def colour(seed: int) -> Image.Image:
     ramp = np.add.outer(np.arange(SIDE), np.arange(SIDE))
     planes = np.stack([ramp + seed, 198 - ramp, ramp // 2 + 40], -1) % 200
     return Image.fromarray((planes + picture(seed, SIDE, 3) // 12).astype(np.uint8))
-
-
-def saved(image: Image.Image, kind: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -56,9 +46,8 @@ TEXT = zlib.compress(bytes(100_000_000), 1)
 
 def swollen(seed: int) -> bytes:
     """A picture of the right size beside a text of 100 MB, packed into half a megabyte."""
-    text = b"note\0\0" + TEXT
     whole = saved(colour(seed), "PNG")
-    return whole[:33] + chunk(b"zTXt", text) + whole[33:]
+    return whole[:33] + chunk(b"zTXt", b"note\0\0" + TEXT) + whole[33:]
 
 
 def broken_stream(seed: int) -> bytes:
@@ -67,44 +56,29 @@ def broken_stream(seed: int) -> bytes:
     return bytes(whole)
 
 
-def frames(seed: int) -> bytes:
-    """Two faces in one file: GIF, WebP and PNG in turn."""
-    kind = ("GIF", "WEBP", "PNG")[seed % 3]
-    return saved(colour(seed), kind, save_all=True, append_images=[colour(seed + 1)])
-
-
-def cut(whole: bytes, seed: int) -> bytes:
+def cut(seed: int) -> bytes:
     """The first part of a file: from its header alone to all but its last bytes."""
-    shares = (0.01, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999)
-    return whole[: int(len(whole) * shares[seed % 8])]
+    whole = saved(colour(seed), "JPEG")
+    return whole[: int(len(whole) * (0.01, 0.2, 0.6, 0.999)[seed])]
 
 
 def padded(seed: int) -> bytes:
     """The right length, but from some place on only zeros, as a broken download leaves it."""
     whole = saved(colour(seed), ("PNG", "JPEG", "WEBP")[seed % 3], quality=90)
-    keep = int(len(whole) * (0.1, 0.3, 0.5, 0.7)[seed % 4])
+    keep = int(len(whole) * (0.1, 0.3, 0.5, 0.7)[seed])
     return whole[:keep] + bytes(len(whole) - keep)
-
-
-def wrong_magic(seed: int) -> bytes:
-    whole = saved(colour(seed), ("PNG", "JPEG")[seed % 2])
-    return b"\0\1\2\3" + whole[4:]
 
 
 DAMAGED = r"damaged image \(.*(truncated|Truncated|missing|cannot load|decoder|failed|broken).*"
 # Kind of fault -> (ending of the file's name, what is in it, what is said about it).
 FAULTS: dict[str, tuple[str, Callable[[int], bytes], str]] = {
     "empty": ("jpg", lambda seed: b"", "the file is empty"),
-    "cut_jpeg": ("jpg", lambda seed: cut(saved(colour(seed), "JPEG"), seed), DAMAGED + "|not an image .*"),
-    "cut_png": ("png", lambda seed: cut(saved(colour(seed), "PNG"), seed), DAMAGED),
+    "cut": ("jpg", cut, DAMAGED + "|not an image .*"),
     "text": ("jpg", lambda seed: b"a caption, not a face\n" * seed + b"x", r"not an image \(PNG, .*"),
-    "page": ("jpg", lambda seed: b"<!doctype html><h1>404 Not Found</h1>" * (seed + 1), "not an image .*"),
-    "magic": ("png", wrong_magic, "not an image .*"),
     "huge": ("png", huge, "too large: at most 40,000,000 pixels are read"),
     "swollen": ("png", swollen, r"damaged image \(.*too large.*"),
     "stream": ("png", broken_stream, r"damaged image \(.*data stream.*"),
     "padded": ("png", padded, DAMAGED),
-    "frames": ("png", frames, r"2 frames; expected one picture.*|not an image .*"),
     "size": ("jpg", lambda seed: saved(Image.new("RGB", (90 + seed, 100)), "JPEG"), r"9\d x 100 pixels; .*"),
 }
 REASONS = {kind: reason for kind, (_, _, reason) in FAULTS.items()} | {
@@ -116,7 +90,7 @@ REASONS = {kind: reason for kind, (_, _, reason) in FAULTS.items()} | {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """RAF-DB's class folders: 100 faulty files and more of 14 kinds, around 40 good faces."""
+    """RAF-DB's class folders: faulty files of ten kinds around a few good faces."""
     root = tmp_path_factory.mktemp("load") / "RAF-DB"
     for label in range(1, 8):
         (root / "train" / str(label)).mkdir(parents=True)
@@ -124,12 +98,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, (ending, make, _) in FAULTS.items():
         for n in range(PER_KIND):
             place(n, f"{kind}_{n}.{ending}").write_bytes(make(n))
-    for n in range(3):
-        place(n, f"folder_{n}.png").mkdir()
-        place(n, f"link_{n}.jpg").symlink_to(root / "nowhere" / f"{n}.jpg")
-        if not SUPERUSER:
-            colour(n).save(place(n, f"locked_{n}.png"))
-            place(n, f"locked_{n}.png").chmod(0)
+    place(0, "folder_0.png").mkdir()
+    place(1, "link_1.jpg").symlink_to(root / "nowhere.jpg")
+    if not SUPERUSER:
+        colour(2).save(place(2, "locked_2.png"))
+        place(2, "locked_2.png").chmod(0)
     for n in range(GOOD):
         colour(n).save(place(n, f"good_{n:02d}.png"))
     return root
@@ -137,59 +110,36 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def faulty(root: Path) -> dict[str, str]:
     """Name within the split -> kind of fault."""
-    kinds = {}
-    for path in root.glob("train/*/*_*"):
-        kind = path.name.rpartition("_")[0]
-        if kind != "good":
-            kinds[path.relative_to(root / "train").as_posix()] = kind
-    assert len(kinds) >= 100 and len(set(kinds.values())) >= 12
-    return kinds
+    kinds = {
+        path.relative_to(root / "train").as_posix(): path.stem.split("_")[0]
+        for path in root.glob("train/*/*")
+    }
+    return {name: kind for name, kind in kinds.items() if kind != "good"}
 
 
 def test_prepare_keeps_the_good_faces_and_names_every_other_with_its_reason(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     assert main(["prepare", "rafdb", "--source", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    kinds = faulty(folder)
     printed = capsys.readouterr()
-    assert f"{GOOD} faces" in printed.out and f"{len(faulty(folder))} left out" in printed.out
+    assert f"{GOOD} faces" in printed.out and f"{len(kinds)} left out" in printed.out
     with (tmp_path / "out" / "skipped.csv").open(newline="") as file:
         said = {row["name"]: row["reason"] for row in csv.DictReader(file)}
-    kinds = faulty(folder)
-    assert set(said) == set(kinds)
-    wrong = {n: said[n] for n, kind in kinds.items() if not re.fullmatch(REASONS[kind], said[n])}
-    assert not wrong
+    assert set(said) == set(kinds) and set(kinds.values()) >= set(FAULTS)
+    assert not {n: said[n] for n, kind in kinds.items() if not re.fullmatch(REASONS[kind], said[n])}
     kept = RAFDB(tmp_path / "out", "train")
     assert len(kept) == GOOD
-    for i in range(GOOD):
-        item = kept[i]
+    for item in map(kept.__getitem__, range(GOOD)):
         seed = int(item["name"].split("_")[1][:2])
         assert np.array_equal(item["image"].numpy(), np.asarray(colour(seed)).transpose(2, 0, 1))
         assert item["label"] == seed % 7
 
 
-def test_a_data_set_over_the_folder_reads_the_good_and_refuses_the_others_by_name(folder: Path) -> None:
-    faces = RAFDB(folder, "train")
-    good, refused = 0, {}
-    for i, name in enumerate(faces.source.names):
-        try:
-            faces[i]
-            good += 1
-        except DataError as error:
-            assert str(error).startswith(str(folder / "train" / name))
-            refused[name] = str(error)
-    listed = {name for name, kind in faulty(folder).items() if kind not in ("folder", "link")}
-    assert good == GOOD and set(refused) == listed  # what is no file is left out when the folder is listed
-    assert {skip.name for skip in faces.source.skipped} == set(faulty(folder)) - listed
-    whole = [i for i, name in enumerate(faces.source.names) if name not in refused]
-    assert len(faces.batch(whole)["image"]) == GOOD
-    with pytest.raises(DataError, match=r"empty_0\.jpg: the file is empty"):
-        faces.batch([*whole, faces.source.names.index("1/empty_0.jpg")])
-
-
 def test_the_doctor_names_each_when_it_opens_every_image(folder: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["doctor", "--data", str(folder), "--every"]) == 1
     text = capsys.readouterr().out
-    assert [name for name in faulty(folder) if name not in text] == []
+    assert not [name for name in faulty(folder) if name not in text]
     assert "good_" not in text and "Traceback" not in text
     assert main(["doctor", "--data", str(folder)]) == 1
     assert "--every opens all" in capsys.readouterr().out
@@ -211,45 +161,6 @@ def test_faults_cost_no_memory(folder: Path) -> None:
     found = subprocess.run([sys.executable, "-c", script, str(folder)], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     assert float(found.stdout) < 60, f"{found.stdout.strip()} MB"
-
-
-def test_odd_but_whole_pictures_are_read_as_they_are_meant(tmp_path: Path) -> None:
-    """Colour models, depths, alpha, rotation notes, wrong endings, words behind the end."""
-    rgb = colour(5)
-    planes = np.asarray(rgb)
-    grey = rgb.convert("L")
-    wide = Image.fromarray(np.asarray(grey).astype(np.uint16) * 257)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: show it a quarter to the right
-    clear = np.dstack([planes, np.full((SIDE, SIDE), 255, np.uint8)])
-    clear[:50, :, 3] = 0
-    exact = {
-        "16bit.png": (saved(wide, "PNG"), np.asarray(grey)),
-        "turned.png": (saved(rgb, "PNG", exif=exif), np.rot90(planes, -1)),
-        "clear.png": (saved(Image.fromarray(clear), "PNG"), np.where(clear[..., 3:] > 0, planes, 255)),
-        "really_png.jpg": (saved(rgb, "PNG"), planes),
-        "behind.png": (saved(rgb, "PNG") + b"words behind the end" * 9, planes),
-        "zeros_behind.png": (saved(rgb, "PNG") + bytes(999), planes),
-        "bit.png": (saved(grey.convert("1"), "PNG"), np.asarray(grey.convert("1")) * np.uint8(255)),
-        "palette.png": (saved(rgb.quantize(64), "PNG"), np.asarray(rgb.quantize(64).convert("RGB"))),
-        "black.png": (saved(Image.new("L", (SIDE, SIDE)), "PNG"), np.zeros((SIDE, SIDE), np.uint8)),
-        "black.webp": (saved(Image.new("RGB", (SIDE, SIDE)), "WEBP"), np.zeros((SIDE, SIDE, 3), np.uint8)),
-    }
-    close = {
-        "cmyk.jpg": saved(rgb.convert("CMYK"), "JPEG", quality=95),
-        "progressive.jpg": saved(rgb, "JPEG", quality=95, progressive=True),
-        "behind.jpg": saved(rgb, "JPEG", quality=95) + b"\xff and words" * 9,
-        "twice.jpg": saved(rgb, "JPEG", quality=95) * 2,
-        "a.webp": saved(rgb, "WEBP", quality=95),
-    }
-    for name, (content, want) in exact.items():
-        (tmp_path / name).write_bytes(content)
-        want = want if want.ndim == 3 else np.repeat(want[..., None], 3, 2)
-        assert np.array_equal(read_image(tmp_path / name, mode="RGB"), want.transpose(2, 0, 1)), name
-    for name, content in close.items():
-        (tmp_path / name).write_bytes(content)
-        found = read_image(tmp_path / name, mode="RGB").astype(int)
-        assert np.abs(found - planes.transpose(2, 0, 1)).mean() < 12, name
 
 
 def test_damaged_files_in_front_do_not_decide_the_size_of_the_others(tmp_path: Path) -> None:
@@ -286,25 +197,25 @@ class Drawn(FaceDataset):
         self.served += 1
         if self.served % (len(self) // 10) == 0:
             self.peaks[10 * self.served // len(self)] = peak()
-        image = torch.full((1, 8, 8), index % 251, dtype=torch.uint8)
+        image = torch.full((1, 12, 12), index % 251, dtype=torch.uint8)
         return {"image": image, "label": int(self.labels[index]), "name": str(index)}
 
-COUNT = 200_000
+COUNT = 30_000
 faces, few = Drawn(COUNT), Drawn(1000)
-recipe = Recipe(epochs=1, batch_size=1000, loss="cross-entropy", augment="none", optimizer="sgd", lr=1e-3)
-model = nn.Sequential(nn.Flatten(), nn.Linear(192, 4))
+recipe = Recipe(epochs=1, batch_size=500, loss="cross-entropy", augment="none", optimizer="sgd", lr=1e-3)
+model = nn.Sequential(nn.Flatten(), nn.Linear(432, 4))
 fit(model, nn.CrossEntropyLoss(), faces, few, recipe, progress=None)
-assert faces.served == COUNT, faces.served
+assert COUNT <= faces.served <= COUNT + 64, faces.served  # 64 for the fingerprint
 streamed = faces.peaks[10] - faces.peaks[1]
 kept = []
-for images, target in Batches(Drawn(70_000), recipe, torch.device("cpu"), shuffle=True).epoch(1):
+for images, target in Batches(Drawn(25_000), recipe, torch.device("cpu"), shuffle=True).epoch(1):
     kept.append(images)
 print({"streamed": streamed, "kept": peak() - faces.peaks[10]})
 """
 
 
-def test_two_hundred_thousand_faces_are_streamed_with_flat_memory() -> None:
-    """From a tenth of an epoch to its end the peak grows by less than 30 MB; kept batches would show."""
+def test_thirty_thousand_faces_are_streamed_with_flat_memory() -> None:
+    """From a tenth of an epoch to its end the peak grows by less than 20 MB; kept batches would show."""
     found = subprocess.run(
         [sys.executable, "-c", STREAM],
         capture_output=True,
@@ -313,5 +224,5 @@ def test_two_hundred_thousand_faces_are_streamed_with_flat_memory() -> None:
     )
     assert found.returncode == 0, found.stderr
     grown = json.loads(found.stdout.strip().splitlines()[-1].replace("'", '"'))
-    assert grown["streamed"] < 30, grown
-    assert grown["kept"] > 30, f"this measure would not see kept batches: {grown}"
+    assert grown["streamed"] < 20, grown
+    assert grown["kept"] > 20, f"this measure would not see kept batches: {grown}"

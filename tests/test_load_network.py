@@ -1,9 +1,5 @@
 """One door from any file to a network: what it builds, what it fills, and what a file may not choose."""
 
-from __future__ import annotations
-
-import subprocess
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -87,6 +83,8 @@ def test_a_file_chooses_nothing_that_is_imported_fetched_or_written(tmp_path: Pa
     try:
         for options in (
             {"pretrained": True},
+            {"backbone_options": [{"depth": {"pretrained": 1}}]},
+            {"colour": "blue"},
             {"pretrained": True, "cache_dir": str(tmp_path / "site"), "pretrained_cfg_overlay": overlay},
             {"backbone_options": {"checkpoint_path": str(tmp_path / "evil.pth")}},
             {"backbone_options": {"pretrained": True, "pretrained_cfg": overlay}},
@@ -101,7 +99,7 @@ def test_a_file_chooses_nothing_that_is_imported_fetched_or_written(tmp_path: Pa
                     path = checkpoints.save(tmp_path / "a.safetensors", model, {"recipe": stored})
                     with pytest.raises(CheckpointError):
                         load_network(path)
-        for name in ("os.system", "Ensemble.__init__", "ferlib.cli.main", "nn", "part_costs"):
+        for name in ("os.system", "Ensemble.__init__", "ferlib.cli.main", "nn", "warp"):
             path = checkpoints.save(tmp_path / "a.safetensors", model, {"recipe": {"model": name}})
             with pytest.raises(CheckpointError, match="no network is called"):
                 load_network(path)
@@ -125,9 +123,3 @@ def test_every_network_of_a_bundled_recipe_is_registered() -> None:
     from ferlib.training import bundled
 
     assert {load_recipe(name).model for name in bundled()} <= set(NETWORKS)
-
-
-def test_importing_it_is_quick() -> None:
-    code = "import time; t = time.perf_counter(); import ferlib; print(time.perf_counter() - t)"
-    seconds = float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout)
-    assert seconds < 0.3

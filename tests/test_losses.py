@@ -1,7 +1,5 @@
 """The losses: what they equal, what they refuse, and that they stay finite."""
 
-from __future__ import annotations
-
 import re
 from collections import namedtuple
 
@@ -42,7 +40,7 @@ def by_the_book(logits, target, alpha, gamma, prior):
     return total / len(logits)
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 1.0, 2.0, 3.5])
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_pdls_is_its_equation_with_its_gradient(batch, gamma):
     logits, target = batch
     loss = FocalPDLSLoss(0.7, gamma)(logits, target)
@@ -84,6 +82,8 @@ def test_a_one_hot_target_is_a_label_and_votes_are_shares(batch, loss):
     one_hot = F.one_hot(target, 8)
     torch.testing.assert_close(criterion(logits, one_hot.double()), hard, rtol=1e-6, atol=0)
     torch.testing.assert_close(criterion(logits, 10 * one_hot), hard, rtol=1e-6, atol=0)
+    many = torch.full((32, 8), 4e4, dtype=torch.float16)  # their sum is no float16
+    torch.testing.assert_close(criterion(logits, many), criterion(logits, many.double()))
     other = (target + 1) % 8
     halves = criterion(logits, one_hot + F.one_hot(other, 8))
     torch.testing.assert_close(halves, (hard + criterion(logits, other)) / 2, rtol=1e-6, atol=0)
@@ -102,6 +102,8 @@ def test_reductions_agree(batch, loss):
     (from_each,) = torch.autograd.grad(each.sum(), logits)
     torch.testing.assert_close(gradients[1], from_each)
     torch.testing.assert_close(gradients[0] * 32, gradients[1])
+    none = torch.zeros(0, 8), torch.zeros(0, dtype=torch.long)
+    assert loss()(*none).isnan() and loss(reduction="sum")(*none) == 0
 
 
 @pytest.mark.parametrize("loss", [*ALL, lambda: FocalPDLSLoss(0.8, 0.5), lambda: FocalPDLSLoss(0.8, 0.0)])
@@ -110,7 +112,9 @@ def test_sure_and_extreme_logits_stay_finite(loss, dtype):
     logits = torch.zeros(4, 8, dtype=dtype)
     logits[0, 0], logits[1, 1], logits[2, 2], logits[3, 3] = 6e4, -6e4, 40.0, 1e-3
     logits.requires_grad_()
-    value = loss()(logits, torch.arange(4))
+    with torch.autocast("cpu", torch.bfloat16):  # which changes nothing
+        value = loss()(logits, torch.arange(4))
+    torch.testing.assert_close(value, loss()(logits, torch.arange(4)), rtol=1e-6, atol=0)
     value.backward()
     assert value.dtype == torch.float32
     assert torch.isfinite(value)
@@ -118,30 +122,31 @@ def test_sure_and_extreme_logits_stay_finite(loss, dtype):
 
 
 @pytest.mark.parametrize("loss", ALL)
-@pytest.mark.parametrize("soft", [False, True])
-def test_autocast_changes_nothing(batch, loss, soft):
-    logits, target = batch
-    logits = logits.detach().float()
-    target = F.one_hot(target, 8).float() + 0.25 if soft else target
-    plain = loss()(logits, target)
-    with torch.autocast("cpu", torch.bfloat16):
-        torch.testing.assert_close(loss()(logits, target), plain, rtol=1e-6, atol=0)
-
-
-@pytest.mark.parametrize("loss", ALL)
-@pytest.mark.parametrize("label", [8, -1, -100])
-def test_a_label_out_of_range_is_named(loss, label):
-    with pytest.raises(ValueError, match=str(label)):
-        loss()(torch.zeros(3, 8), torch.tensor([0, label, 2]))
-
-
-@pytest.mark.parametrize("loss", ALL)
-@pytest.mark.parametrize(
-    "target", [torch.zeros(3, dtype=torch.long), torch.zeros(4), torch.zeros(4, 7), torch.zeros(4, 1, 8)]
-)
-def test_a_target_of_another_shape_or_type_is_refused(loss, target):
-    with pytest.raises(ValueError, match=re.escape(str(tuple(target.shape)))):
-        loss()(torch.zeros(4, 8), target)
+def test_targets_and_settings_that_cannot_be_are_refused(loss):
+    for shape, dtype in (
+        ((3,), torch.long),
+        ((4,), torch.float32),
+        ((4, 7), torch.float32),
+        ((4, 1, 8), None),
+    ):
+        with pytest.raises(ValueError, match=re.escape(str(shape))):
+            loss()(torch.zeros(4, 8), torch.zeros(shape, dtype=dtype))
+    for label in (8, -1, -100):
+        with pytest.raises(ValueError, match=str(label)):
+            loss()(torch.zeros(3, 8), torch.tensor([0, label, 2]))
+    for bad in (0.0, -1.0, float("nan"), float("inf")):
+        votes = torch.ones(3, 8)
+        votes[1] = torch.tensor([bad] + 7 * [0.0])
+        with pytest.raises(ValueError, match="votes"):
+            loss()(torch.zeros(3, 8), votes)
+    with pytest.raises(ValueError, match="alpha"):
+        loss(1.5)
+    with pytest.raises(ValueError, match="reduction"):
+        loss(0.5, reduction="average")
+    with pytest.raises(ValueError, match="gamma"):
+        FocalPDLSLoss(0.8, -1.0)
+    with pytest.raises(ValueError, match=r"\(B, 8\).*\(2, 7\)"):
+        FocalPDLSLoss()(torch.zeros(2, 7), torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize(
@@ -159,21 +164,10 @@ def test_a_target_of_another_shape_or_type_is_refused(loss, target):
 def test_a_bad_prior_is_refused(prior):
     with pytest.raises(ValueError, match="prior"):
         PDLSLoss(0.5, prior)
-
-
-def test_bad_settings_are_refused():
-    for make in (LabelSmoothingLoss, PDLSLoss, FocalPDLSLoss, CompensatedFocalPDLSLoss):
-        with pytest.raises(ValueError, match="alpha"):
-            make(1.5)
-        with pytest.raises(ValueError, match="reduction"):
-            make(0.5, reduction="average")
-    with pytest.raises(ValueError, match="gamma"):
-        FocalPDLSLoss(0.8, -1.0)
-
-
-def test_prior_and_logits_must_have_the_same_classes():
-    with pytest.raises(ValueError, match=r"\(B, 8\).*\(2, 7\)"):
-        FocalPDLSLoss()(torch.zeros(2, 7), torch.tensor([0, 1]))
+    own = torch.eye(3)
+    criterion = PDLSLoss(0.5, own)
+    own[0, 0] = 5  # a loss does not follow later changes of its prior
+    assert criterion.soft_targets[0, 0] == 1
 
 
 def test_a_prior_by_the_names_of_the_classes():
@@ -193,28 +187,6 @@ def test_a_prior_by_the_names_of_the_classes():
             prior_for(bad)
 
 
-@pytest.mark.parametrize("loss", ALL)
-@pytest.mark.parametrize("bad", [0.0, -1.0, float("nan"), float("inf")])
-def test_votes_that_are_no_distribution_are_named(loss, bad):
-    votes = torch.ones(3, 8)
-    votes[1] = torch.tensor([bad] + 7 * [0.0])
-    with pytest.raises(ValueError, match="votes"):
-        loss()(torch.zeros(3, 8), votes)
-
-
-@pytest.mark.parametrize("loss", ALL)
-def test_half_precision_votes_of_many_annotators_do_not_overflow(loss):
-    votes = torch.full((2, 8), 4e4, dtype=torch.float16)  # their sum is no float16
-    torch.testing.assert_close(loss()(torch.zeros(2, 8), votes), loss()(torch.zeros(2, 8), votes.double()))
-
-
-def test_a_loss_does_not_follow_later_changes_of_its_prior():
-    prior = torch.eye(3)
-    criterion = PDLSLoss(0.5, prior)
-    prior[0, 0] = 5
-    assert criterion.soft_targets[0, 0] == 1
-
-
 def test_batch_transformer_loss_adds_three(batch):
     logits, target = batch
     output = namedtuple("Output", "vit bt cba")(logits, 2 * logits, 3 * logits)
@@ -230,10 +202,3 @@ def test_each_loss_is_one_graph_to_the_compiler(batch, loss):
     logits, target = batch
     compiled = torch.compile(loss(), backend="eager", fullgraph=True)
     torch.testing.assert_close(compiled(logits, target), loss()(logits, target))
-
-
-@pytest.mark.parametrize("loss", ALL)
-def test_the_mean_over_no_face_is_nan(loss):
-    none = torch.zeros(0, 8), torch.zeros(0, dtype=torch.long)
-    assert loss()(*none).isnan()
-    assert loss(reduction="sum")(*none) == 0

@@ -1,7 +1,5 @@
 """Scores, their bootstrap, calibration and comparison: against other libraries, by hand, by simulation."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -34,15 +32,18 @@ def test_points_are_those_of_the_libraries():
     labels, logits = answers()
     guess = logits.argmax(1)
     found = ev.scores(labels, logits, NAMES, resamples=20)
-    assert found["accuracy"].value == pytest.approx(sk.accuracy_score(labels, guess))
-    assert found["mean class accuracy"].value == pytest.approx(sk.balanced_accuracy_score(labels, guess))
-    assert found["macro F1"].value == pytest.approx(sk.f1_score(labels, guess, average="macro"))
-    assert found[ECE].value == pytest.approx(
-        float(multiclass_calibration_error(logits.softmax(1), labels, 4, n_bins=15)), abs=1e-6
+    expected = {
+        "accuracy": sk.accuracy_score(labels, guess),
+        "mean class accuracy": sk.balanced_accuracy_score(labels, guess),
+        "macro F1": sk.f1_score(labels, guess, average="macro"),
+        ECE: float(multiclass_calibration_error(logits.softmax(1), labels, 4, n_bins=15)),
+    }
+    expected |= dict(
+        zip([f"recall {n}" for n in NAMES], sk.recall_score(labels, guess, average=None), strict=True)
     )
-    assert [found[f"recall {n}"].value for n in NAMES] == pytest.approx(
-        sk.recall_score(labels, guess, average=None)
-    )
+    assert {name: found[name].value for name in found} == pytest.approx(expected, abs=1e-6)
+    found = ev.scores(*answers(100, rare=0), NAMES, resamples=10)
+    assert "recall d" not in found and "recall c" in found  # a class without faces has no recall
 
 
 def test_every_resample_is_scored_as_the_faces_themselves_would_be():
@@ -69,12 +70,6 @@ def test_every_resample_is_scored_as_the_faces_themselves_would_be():
     assert not math.isnan(ev.scores(labels, logits, NAMES, resamples=25, seed=3)["recall d"].high)
 
 
-def test_a_class_without_faces_has_no_recall():
-    labels, logits = answers(100, rare=0)
-    found = ev.scores(labels, logits, NAMES, resamples=10)
-    assert "recall d" not in found and "recall c" in found
-
-
 def test_the_same_seed_is_the_same_resamples_and_chunks_do_not_matter(monkeypatch):
     whole = np.concatenate(list(ev.Resamples(50, 40, 7).weights()))
     monkeypatch.setattr("ferlib.evaluation.intervals._CELLS", 500)
@@ -86,7 +81,7 @@ def test_the_same_seed_is_the_same_resamples_and_chunks_do_not_matter(monkeypatc
 
 
 def test_bootstrap_intervals_cover_as_often_as_they_say():
-    """200 samples of 250 faces from a known confusion: 95 % intervals hold the truth in about 190."""
+    """100 samples of 250 faces from a known confusion: 95 % intervals hold the truth in about 95."""
     draw = np.random.default_rng(0)
     confusion = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.1, 0.7]])
     prior = np.array([0.5, 0.3, 0.2])
@@ -96,7 +91,7 @@ def test_bootstrap_intervals_cover_as_often_as_they_say():
         "macro F1": np.mean(2 * prior * confusion.diagonal() / (prior + prior @ confusion)),
     }
     inside = dict.fromkeys(truth, 0)
-    for seed in range(200):
+    for seed in range(100):
         labels = draw.choice(3, 250, p=prior)
         guess = (draw.random(250)[:, None] > confusion.cumsum(1)[labels][:, :2]).sum(1)
         logits = 20.0 * (guess[:, None] == np.arange(3))
@@ -104,10 +99,10 @@ def test_bootstrap_intervals_cover_as_often_as_they_say():
         for name in truth:
             inside[name] += found[name].low <= truth[name] <= found[name].high
     for name, count in inside.items():
-        assert 178 <= count <= 199, (name, count)
+        assert 87 <= count <= 100, (name, count)
 
 
-@pytest.mark.parametrize("loudness", [1.0, 1.3, 2.0])
+@pytest.mark.parametrize("loudness", [1.0, 2.0])
 def test_the_calibration_errors_interval_covers_also_at_its_boundary(loudness):
     """A calibrated network's error is 0, which no percentile of plain resampled errors ever reaches."""
 
@@ -128,13 +123,11 @@ def test_the_calibration_errors_interval_covers_also_at_its_boundary(loudness):
 def test_calibration_by_hand():
     p = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.35, 0.65], [0.35, 0.65]])
     labels = torch.tensor([0, 1, 1, 1])
-    assert ev.calibration_error(labels, p.log(), bins=10) == pytest.approx((0.8 + 0.7) / 4)
+    assert ev.calibration_error(labels, p.log()) == pytest.approx((0.8 + 0.7) / 4)
     bins = ev.reliability(labels, p.log(), bins=10, resamples=200)
     full = [b for b in bins if b.faces]
-    assert [(b.faces, round(b.confidence, 2), b.accuracy.value) for b in full] == [
-        (2, 0.65, 1.0),
-        (2, 0.9, 0.5),
-    ]
+    found = [(b.faces, round(b.confidence, 2), b.accuracy.value) for b in full]
+    assert found == [(2, 0.65, 1.0), (2, 0.9, 0.5)]
     assert full[1].accuracy.low == 0 and full[1].accuracy.high == 1
     assert len(bins) == 10 and bins[0].accuracy is None and bins[6].low == pytest.approx(0.6)
     sure = torch.tensor([[50.0, -50.0], [50.0, -50.0]])  # a probability of exactly 1 is in the last bin
@@ -185,9 +178,8 @@ def test_two_networks_on_the_same_faces():
     assert found.p_value == pytest.approx(0.5 ** (found.only_first - 1))
     assert found.difference.verdict() == "higher"
     back = ev.compare(labels, second, first, NAMES)
-    assert (
-        back.difference.low == pytest.approx(-found.difference.high) and back.difference.verdict() == "lower"
-    )
+    assert back.difference.low == pytest.approx(-found.difference.high)
+    assert back.difference.verdict() == "lower"
     same = ev.compare(labels, first, first * 3, NAMES, metric="macro F1")
     assert (same.difference.low, same.difference.high, same.p_value) == (0, 0, 1)
     assert same.difference.verdict() == "not distinguishable from zero"

@@ -1,7 +1,5 @@
 """The handouts cut out of a page, and the PDF of the book, on a page small enough to see through."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
@@ -36,9 +34,6 @@ def test_a_handout_asks_and_the_other_answers() -> None:
     assert asks.count('class="room"') == 2 and "It is the value" not in asks and "print(1)" not in asks
     assert "It is the value." in answers and "print(1)" in answers
     assert "<details" not in answers and 'class="room"' not in answers
-
-
-def test_a_page_without_exercises_is_told() -> None:
     with pytest.raises(ValueError, match="exercises"):
         handouts.handout("<article class='bd-article'><h1>x</h1></article>", solutions=False, number=1)
 
@@ -54,8 +49,3 @@ def test_pages_become_one_pdf_with_their_titles(tmp_path: Path) -> None:
     book = pypdf.PdfReader(tmp_path / "book.pdf")
     assert titles == ["Batch attention", "Try it"] == [mark.title for mark in book.outline]
     assert "Who is asked?" in book.pages[0].extract_text()
-
-
-def test_what_is_not_built_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        handouts.make(tmp_path)

@@ -1,7 +1,5 @@
 """The whole system around several backbones: shapes, gradients, weights from files."""
 
-from __future__ import annotations
-
 import pytest
 import timm
 import torch
@@ -16,24 +14,12 @@ SMALL = {"embed_dim": 16, "depths": (1, 1, 1, 1), "num_heads": (1, 2, 2, 4)}
 
 def tiny(**options) -> ResizedTransformer:
     """Swin, made small: 48 pixels in, 28 to the backbone."""
-    options = {
-        "in_size": 48,
-        "out_size": 28,
-        "backbone_options": {**SMALL, "window_size": 7, "patch_size": 1},
-    } | options
+    backbone = {**SMALL, "window_size": 7, "patch_size": 1}
+    options = {"in_size": 48, "out_size": 28, "backbone_options": backbone} | options
     return ResizedTransformer("swin_tiny_patch4_window7_224", 7, hidden=16, **options)
 
 
-@pytest.mark.parametrize(
-    "backbone",
-    [
-        "swin_tiny_patch4_window7_224",
-        "vit_tiny_patch16_224",
-        "deit_tiny_patch16_224",
-        "pvt_v2_b0",
-        "convnext_atto",
-    ],
-)
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "pvt_v2_b0", "convnext_atto"])
 def test_backbones_run_forward_and_backward(backbone):
     torch.manual_seed(0)
     model = ResizedTransformer(backbone, num_classes=7, in_size=96, out_size=64)
@@ -46,36 +32,20 @@ def test_backbones_run_forward_and_backward(backbone):
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("resizer", ["neural", *FixedResizer.METHODS])
-@pytest.mark.parametrize("straighten", [True, False])
+@pytest.mark.parametrize(("resizer", "straighten"), [("neural", True), ("bicubic", False)])
 def test_each_front_end(resizer, straighten):
     model = tiny(resizer=resizer, spatial_transformer=straighten).eval()
     assert isinstance(model.resizer, NeuralResizer if resizer == "neural" else FixedResizer)
     assert isinstance(model.spatial_transformer, SpatialTransformer if straighten else nn.Identity)
-    assert model(torch.randn(3, 3, 48, 48)).shape == (3, 7)
-
-
-def test_the_order_is_straighten_resize_look_decide():
-    torch.manual_seed(0)
-    model = tiny().eval()
-    x = torch.randn(2, 3, 48, 48)
+    x = torch.randn(3, 3, 48, 48)
     by_hand = model.head(model.backbone(model.resizer(model.spatial_transformer(x))))
     torch.testing.assert_close(model(x), by_hand)
 
 
-def test_the_published_size():
-    with torch.device("meta"):
-        model = ResizedTransformer()
-        assert model(torch.empty(2, 3, 384, 384)).shape == (2, 8)
-    assert sum(p.numel() for p in model.parameters()) == 89_997_139
-    assert model.head[0].in_features == 1024
-
-
 def test_the_head_fits_a_backbone_with_a_hidden_layer_of_its_own():
     with torch.device("meta"):
-        model = ResizedTransformer(
-            "mobilenetv3_small_050", 8, spatial_transformer=False, in_size=96, out_size=64
-        )
+        options = {"spatial_transformer": False, "in_size": 96, "out_size": 64}
+        model = ResizedTransformer("mobilenetv3_small_050", 8, **options)
         assert model.head[0].in_features == 1024  # 288 channels, then the network's own 1024
         assert model(torch.empty(2, 3, 96, 96)).shape == (2, 8)
 

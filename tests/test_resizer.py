@@ -1,7 +1,5 @@
 """The Neural Resizer at any pair of sizes, its two samplings, its rivals."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,14 +13,10 @@ from ferlib.models import FixedResizer, NeuralResizer, bilinear, published_scale
 )
 def test_the_published_rule_for_the_factor(sizes, factor):
     assert published_scale_factor(*sizes) == factor
-
-
-@pytest.mark.parametrize("in_size", [7, 48, 100, 384, 1001])
-@pytest.mark.parametrize("out_size", [1, 5, 29, 224, 777])
-def test_every_pair_of_sizes_gives_the_size_asked_for(in_size, out_size):
-    image = torch.zeros(1, 1, in_size, in_size)
-    for sampling in ("scale-factor", "exact-size"):
-        assert bilinear(image, in_size, out_size, sampling).shape == (1, 1, out_size, out_size)
+    for in_size, out_size in (sizes, (7, 29), (100, 1), (384, 777)):  # any pair gives the size asked for
+        image = torch.zeros(1, 1, in_size, in_size)
+        for sampling in ("scale-factor", "exact-size"):
+            assert bilinear(image, in_size, out_size, sampling).shape == (1, 1, out_size, out_size)
 
 
 def test_the_two_samplings_read_other_places():
@@ -53,7 +47,7 @@ def naive(resizer: NeuralResizer, x: torch.Tensor) -> torch.Tensor:
     return conv(resizer.to_image, y, 3) + F.interpolate(x, scale_factor=0.5, mode="bilinear")
 
 
-@pytest.mark.parametrize("blocks", [0, 1, 3])
+@pytest.mark.parametrize("blocks", [0, 2])
 def test_it_equals_a_naive_version_with_gradients(blocks):
     torch.manual_seed(0)
     resizer = NeuralResizer(32, 16, channels=5, blocks=blocks).double().eval()
@@ -62,10 +56,8 @@ def test_it_equals_a_naive_version_with_gradients(blocks):
     torch.testing.assert_close(ours, theirs)
     weight = torch.randn_like(ours)
     parts = [x, *resizer.parameters()]
-    for one, other in zip(
-        torch.autograd.grad(ours, parts, weight), torch.autograd.grad(theirs, parts, weight), strict=True
-    ):
-        torch.testing.assert_close(one, other)
+    gradients = (torch.autograd.grad(out, parts, weight) for out in (ours, theirs))
+    torch.testing.assert_close(*gradients)
 
 
 def test_parameters_by_formula():
@@ -99,14 +91,10 @@ def test_wrong_input_is_named():
         FixedResizer(24, "lanczos")
 
 
-@pytest.mark.parametrize("method", FixedResizer.METHODS)
-def test_fixed_resizers_keep_a_constant_picture(method):
-    picture = torch.full((2, 3, 50, 50), 0.25)
-    resized = FixedResizer(24, method)(picture)
-    torch.testing.assert_close(resized, torch.full((2, 3, 24, 24), 0.25))
-
-
 def test_only_antialiasing_forgets_what_the_small_picture_cannot_hold():
     stripes = torch.tensor([0.0, 1.0]).repeat(48).expand(1, 1, 96, 96)  # one pixel dark, one bright
     left = {method: float(FixedResizer(36, method)(stripes).std()) for method in FixedResizer.METHODS}
+    for method in FixedResizer.METHODS:
+        flat = FixedResizer(24, method)(torch.full((2, 3, 50, 50), 0.25))
+        torch.testing.assert_close(flat, torch.full((2, 3, 24, 24), 0.25))
     assert left["antialiased"] < 0.05 < min(left[method] for method in ("nearest", "bilinear", "bicubic"))

@@ -1,16 +1,14 @@
 """A run's folder: whole, re-runnable, with one writer; disks that are full or read-only."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +22,7 @@ from ferlib.training import Recipe, TrainingError, build_criterion, fit, load_re
 from ferlib.training.environment import versions
 from ferlib.training.runs import RunFolder, only_writer, state_file
 from ferlib.weights import CheckpointError, checkpoints
-from tests.tiny import Spots, net, train_words
+from tests.tiny import Net, Spots, net, train_words
 
 RECIPE = Recipe(name="tiny", loss="cross-entropy", epochs=3, batch_size=16, lr=1e-2, augment="light", ema=0.9)
 TRAIN, VALID = Spots(64, seed=1), Spots(40, seed=2)
@@ -44,12 +42,8 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
     history = run(first, model=model)
     facts = json.loads((first / "environment.json").read_text())
     assert facts["torch"] == torch.__version__ and facts["computes on"] == "cpu" and facts["commit"]
-    assert facts["data"]["train"] == {
-        "kind": "Spots",
-        "faces": 64,
-        "fingerprint": fingerprint(TRAIN),
-        "fingerprint of": "all images",
-    }
+    told = facts["data"]["train"]
+    assert (told["kind"], told["faces"], told["fingerprint"]) == ("Spots", 64, fingerprint(TRAIN))
     (start,) = facts["starts"]
     assert start["process"] == os.getpid() and start["started"] and start["command"]
     assert state_file(first) == state_file(first / "last.safetensors") == first / "last.state.safetensors"
@@ -65,16 +59,6 @@ def test_the_folder_tells_everything_and_its_recipe_runs_again(tmp_path):
     assert len(history) == 3
 
 
-def test_the_curves_are_a_picture_of_their_own(tmp_path):
-    run(tmp_path)
-    text = (tmp_path / "curves.svg").read_text()
-    root = ElementTree.fromstring(text)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.get("viewBox")
-    for line in ("training", "validation", "loss", "accuracy, %"):
-        assert line in text
-    assert "<script" not in text
-
-
 def test_files_that_follow_from_the_state_are_written_again(tmp_path):
     run(tmp_path)
     names = ("last.safetensors", "metrics.jsonl", "log.txt")
@@ -82,10 +66,8 @@ def test_files_that_follow_from_the_state_are_written_again(tmp_path):
     (tmp_path / "last.safetensors").write_bytes(b"half")
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "log.txt").write_text("")
-    (tmp_path / ".last.safetensors.x1y2").write_bytes(b"what a killed process leaves")
     run(tmp_path, resume=True)
     assert before == {name: (tmp_path / name).read_bytes() for name in before}
-    assert not (tmp_path / ".last.safetensors.x1y2").exists()
 
 
 def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
@@ -95,6 +77,9 @@ def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
         with pytest.raises(CheckpointError, match=re.escape(str(tmp_path))):
             run(tmp_path)
         (tmp_path / name).write_bytes(b"damaged")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot write"):
+        run(tmp_path / "file" / "run")
     assert (tmp_path / "best.safetensors").read_bytes() == kept
     (tmp_path / "test.json").write_text("of the old run")
     other = RECIPE.replace(lr=2e-2)
@@ -102,7 +87,7 @@ def test_a_fresh_start_does_not_destroy_a_run(tmp_path):
     assert load_recipe(tmp_path / "recipe.yaml") == other and not (tmp_path / "test.json").exists()
 
 
-NAMES = ("log.txt", "environment.json", "metrics.jsonl", "recipe.yaml", "run.json", "tensorboard")
+NAMES = ("log.txt", "run.json", "tensorboard")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -123,7 +108,7 @@ def test_files_in_a_folder_that_is_no_runs_are_not_replaced(tmp_path, name):
     assert (folder / "holiday.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("files", [0, 1, 2, 3])
+@pytest.mark.parametrize("files", [0, 2])
 def test_a_folder_left_by_a_kill_in_the_first_epoch_begins_afresh(tmp_path, files):
     folder, written = tmp_path / "run", []
 
@@ -155,21 +140,17 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 
 OTHERS = [
     {"recipe": {"lr": 2e-2}},
-    {"recipe": {"loss": "pdls"}},
     {"train": Spots(64, seed=5)},
     {"valid": Spots(24)},
     {"train": Renamed(64, seed=1), "valid": Renamed(40, seed=2)},
     {"format": 1},
-    {"format": None},
     {"history": [1]},
-    {"step": -1},
 ]
 
 
-@pytest.mark.parametrize("epochs", [2, 3], ids=["unfinished", "finished"])
 @pytest.mark.parametrize("other", OTHERS, ids=lambda other: "-".join(other))
-def test_a_refused_resume_writes_nothing(tmp_path, other, epochs):
-    recipe = RECIPE.replace(schedule="constant", epochs=epochs)
+def test_a_refused_resume_writes_nothing(tmp_path, other):
+    recipe = RECIPE.replace(schedule="constant", epochs=2)
     old, new = tmp_path / "old", tmp_path / "new"
     run(old, recipe)
     before = contents(old)
@@ -188,9 +169,9 @@ def test_a_refused_resume_writes_nothing(tmp_path, other, epochs):
     assert (new / "run.json").read_text() == "{}" and contents(old) == before
 
 
-def _hold(folder: Path, pipe, with_child: bool) -> None:
+def _hold(folder: Path, pipe) -> None:
     with only_writer(folder):
-        if with_child and os.fork() == 0:  # as a process that reads data does
+        if os.fork() == 0:  # as a process that reads data does: it lives on, and holds nothing
             time.sleep(20)
             os._exit(0)
         pipe.send("held")
@@ -198,10 +179,10 @@ def _hold(folder: Path, pipe, with_child: bool) -> None:
 
 
 @contextlib.contextmanager
-def another_writer(folder: Path, with_child: bool = False) -> Iterator[multiprocessing.Process]:
+def another_writer(folder: Path) -> Iterator[multiprocessing.Process]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_hold, args=(folder, theirs, with_child))
+    process = context.Process(target=_hold, args=(folder, theirs))
     process.start()
     assert ours.recv() == "held"
     try:
@@ -224,10 +205,6 @@ def test_a_second_writer_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsy
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert len(run(folder)) == 3
-    with another_writer(tmp_path / "parent", with_child=True) as process:
-        os.kill(process.pid, signal.SIGKILL)
-        process.join()
-        assert len(run(tmp_path / "parent")) == 3  # its children live on, and hold nothing
     with only_writer(folder), only_writer(folder):  # a process may enter its own folder twice
         pass
 
@@ -236,9 +213,8 @@ def test_a_second_writer_is_refused_and_a_dead_one_holds_nothing(tmp_path, capsy
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of its own, where this process may mount one."""
     folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], capture_output=True, check=False
-    )
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"a small disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
@@ -273,36 +249,36 @@ def test_a_full_disk_is_one_error_and_the_last_checkpoint_survives(tmp_path):
         assert torch.equal(a, b)
 
 
-def freeze(folder: Path, frozen: bool = True) -> None:
-    """Nothing can be made, moved or removed in a folder, also by root, who heeds no permissions."""
-    if os.geteuid():
-        folder.chmod(0o555 if frozen else 0o755)
-        return
-    try:
-        subprocess.run(["chattr", "+i" if frozen else "-i", str(folder)], check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"root cannot make a folder unwritable here: {error}")
-
-
-def test_a_folder_that_cannot_be_written_any_more_or_never_could(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(CheckpointError, match=r"cannot write .*file/run"):
-        run(tmp_path / "file" / "run")
+def test_a_folder_that_is_removed_in_mid_run_is_not_made_again(tmp_path):
     folder = tmp_path / "run"
-    try:
-        with pytest.raises(
-            CheckpointError, match=r"cannot write .*(not permitted|denied).*previous checkpoint"
-        ):
-            run(folder, on_epoch=lambda _, record: record["epoch"] == 2 and freeze(folder))
-        with pytest.raises(CheckpointError, match=r"cannot write .*(not permitted|denied)"):
-            run(folder, resume=True)
-        assert len(checkpoints.load(folder / "last.state.safetensors")["history"]) == 1
-    finally:
-        freeze(folder, False)
-    assert len(run(folder, resume=True)) == 3
+    with pytest.raises(CheckpointError, match="was removed"):
+        run(folder, on_epoch=lambda _, record: record["epoch"] == 2 and shutil.rmtree(folder))
+    assert not folder.exists()
 
 
-def test_tensorboard_reads_what_is_logged(tmp_path):
+@pytest.mark.parametrize(("spoiled", "sound"), [(1, False), (2, True)])
+def test_the_last_checkpoint_is_called_sound_where_there_is_one(tmp_path, spoiled, sound):
+    model = net()
+
+    def spoil(_, record):
+        if record["epoch"] == spoiled:
+            model.conv.weight.data.fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match="lower lr") as error:
+        run(tmp_path, model=model, on_epoch=spoil)
+    assert ("is sound" in str(error.value)) == sound
+
+
+def test_one_face_is_no_batch_for_batch_norm(tmp_path):
+    one = Net()
+    one.norm = nn.BatchNorm1d(4)
+    one.forward = lambda images: one.norm(images.flatten(1)[:, :4])
+    with pytest.raises(TrainingError, match="set batch_size to 2 or more") as error:
+        run(tmp_path / "alone", RECIPE.replace(batch_size=1), model=one)
+    assert "lower lr" not in str(error.value)
+
+
+def test_tensorboard_reads_what_is_logged_or_is_named_where_it_is_not_installed(tmp_path, monkeypatch):
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     with pytest.raises(ValueError, match="run_dir"):
         run(None, tensorboard=True)
@@ -320,10 +296,7 @@ def test_tensorboard_reads_what_is_logged(tmp_path):
     found = log.Scalars("epoch/valid_accuracy")
     assert [event.step for event in found] == [4, 8, 12]
     assert [event.value for event in found] == pytest.approx([record["valid_accuracy"] for record in history])
-
-
-def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
     for name in ("_TENSORBOARD_AVAILABLE", "_TENSORBOARDX_AVAILABLE"):
         monkeypatch.setattr(f"lightning_fabric.loggers.tensorboard.{name}", False)
     with pytest.raises(TrainingError, match="tensorboard"):
-        run(tmp_path, tensorboard=True)
+        run(tmp_path / "other", tensorboard=True)

@@ -1,16 +1,12 @@
 """The spatial transformer: identity at the start, true geometry, any size, strict weights."""
 
-from __future__ import annotations
-
-import math
-
 import pytest
 import torch
 
 from ferlib.models import SpatialTransformer, warp
 
 
-@pytest.mark.parametrize("size", [18, 48, 97])
+@pytest.mark.parametrize("size", [18, 97])
 def test_a_new_one_changes_nothing(size):
     x = torch.rand(2, 3, size, size)
     module = SpatialTransformer(size)
@@ -26,18 +22,14 @@ def test_parameters_by_formula():
     assert count == 2_711_904
 
 
-def test_warp_turns_a_picture_by_a_quarter():
-    x = torch.rand(1, 2, 9, 9)
-    quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
-    torch.testing.assert_close(warp(x, quarter), torch.rot90(x, 1, (2, 3)), rtol=0, atol=1e-5)
-
-
 def test_warp_moves_by_pixels_and_shows_zero_outside():
     x = torch.rand(1, 1, 11, 11)
     one_pixel = 2 / 10  # ten steps from the first pixel's centre to the last one's
     shifted = warp(x, torch.tensor([[[1.0, 0, one_pixel], [0, 1, 0]]]))
     torch.testing.assert_close(shifted[..., :-1], x[..., 1:], rtol=0, atol=1e-5)
     assert shifted[..., -1].abs().max() < 1e-5
+    quarter = torch.tensor([[[0.0, -1.0, 0.0], [1.0, 0.0, 0.0]]])
+    torch.testing.assert_close(warp(x, quarter), torch.rot90(x, 1, (2, 3)), rtol=0, atol=1e-5)
 
 
 def test_gradients_reach_picture_and_map():
@@ -50,28 +42,6 @@ def test_gradients_reach_picture_and_map():
     )
     module(x).square().sum().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
-
-
-def test_it_learns_to_undo_a_rotation():
-    """A pattern with one up: the map that brings it back is learned from the pixels alone."""
-    torch.manual_seed(0)
-    rows = torch.linspace(-1, 1, 24)
-    y, x = torch.meshgrid(rows, rows, indexing="ij")
-    pattern = (
-        torch.exp(-8 * ((x - 0.1) ** 2 + (y + 0.4) ** 2)) + 0.6 * torch.exp(-20 * (x + 0.4) ** 2 - 6 * y**2)
-    )[None, None]
-    angle = math.radians(25)
-    turn = torch.tensor([[[math.cos(angle), -math.sin(angle), 0.0], [math.sin(angle), math.cos(angle), 0.0]]])
-    turned = warp(pattern, turn)
-    module = SpatialTransformer(24, in_channels=1)
-    optimizer = torch.optim.Adam(module.parameters(), lr=1e-3)
-    before = (module(turned) - pattern).square().mean().item()
-    for _ in range(150):
-        loss = (module(turned) - pattern).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert loss.item() < 0.2 * before
 
 
 def test_half_precision_keeps_the_map_exact():

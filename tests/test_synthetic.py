@@ -1,13 +1,12 @@
 """The drawn faces as a data set: determinism, labels, votes, masks, occlusion, bad arguments."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
 from ferlib.data import DataError, SyntheticFaces
 from ferlib.data.labels import EMOTIONS_FERPLUS
-from ferlib.data.synthetic import CONFUSION_8, draw_votes, vote_probabilities
+from ferlib.data.synthetic import draw_votes, vote_probabilities
+from ferlib.losses import FERPLUS_PRIOR
 from ferlib.synthetic.identity import OCCLUSIONS
 
 
@@ -27,6 +26,9 @@ def test_item_has_what_the_contract_says() -> None:
     assert item["action_units"].shape == (21,) and item["action_units"].max() <= 1.5
     assert item["name"] == "synthetic:3:5"
     assert faces.classes == EMOTIONS_FERPLUS
+    assert torch.equal(faces[-1]["image"], faces[7]["image"])
+    with pytest.raises(IndexError):
+        faces[8]
     for mask in item["masks"].values():
         assert mask.shape == (48, 48) and mask.min() >= 0 and mask.max() <= 1
     assert "masks" not in SyntheticFaces(2, 48)[0]
@@ -40,10 +42,9 @@ def test_same_seed_same_face_and_other_seed_other_face() -> None:
     assert (a["image"].float() - c["image"].float()).abs().mean() > 5
 
 
-@pytest.mark.parametrize("framing", ["portrait", "ferplus"])
-def test_a_batch_is_its_items(framing: str) -> None:
-    faces = SyntheticFaces(20, 56, seed=8, channels=3, framing=framing, occlusion=0.4, masks=True)
-    order = [13, 2, 7, 19, 0, 4, 5, 11, 3, 2, 16]
+def test_a_batch_is_its_items() -> None:
+    faces = SyntheticFaces(20, 56, seed=8, channels=3, framing="ferplus", occlusion=0.4, masks=True)
+    order = [13, 2, 7, 19, 0, 4]
     batch = faces.batch(order)
     for row, index in enumerate(order):
         item = faces[index]
@@ -64,19 +65,9 @@ def test_the_face_does_not_depend_on_its_size() -> None:
     assert (difference < 9).all() and (difference * 2 < across).all()
 
 
-def test_grey_is_the_luminance_of_colour() -> None:
-    weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-    grey = SyntheticFaces(4, 64, seed=6, variation=0.5).batch(range(4))["image"].float()
-    colour = SyntheticFaces(4, 64, seed=6, variation=0.5, channels=3).batch(range(4))["image"].float()
-    assert ((colour * weights).sum(1, keepdim=True) - grey).abs().mean() < 4
-
-
 def test_every_block_shows_every_expression() -> None:
     labels = SyntheticFaces(80, 48, seed=9).labels.view(10, 8)
     assert torch.equal(labels.sort(1).values, torch.arange(8).expand(10, 8))
-    seven = SyntheticFaces(70, 48, classes=7)
-    assert seven.classes == EMOTIONS_FERPLUS[:7] and seven.labels.max() == 6
-    assert seven[0]["votes"].shape == (7,) and torch.equal(seven.class_counts(), torch.full((7,), 10))
 
 
 def test_expression_and_frequencies_choose_the_labels() -> None:
@@ -84,31 +75,32 @@ def test_expression_and_frequencies_choose_the_labels() -> None:
     assert SyntheticFaces(4, 48, expression=["anger", "neutral"]).labels.tolist() == [4, 0, 4, 0]
     often = SyntheticFaces(3000, 48, frequencies="ferplus").class_counts() / 3000
     assert abs(often[0] - 0.349) < 0.04 and often[5] < 0.02
-    only = SyntheticFaces(50, 48, frequencies=[0, 1, 0, 1, 0, 0, 0, 0]).labels
-    assert set(only.tolist()) == {1, 3}
 
 
 def test_votes_follow_the_prior_and_the_noise_level() -> None:
     faces = SyntheticFaces(1600, 48, seed=5)
     assert (faces.votes.sum(1) == 10).all() and (faces.votes >= 0).all()
     share = torch.stack([faces.votes[faces.labels == k].mean(0) / 10 for k in range(8)])
-    assert (share - torch.tensor(CONFUSION_8)).abs().max() < 0.05
+    assert (share - FERPLUS_PRIOR).abs().max() < 0.05
     clean = SyntheticFaces(40, 48, seed=5, vote_noise=0.0)
     assert torch.equal(clean.votes, 10.0 * torch.nn.functional.one_hot(clean.labels, 8))
-    right = [SyntheticFaces(400, 48, vote_noise=n).votes for n in (0.5, 1.0, 2.0)]
-    labels = SyntheticFaces(400, 48).labels
-    kept = [float(v.gather(1, labels[:, None]).mean()) for v in right]
+    drawn = [SyntheticFaces(400, 48, vote_noise=n) for n in (0.5, 1.0, 2.0)]
+    kept = [float(some.votes.gather(1, some.labels[:, None]).mean()) for some in drawn]
     assert kept[0] > kept[1] > kept[2]
 
 
-def test_an_own_confusion_table_is_used() -> None:
-    swap = torch.eye(8)[[0, 1, 6, 3, 4, 5, 2, 7]]
-    faces = SyntheticFaces(40, 48, confusion=swap)
-    assert (faces.votes[faces.labels == 2][:, 6] == 9).float().mean() >= 0 and faces.votes.sum() == 400
-    q = vote_probabilities(0.5, swap)
-    assert q[2, 6] == pytest.approx(0.5) and q[2, 2] == pytest.approx(0.5)
+def test_votes_are_drawn_from_the_probabilities() -> None:
+    q = vote_probabilities(0.5)
+    torch.testing.assert_close(q.sum(1), torch.ones(8))
+    prior = FERPLUS_PRIOR / FERPLUS_PRIOR.sum(1, keepdim=True)
+    torch.testing.assert_close(q[6, 2], prior[6, 2] / 2)
     u = torch.full((1, 10), 0.999)
-    assert draw_votes(torch.tensor([2]), q, u)[0, 6] == 10
+    assert draw_votes(torch.tensor([2]), q, u)[0, 7] == 10  # the last share is above a thousandth
+
+
+def test_occlusion_comes_with_its_probability() -> None:
+    share = (SyntheticFaces(400, 48, occlusion=0.3).parameters(range(400)).occlusion > 0).float().mean()
+    assert 0.2 < share < 0.4 and (SyntheticFaces(50, 48).parameters(range(50)).occlusion == 0).all()
 
 
 @pytest.mark.parametrize("name", OCCLUSIONS[1:])
@@ -124,13 +116,6 @@ def test_occlusion_hides_part_of_the_face(name: str) -> None:
     assert (hidden["masks"]["expression"] * (cover > 0.99)).max() < 0.02
 
 
-def test_occlusion_comes_with_its_probability() -> None:
-    faces = SyntheticFaces(400, 48, occlusion=0.3)
-    share = (faces.parameters(range(400)).occlusion > 0).float().mean()
-    assert 0.2 < share < 0.4
-    assert (SyntheticFaces(50, 48).parameters(range(50)).occlusion == 0).all()
-
-
 def test_resolution_takes_detail_away() -> None:
     def detail(image: torch.Tensor) -> torch.Tensor:
         return (image.float().diff(dim=-1) ** 2).mean()
@@ -144,34 +129,21 @@ def test_resolution_takes_detail_away() -> None:
     ("options", "says"),
     [
         ({"length": 0}, "length=0"),
-        ({"size": 8}, "size=8"),
         ({"size": 48.0}, "size=48.0"),
         ({"seed": -1}, "seed=-1"),
         ({"channels": 2}, "channels=2"),
-        ({"classes": 6}, "classes=6"),
         ({"framing": "square"}, "framing='square'"),
         ({"expression": "boredom"}, "boredom"),
         ({"expression": []}, "expression"),
-        ({"expression": "contempt", "classes": 7}, "contempt"),
         ({"intensity": (0.9, 0.2)}, "intensity"),
         ({"variation": -1}, "variation"),
         ({"occlusion": "moustache"}, "moustache"),
         ({"occlusion": 1.5}, "occlusion=1.5"),
         ({"resolution": (2, 9)}, "resolution"),
         ({"vote_noise": -0.1}, "vote_noise"),
-        ({"confusion": torch.ones(8, 8)}, "confusion"),
-        ({"confusion": torch.eye(7)}, "confusion"),
-        ({"frequencies": [1, 2]}, "frequencies"),
         ({"frequencies": "rafdb"}, "frequencies"),
     ],
 )
 def test_bad_arguments_give_one_clear_error(options: dict, says: str) -> None:
     with pytest.raises(DataError, match=says.replace("(", r"\(")):
         SyntheticFaces(**({"length": 4} | options))
-
-
-def test_an_index_outside_is_an_index_error() -> None:
-    faces = SyntheticFaces(4, 48)
-    assert torch.equal(faces[-1]["image"], faces[3]["image"])
-    with pytest.raises(IndexError):
-        faces[4]

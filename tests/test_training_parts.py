@@ -1,17 +1,26 @@
 """Parts of the loop: what is frozen is computed once, classes are evened, 16-bit numbers, the compiler."""
 
-from __future__ import annotations
-
 import copy
+import itertools
+import random
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from ferlib.data import Augment
 from ferlib.data.transforms import IMAGENET_MEAN
-from ferlib.training import Recipe, RecipeError, build_augment, build_optimizer, fit, train_step
-from ferlib.training.batches import Batches
+from ferlib.training import (
+    Recipe,
+    RecipeError,
+    build_augment,
+    build_criterion,
+    build_optimizer,
+    fit,
+    train_step,
+)
+from ferlib.training.batches import Batches, draw_seed, drawing, generator
 from ferlib.training.build import set_lr
 from ferlib.training.device import autocast, compiler_problem, computes_bf16, move
 from tests.tiny import Net, Spots, net
@@ -81,18 +90,6 @@ def test_balance_evens_the_classes_and_is_the_same_again():
     assert torch.equal(judged, data.labels)  # what is judged is never resampled
 
 
-def test_a_balanced_run_resumes_exactly(tmp_path):
-    recipe = RECIPE.replace(balance=True, schedule="constant", epochs=3)
-    whole, parts = net(), net(seed=4)
-    fit(whole, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe, progress=None, device="cpu")
-    for epochs, resume in ((2, False), (3, True)):
-        model = net() if not resume else parts
-        options = {"run_dir": tmp_path, "resume": resume, "progress": None, "device": "cpu"}
-        fit(model, nn.CrossEntropyLoss(), Spots(48), Spots(16, 3), recipe.replace(epochs=epochs), **options)
-    for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True):
-        assert torch.equal(a, b)
-
-
 def test_bf16_computes_in_16_bits_and_keeps_weights_in_32():
     seen = []
     histories = {}
@@ -100,9 +97,8 @@ def test_bf16_computes_in_16_bits_and_keeps_weights_in_32():
         model = net()
         model.head.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
         recipe = RECIPE.replace(precision=precision, augment="none", epochs=4)
-        histories[precision] = fit(
-            model, nn.CrossEntropyLoss(), Spots(64, 1), Spots(40, 2), recipe, progress=None, device="cpu"
-        )
+        sets, options = (Spots(64, 1), Spots(40, 2)), {"progress": None, "device": "cpu"}
+        histories[precision] = fit(model, nn.CrossEntropyLoss(), *sets, recipe, **options)
         assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert set(seen) == {torch.float32, torch.bfloat16}
     with autocast("auto", CPU):
@@ -117,25 +113,11 @@ def test_compiling_keeps_names_and_says_where_it_cannot(tmp_path, monkeypatch, c
         compiler_problem.cache_clear()
         model = net()
         options = {"progress": None, "device": "cpu", "run_dir": tmp_path}
-        fit(
-            model,
-            nn.CrossEntropyLoss(),
-            Spots(32),
-            Spots(16),
-            RECIPE.replace(compile="always", ema=0.9),
-            **options,
-        )
+        recipe = RECIPE.replace(compile="always", ema=0.9)
+        fit(model, nn.CrossEntropyLoss(), Spots(32), Spots(16), recipe, **options)
     assert model._compiled_call_impl is not None
-    plain = net()
-    fit(
-        plain,
-        nn.CrossEntropyLoss(),
-        Spots(32),
-        Spots(16),
-        RECIPE.replace(ema=0.9),
-        progress=None,
-        device="cpu",
-    )
+    plain, options["run_dir"] = net(), tmp_path / "plain"
+    fit(plain, nn.CrossEntropyLoss(), Spots(32), Spots(16), RECIPE.replace(ema=0.9), **options)
     assert list(model.state_dict()) == list(plain.state_dict())
     for a, b in zip(model.state_dict().values(), plain.state_dict().values(), strict=True):
         assert torch.equal(a, b)
@@ -164,14 +146,25 @@ def test_the_memory_format_is_the_recipes():
 
 
 def test_augmentation_with_options():
-    augment = build_augment(
-        RECIPE.replace(augment="flip-erase", augment_options={"erase": 1.0, "erase_area": [0.05, 0.05]})
-    )
+    options = {"erase": 1.0, "erase_area": [0.05, 0.05]}
+    augment = build_augment(RECIPE.replace(augment="flip-erase", augment_options=options))
     assert augment == Augment(erase=1.0, erase_area=(0.05, 0.05), erase_fill=IMAGENET_MEAN)
     with pytest.raises(RecipeError, match="erase_aera"):
         build_augment(RECIPE.replace(augment_options={"erase_aera": 1}))
     with pytest.raises(RecipeError, match="augment_options of 'light'"):
         build_augment(RECIPE.replace(augment="light", augment_options={"flip": "abc"}))
+    for loss, options in (
+        ("cross-entropy", {"label_smoothing": 2}),
+        ("cross-entropy", {"label_smoothing": "a"}),
+        ("cross-entropy", {"weight": [1, 2]}),
+        ("cross-entropy", {"reduction": "none"}),
+        ("label-smoothing", {"alpha": [0.5]}),
+        ("pdls", {"alpha": float("nan")}),
+        ("f-pdls", {"gamma": "two"}),
+    ):
+        with pytest.raises(RecipeError, match=f"loss_options do not fit {loss}"):
+            build_criterion(RECIPE.replace(loss=loss, loss_options=options))
+    build_criterion(RECIPE.replace(loss_options={"label_smoothing": 1.0}))
     with pytest.raises(RecipeError, match="augment_options of 'none'"):
         build_augment(RECIPE.replace(augment="none", augment_options={"erase": 1}))
 
@@ -189,3 +182,30 @@ def test_a_part_can_learn_more_slowly():
         build_optimizer(recipe.replace(lr_scale={"back": 0.5}), model)
     with pytest.raises(RecipeError, match="lr_scale"):
         recipe.replace(lr_scale={"front": 0.0})
+
+
+def draws() -> tuple[float, ...]:
+    return torch.rand(1).item(), np.random.rand(), random.random()
+
+
+def test_inside_all_numbers_follow_the_seed_and_outside_nothing_has_happened():
+    before = torch.random.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
+    found = []
+    for seed in (3, 3, 4):
+        with drawing(seed):
+            found.append(draws())
+    with pytest.raises(ZeroDivisionError), drawing(3):
+        draws()
+        raise ZeroDivisionError
+    assert found[0] == found[1] and not set(found[0]) & set(found[2])
+    assert torch.equal(before[0], torch.random.get_rng_state()) and before[1] == random.getstate()
+    assert np.array_equal(before[2], np.random.get_state()[1])
+
+
+def test_seeds_of_neighbouring_steps_have_nothing_in_common():
+    words = itertools.product(range(9), ["step"], range(9), range(99))
+    seeds = {draw_seed(*some) for some in words}
+    assert len(seeds) == 9 * 9 * 99 and all(0 <= seed < 2**63 for seed in seeds)
+    assert draw_seed(1, 2) != draw_seed(2, 1) != draw_seed(12) and draw_seed("a", 1) == draw_seed("a", 1)
+    first = torch.stack([torch.rand(4, generator=generator(0, step)) for step in range(500)])
+    assert (first.mean(0) - 0.5).abs().max() < 0.06  # four standard deviations of 500 draws

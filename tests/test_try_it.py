@@ -1,7 +1,5 @@
 """The page "Try it" in a real browser without a network: uploads, a camera, the square, a missing runtime."""
 
-from __future__ import annotations
-
 import base64
 import functools
 import http.server
@@ -13,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from book.builder import notebooks, onnx_web
 from ferlib.data import SyntheticFaces
@@ -45,15 +43,10 @@ def pictures(portrait: Image.Image, tmp_path_factory: pytest.TempPathFactory) ->
     """One drawn face in every kind of file that a reader may bring."""
     folder = tmp_path_factory.mktemp("pictures")
     portrait.save(folder / "face.png")
-    portrait.save(folder / "face.jpg", quality=95)
-    portrait.save(folder / "face.webp", lossless=True)
     exif = Image.Exif()
     exif[0x0112] = 6
     turned = portrait.transpose(Image.Transpose.ROTATE_90)
     turned.save(folder / "phone.jpg", quality=95, exif=exif)
-    large = Image.new("RGB", (5000, 4000), "white")
-    large.paste(portrait.resize((2400, 2400)), (1500, 900))
-    large.save(folder / "large.jpg", quality=90)
     Image.new("RGB", (300, 200), (120, 140, 160)).save(folder / "wall.png")
     (folder / "text.jpg").write_text("this is a text\n")
     return folder
@@ -100,12 +93,10 @@ def read(picture: Image.Image, box: Box) -> np.ndarray:
     return FaceReader().read_picture(pixels, [box])[0].probabilities
 
 
-@pytest.mark.parametrize(
-    ("name", "tolerance"), [("face.png", 0.003), ("face.webp", 0.003), ("face.jpg", 0.03)]
-)
+@pytest.mark.parametrize(("name", "tolerance"), [("face.png", 0.003), ("phone.jpg", 0.03)])
 def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tolerance):
     upload(page.page, pictures / name)
-    picture = Image.open(pictures / name).convert("RGB")
+    picture = ImageOps.exif_transpose(Image.open(pictures / name)).convert("RGB")
     wanted = find_faces(np.moveaxis(np.asarray(picture), 2, 0))[0]
     found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))[0]
     assert abs(found["left"] - wanted.left) < 4 and abs(found["side"] - wanted.side) < 6
@@ -114,18 +105,14 @@ def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tol
     says(page.page.locator(".fer-status"), "found")
 
 
-def test_a_phones_picture_stands_upright(page, pictures):
-    upload(page.page, pictures / "face.jpg")
-    upright = answered(page.page)
-    upload(page.page, pictures / "phone.jpg")
-    says(page.page.locator(".fer-status"), "One face was found")
-    assert abs(answered(page.page) - upright).max() < 0.2  # two JPEG files, so two squares
-
-
-def test_twenty_million_pixels_are_read(page, pictures):
-    upload(page.page, pictures / "large.jpg")
-    (found,) = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))
-    assert found["left"] > 1500 and 1000 < found["side"] < 2400
+def test_without_the_detector_a_reader_places_the_square(browser, pictures):
+    with Reader(browser, PAGE) as reader:
+        reader.page.route("**/made/face_detector.js", lambda route: route.abort())
+        upload(reader.page, pictures / "face.png", "faceless")
+        says(reader.page.locator(".fer-status"), "face_detector.js")
+        reader.page.locator(".fer-box").press("ArrowLeft")
+        settled(reader.page)
+        assert answered(reader.page).sum() == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -147,20 +134,6 @@ def test_without_a_face_or_a_picture_the_last_answer_goes(page, pictures, name, 
         page.page.locator(".fer-box").press("ArrowLeft")
         settled(page.page)
         assert answered(page.page).sum() == pytest.approx(1, abs=1e-4)
-
-
-@pytest.mark.parametrize("share", [0.49, 0.51])
-def test_a_likeliest_expression_below_half_is_called_unsure(page, share):
-    sentence = page.page.evaluate(
-        """share => {
-            const view = ferTry.makeView(["fear", "anger", "contempt"], ["#000", "#000", "#000"]);
-            const evidence = Array(3).fill(Array(36).fill(0));
-            view.set(new Uint8Array(48 * 48), { probabilities: [share, 0.3, 0.7 - share], evidence });
-            return view.element.querySelector(".fer-answer").textContent;
-        }""",
-        share,
-    )
-    assert sentence == ("Unsure: perhaps fear, 49 %" if share < 0.5 else "Fear, 51 %")
 
 
 def test_the_square_is_dragged_and_moved_by_keys(page, pictures, portrait):
@@ -197,7 +170,9 @@ def test_a_sample_shows_bars_and_where_it_looks(page):
     page.page.wait_for_timeout(300)
     marked = page.page.locator(".fer-sample").evaluate_all("all => all.map(e => e.ariaCurrent)")
     assert marked[0] == "true" and not any(marked[1:])
+    likeliest = answered(page.page).max()
     assert page.page.locator(".fer-answer").inner_text().endswith("%")
+    assert page.page.locator(".fer-answer").inner_text().startswith("Unsure") == (likeliest < 0.5)
     rows = page.page.locator(".fer-expression")
     assert rows.count() == 8
     for chosen in (6, int(answered(page.page).argmax())):
@@ -218,41 +193,18 @@ def test_a_sample_shows_bars_and_where_it_looks(page):
 
 @pytest.mark.parametrize("name", ["ort.js", "model.js"])
 def test_without_runtime_or_model_the_page_says_so(browser, name):
-    with Reader(browser, PAGE) as reader:
+    with Reader(browser, PAGE, width=380) as reader:
         reader.page.route(f"**/made/{name}", lambda route: route.abort())
         reader.page.locator(".fer-sample").nth(1).click()
         settled(reader.page, "missing")
         status = reader.page.locator(".fer-status").inner_text()
         assert name in status and "computed when the book was built" in status
-        samples = reader.page.evaluate("ferTry.made.samples.map(s => s.answer.probabilities)")
-        np.testing.assert_allclose(answered(reader.page), samples[1])
-        assert reader.outside == []
-
-
-def test_without_the_detector_a_reader_places_the_square(browser, pictures):
-    with Reader(browser, PAGE) as reader:
-        reader.page.route("**/made/face_detector.js", lambda route: route.abort())
-        upload(reader.page, pictures / "face.png", "faceless")
-        says(reader.page.locator(".fer-status"), "face_detector.js")
-        reader.page.locator(".fer-box").press("ArrowLeft")
-        settled(reader.page)
-        assert answered(reader.page).sum() == pytest.approx(1, abs=1e-4)
-
-
-def test_the_computed_examples_are_the_terminals(browser):
-    with Reader(browser, PAGE) as reader:
-        for sample in reader.page.evaluate("ferTry.made.samples.slice(0, 2)"):
-            picture = Image.open(io.BytesIO(base64.b64decode(sample["picture"].split(",")[1])))
-            box = Box(**sample["box"])
-            np.testing.assert_allclose(sample["answer"]["probabilities"], read(picture, box), atol=1e-4)
-
-
-def test_it_fits_a_phone(browser):
-    with Reader(browser, PAGE, width=380) as reader:
-        reader.page.locator(".fer-sample").last.click()
-        settled(reader.page)
-        assert reader.overflow() <= 1
-        assert reader.outside == [] and reader.errors == []
+        sample = reader.page.evaluate("ferTry.made.samples[1]")
+        np.testing.assert_allclose(answered(reader.page), sample["answer"]["probabilities"])
+        picture = Image.open(io.BytesIO(base64.b64decode(sample["picture"].split(",")[1])))
+        there = read(picture, Box(**sample["box"]))  # what was computed is what the terminal says
+        np.testing.assert_allclose(sample["answer"]["probabilities"], there, atol=1e-4)
+        assert reader.outside == [] and reader.overflow() <= 1, "it does not fit a phone"
 
 
 @contextmanager
@@ -314,11 +266,9 @@ def served():
     server.shutdown()
 
 
-LOADED = """([kind, address]) => new Promise((done) => {
-    const element = document.createElement(kind);
-    Object.assign(element, kind === "link" ? { rel: "stylesheet", href: address } : { src: address });
-    element.onload = () => done("loaded");
-    element.onerror = () => done("refused");
+LOADED = """(src) => new Promise((done) => {
+    const element = document.createElement("script");
+    Object.assign(element, { src, onload: () => done("loaded"), onerror: () => done("refused") });
     document.head.append(element);
 })"""
 
@@ -337,8 +287,6 @@ def test_from_a_folder_server_nothing_else_is_asked_and_nothing_foreign_loaded(b
     refused = page.evaluate("fetch('/index.html').then(() => 'sent', () => 'refused')")
     assert refused == "refused", "a script of the page can send a request"
     foreign = served.replace("127.0.0.1", "localhost")
-    files = {"img": "batch_transformer.svg", "script": "try_it/camera.js", "link": "book.css"}
-    for kind, name in files.items():
-        for place, wanted in ((served, "loaded"), (foreign, "refused")):
-            assert page.evaluate(LOADED, [kind, f"{place}/_static/{name}"]) == wanted, (kind, place)
+    for place, wanted in ((served, "loaded"), (foreign, "refused")):
+        assert page.evaluate(LOADED, f"{place}/_static/try_it/camera.js") == wanted, place
     context.close()

@@ -1,7 +1,5 @@
 """How many modules of the library a face, weights and an attention map pass."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable
@@ -11,13 +9,14 @@ from pathlib import Path
 import torch
 
 import ferlib
+from book.figures.token_attention import TokenAttention
 from ferlib import data
 from ferlib.explain import AttentionRecorder
 from ferlib.training import build_criterion, build_model, load_recipe
 from ferlib.training.batches import Batches
 from ferlib.training.loop import train_step
 from ferlib.weights import checkpoints
-from ferlib.widgets import AttentionExplorer, TokenAttention
+from ferlib.widgets import AttentionExplorer
 from tests import data_files
 
 LIBRARY = Path(data.__file__).resolve().parents[1]

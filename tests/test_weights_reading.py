@@ -1,7 +1,5 @@
 """Weights files of every kind are read, and nothing in them is executed."""
 
-from __future__ import annotations
-
 import argparse
 import builtins
 import copyreg
@@ -99,8 +97,7 @@ def test_plain_weights_and_their_shapes_alone(tmp_path, zipped):
     assert all(tensor.is_meta for tensor in shapes.values())
 
 
-@FORMATS
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize(("zipped", "protocol"), [(True, 2), (True, 5), (False, 2), (False, 4)])
 def test_nothing_that_a_hostile_file_asks_for_is_run(tmp_path, zipped, protocol):
     proof = tmp_path / "proof"
     code = f"open({str(proof)!r}, 'w').close()"
@@ -118,12 +115,8 @@ def test_nothing_that_a_hostile_file_asks_for_is_run(tmp_path, zipped, protocol)
     gadgets()[1].call[0](*gadgets()[1].call[1])
     assert proof.exists(), "the gadget works where somebody runs it"
     proof.unlink()
-    record = {
-        "first": gadgets(),
-        "nested": {"deep": [(gadgets(), {"x": gadgets()})]},
-        "state_dict": weights(),
-        "last": gadgets(),
-    }
+    nested = {"deep": [(gadgets(), {"x": gadgets()})]}
+    record = {"first": gadgets(), "nested": nested, "state_dict": weights(), "last": gadgets()}
     path = tmp_path / "hostile.pth"
     torch.save(record, path, _use_new_zipfile_serialization=zipped, pickle_protocol=protocol)
     found = read_weights(path)
@@ -166,17 +159,6 @@ def test_every_way_of_calling_is_inert(tmp_path):
             InertReader(BytesIO(b"\x80\x02\x82\x01."), torch.empty).load()
     finally:
         copyreg.remove_extension("os", "system", 1)
-
-
-@FORMATS
-@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.999])
-def test_truncated_files_are_named(tmp_path, zipped, keep):
-    path = tmp_path / "cut.pth"
-    torch.save({"state_dict": weights(), "r": RecorderMeter()}, path, _use_new_zipfile_serialization=zipped)
-    data = path.read_bytes()
-    path.write_bytes(data[: int(keep * len(data))])
-    with pytest.raises(CheckpointError, match=r"cut.pth"):
-        read_weights(path)
 
 
 def damaged_zip(path: Path, change) -> None:
@@ -256,7 +238,7 @@ def test_files_of_other_kinds(tmp_path):
     plain = {name: tensor.detach().clone().contiguous() for name, tensor in weights().items()}
     save_file(plain, tmp_path / "good.safetensors")
     check(read_weights(tmp_path / "good.safetensors"))
-    for length in range(128, 256, 8):  # a header whose length begins like a pickle, or like a zip archive
+    for length in range(128, 256, 64):  # a header whose length begins like a pickle, or like a zip archive
         save_file({"a" * length: torch.zeros(1)}, tmp_path / "any.safetensors")
         (tmp_path / "any.safetensors").rename(tmp_path / "any.pth")
         assert read_weights(tmp_path / "any.pth").keys() == {"a" * length}
@@ -268,8 +250,13 @@ def test_files_of_other_kinds(tmp_path):
         lambda found: {**found, "epoch": 3, "best": 0.5, "arch": "x", "none": None},
         lambda found: {"model_state": {f"_orig_mod.{name}": tensor for name, tensor in found.items()}},
         lambda found: {"state_dict_ema": {f"model.module.{name}": tensor for name, tensor in found.items()}},
+        lambda found: {"model": {"state_dict": found}, "epoch": 3},
+        lambda found: {"params_ema": found, "params": {"other": torch.zeros(1)}},
+        lambda found: {"params": found},
+        lambda found: {"weights": found},
+        lambda found: {"ema_model": found},
     ],
-    ids=["flat", "compiled", "average"],
+    ids=["flat", "compiled", "average", "two", "params_ema", "params", "weights", "ema_model"],
 )
 def test_wrappers_prefixes_and_notes_come_off(tmp_path, wrap):
     torch.save(wrap(weights()), tmp_path / "a.pth")
@@ -280,20 +267,31 @@ def test_a_whole_model_is_named_for_what_it_is(tmp_path):
     torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pth")
     with pytest.raises(CheckpointError, match=r"model\.pth.*Linear.*state_dict"):
         read_weights(tmp_path / "model.pth")
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    with pytest.raises(CheckpointError, match=r"script\.pt.*TorchScript.*state_dict"):
+        read_weights(tmp_path / "script.pt")
+    torch.save(torch.nn.Linear(2, 2).state_dict(), tmp_path / "weights.safetensors")  # called what it is not
+    assert read_weights(tmp_path / "weights.safetensors").keys() == {"weight", "bias"}
+    endless = {"weight": torch.zeros(1)}
+    endless["model"] = endless
+    torch.save(endless, tmp_path / "endless.pth")
+    with pytest.raises(CheckpointError, match="not a state dict"):
+        read_weights(tmp_path / "endless.pth")
 
 
 @FORMATS
 def test_damage_anywhere_is_one_kind_of_error(tmp_path, zipped):
     draw = random.Random(0)
-    torch.save(
-        {"state_dict": weights(), "r": RecorderMeter()},
-        tmp_path / "a.pth",
-        _use_new_zipfile_serialization=zipped,
-    )
-    data = (tmp_path / "a.pth").read_bytes()
+    path, record = tmp_path / "a.pth", {"state_dict": weights(), "r": RecorderMeter()}
+    torch.save(record, path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    for keep in (0.1, 0.5, 0.9, 0.999):
+        path.write_bytes(data[: int(keep * len(data))])
+        with pytest.raises(CheckpointError, match=r"a.pth"):
+            read_weights(path)
     start = data.find(b"data.pkl") if zipped else 0
     errors = 0
-    for _ in range(150):
+    for _ in range(60):
         damaged = bytearray(data)
         for _ in range(draw.choice((1, 3))):
             damaged[start + draw.randrange(900)] = draw.randrange(256)
@@ -302,4 +300,4 @@ def test_damage_anywhere_is_one_kind_of_error(tmp_path, zipped):
             read_weights(tmp_path / "b.pth")
         except CheckpointError:
             errors += 1
-    assert errors > 100
+    assert errors > 35

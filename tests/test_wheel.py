@@ -1,7 +1,5 @@
 """The wheel holds the library, its recipes, its figures' files and the recorded results, and nothing else."""
 
-from __future__ import annotations
-
 import email
 import re
 import tomllib
@@ -29,7 +27,7 @@ def test_it_holds_the_whole_library_and_the_records(source: Path, wheel: zipfile
     """A new kind of file in the library has to be named in pyproject.toml, or the wheel lacks it."""
     names = {name for name in wheel.namelist() if ".dist-info/" not in name}
     library = {p.relative_to(source).as_posix() for p in (source / "ferlib").rglob("*") if p.is_file()}
-    library |= {p.relative_to(source).as_posix() for p in (source / "book" / "figures").glob("*.py")}
+    library |= {p.relative_to(source).as_posix() for p in (source / "book" / "figures").glob("*.*")}
     records = {f"ferlib/results/{path.name}": path for path in (source / "book" / "results").glob("*.json")}
     assert {"ferlib/cli.py", "ferlib/book.mplstyle", "ferlib/widgets/static/ui.js"} < library
     assert any(name.startswith("ferlib/training/recipes/") for name in library) and len(records) > 20

@@ -1,9 +1,6 @@
 """BatchAttentionExplorer in a browser: what it recomputes is ``ferlib.models.class_batch_attention``."""
 
-from __future__ import annotations
-
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,14 +8,8 @@ import torch
 
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.models import class_batch_attention
-from ferlib.widgets import BatchAttentionExplorer
-from tests.explorers import batch, batch_explorer, canvas, clean, opened, page_with, settle, values
+from tests.explorers import batch, clean, opened, settle, values
 from tests.reader import says
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page_with(batch_explorer(), tmp_path_factory.mktemp("batch"))
 
 
 def agrees(page, data: dict, members: list[int], attending: int, cls: int, scale: float) -> None:
@@ -38,22 +29,10 @@ def agrees(page, data: dict, members: list[int], attending: int, cls: int, scale
     np.testing.assert_allclose([float(v) for v in shares if v], weights[cls, row], atol=1e-4)
 
 
-@pytest.mark.parametrize(("seed", "size"), [(21, 0.05), (22, 3.0)])
-def test_numbers_hold_for_faint_and_for_loud_batches(browser, tmp_path: Path, seed: int, size: float) -> None:
-    """Products near zero and in the hundreds, sixteen faces, every class."""
-    data = batch(16, seed, size)
-    figure = BatchAttentionExplorer(**data, classes=CLASSES, start=list(range(16)))
-    with opened(browser, page_with(figure, tmp_path)) as reader:
-        for cls in (0, 5):
-            reader.page.get_by_role("radio", name=CLASSES[cls], exact=True).check()
-            agrees(reader.page, data, list(range(16)), 0, cls, 8**-0.5)
-        clean(reader)
-
-
-def test_batch_attention_is_that_of_ferlib(browser, file: Path) -> None:
+def test_batch_attention_is_that_of_ferlib(browser) -> None:
     """Put faces in and out, change who attends, class and scale: matrix and scores stay those of ferlib."""
     data = batch()
-    with opened(browser, file) as reader:
+    with opened(browser, "batch") as reader:
         page = reader.page
         c, e = 8**-0.5, 49**-0.5
         agrees(page, data, [0, 2, 5], 2, 2, c)
@@ -76,8 +55,8 @@ def test_batch_attention_is_that_of_ferlib(browser, file: Path) -> None:
         clean(reader)
 
 
-def test_batch_follows_the_keyboard(browser, file: Path) -> None:
-    with opened(browser, file, width=360) as reader:
+def test_batch_follows_the_keyboard(browser) -> None:
+    with opened(browser, "batch", width=360) as reader:
         page = reader.page
         face = page.get_by_role("button", name="fear 1")
         assert face.get_attribute("aria-pressed") == "false"
@@ -94,26 +73,12 @@ def test_batch_follows_the_keyboard(browser, file: Path) -> None:
         assert says(page.locator(".fer-pair p"), expected) == expected
 
 
-def test_pointing_at_a_cell_shows_the_two_faces(browser, file: Path) -> None:
-    with opened(browser, file) as reader:
-        page = reader.page
-        box = page.locator(".fer-cells").bounding_box()
-        unit = box["width"] / 330  # an edge of 30 units, then three cells
-        page.mouse.click(box["x"] + unit * (30 + 250), box["y"] + unit * (30 + 150))  # column 3, row 2
-        settle(page)
-        for n, face in ((1, 2), (2, 5)):  # of faces 0, 2 and 5
-            pixels = canvas(page, f".fer-pair canvas:nth-child({n})")[..., 0]
-            assert (pixels == batch()["faces"][face].numpy()).all()
-        says(page.locator(".fer-pair p"), re.compile(r"^Surprise 1 gives disgust 1 the weight 0\."))
-        clean(reader)
-
-
-def test_a_cell_is_computed_step_by_step(browser, file: Path) -> None:
+def test_a_cell_is_computed_step_by_step(browser) -> None:
     """Every step shows torch's numbers: product, score, weight, weighted value, and their sum."""
     data, members, cls, scale = batch(), [0, 2, 5], 2, 8**-0.5
     query, key, value = (data[name][members] for name in ("query", "key", "value"))
     cba, weights = class_batch_attention(query, key, value, return_weights=True)
-    with opened(browser, file) as reader:
+    with opened(browser, "batch") as reader:
         page = reader.page
         page.get_by_role("application").focus()
         page.keyboard.press("ArrowDown")
@@ -133,13 +98,12 @@ def test_a_cell_is_computed_step_by_step(browser, file: Path) -> None:
         clean(reader)
 
 
-def test_attention_can_be_edited_and_a_task_says_when_it_is_done(browser, file: Path) -> None:
+def test_attention_can_be_edited_and_a_task_says_when_it_is_done(browser) -> None:
     data, members, cls = batch(), [0, 2, 5], 2
     value = data["value"][members]
-    weights = class_batch_attention(
-        *(data[name][members] for name in ("query", "key", "value")), return_weights=True
-    )[1]
-    with opened(browser, file) as reader:
+    inputs = (data[name][members] for name in ("query", "key", "value"))
+    weights = class_batch_attention(*inputs, return_weights=True)[1]
+    with opened(browser, "batch") as reader:
         page = reader.page
         page.get_by_role("application").focus()
         page.keyboard.press("ArrowDown")  # the row of the attending face
@@ -151,9 +115,8 @@ def test_attention_can_be_edited_and_a_task_says_when_it_is_done(browser, file: 
         row[0] = 0.9
         cells = values(page, ".fer-cells rect[data-value]").reshape(3, 3)
         np.testing.assert_allclose(cells[1], row, atol=1e-4)
-        scores = page.eval_on_selector_all(
-            ".fer-batch .fer-bar", "all => all.map(e => Number(e.dataset.score))"
-        )
+        read = "all => all.map(e => Number(e.dataset.score))"
+        scores = page.eval_on_selector_all(".fer-batch .fer-bar", read)
         assert scores[3 * cls + 1] == pytest.approx(float(row @ value[:, cls]), abs=1e-4)
         page.get_by_role("button", name="attention as computed").click()
         settle(page)
@@ -163,17 +126,3 @@ def test_attention_can_be_edited_and_a_task_says_when_it_is_done(browser, file: 
         page.get_by_role("button", name="reset").click()
         agrees(page, data, members, 2, 2, 8**-0.5)
         clean(reader)
-
-
-def test_clear_words_for_wrong_arguments() -> None:
-    data = batch()
-    for wrong, match in [
-        ({"value": data["value"][:, :7]}, "need query, key"),
-        ({"labels": data["labels"] + 1}, "labels: 9 numbers"),
-        ({"start": [0, 0]}, "different faces"),
-        ({"presets": {"far": [99]}}, "far: different faces"),
-        ({"names": ["one"]}, "9 names"),
-        ({"query": data["query"] * float("nan")}, "query holds values that are not finite"),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            BatchAttentionExplorer(**{**data, "classes": CLASSES, **wrong})

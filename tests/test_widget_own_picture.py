@@ -1,7 +1,5 @@
 """The reader's own picture: any file is explained or refused in one sentence; a page says what is missing."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -16,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ferlib.widgets import LossExplorer, OwnPicture
+from book.figures.own_picture import OwnPicture
+from ferlib.widgets import LossExplorer
 
 PAGE = """
 import json, sys
 import matplotlib.pyplot as plt
-from ferlib.widgets import OwnPicture
+from book.figures.own_picture import OwnPicture
 figure = plt.figure()
 figure.set_label("a map & a face")
 panel = OwnPicture(None, placeholder=figure)
@@ -39,14 +38,8 @@ def file(image: Image.Image, kind: str = "PNG", **how) -> bytes:
 
 def choose(panel: OwnPicture, name: str, content: bytes) -> str:
     """Choose a file as the browser does, by its message; the HTML that is then shown, or the widget."""
-    sent = {
-        "name": name,
-        "type": "",
-        "size": len(content),
-        "content": memoryview(content),
-        "last_modified": 0,
-    }
-    panel.upload.set_state({"value": [sent]})
+    sent = {"name": name, "type": "", "size": len(content), "last_modified": 0}
+    panel.upload.set_state({"value": [sent | {"content": memoryview(content)}]})
     answer = panel.box.children[1]
     return answer.value if isinstance(answer, ipywidgets.HTML) else answer
 
@@ -97,14 +90,9 @@ def test_answers_of_all_kinds_are_shown() -> None:
 
 @pytest.fixture(scope="module")
 def page() -> dict:
-    found = subprocess.run(
-        [sys.executable, "-c", PAGE],
-        env=os.environ | {"FERLIB_STATIC": "1"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(found.stdout)
+    environment = os.environ | {"FERLIB_STATIC": "1"}
+    command = [sys.executable, "-c", PAGE]
+    return json.loads(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
 
 def test_a_page_shows_the_placeholder_and_says_what_is_missing(page: dict) -> None:

@@ -1,22 +1,12 @@
 """ResizerExplorer in a browser: pictures wiped, subtracted and magnified pixel for pixel; their spectra."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import numpy as np
-import pytest
 
 from ferlib.style import as_image
-from ferlib.widgets import ResizerExplorer
 from ferlib.widgets.resizer import radial_spectrum
-from tests.explorers import canvas, clean, opened, page_with, pictures, resizer_explorer, settle, values
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return page_with(resizer_explorer(), tmp_path_factory.mktemp("resizer"))
+from tests.explorers import canvas, clean, opened, pictures, settle, values
 
 
 def stage(page) -> np.ndarray:
@@ -24,10 +14,10 @@ def stage(page) -> np.ndarray:
     return canvas(page, ".fer-stage canvas")
 
 
-def test_resizers_are_wiped_flipped_and_subtracted(browser, file: Path) -> None:
+def test_resizers_are_wiped_flipped_and_subtracted(browser) -> None:
     ways, truth, _ = pictures(0)
     near, cubic, truth = (as_image(x, "x") for x in (ways["nearest"], ways["bicubic"], truth))
-    with opened(browser, file) as reader:
+    with opened(browser, "resizer") as reader:
         page = reader.page
         shown = stage(page)[..., 0]
         assert (shown[:, :32] == near[:, :32]).all() and (shown[:, 32:] == cubic[:, 32:]).all()
@@ -60,13 +50,12 @@ def test_resizers_are_wiped_flipped_and_subtracted(browser, file: Path) -> None:
         clean(reader)
 
 
-def test_resizer_lens_spectra_and_faces(browser, file: Path) -> None:
-    with opened(browser, file, width=360) as reader:
+def test_resizer_lens_spectra_and_faces(browser) -> None:
+    with opened(browser, "resizer", width=360) as reader:
         page = reader.page
-        page.get_by_role("radio", name="two").check()
         page.get_by_label("left", exact=True).select_option("bilinear")
         page.get_by_label("right", exact=True).select_option("the truth")
-        ways, truth, _ = pictures(1)
+        ways, truth, _ = pictures(0)
         pair = [as_image(x, "x") for x in (ways["bilinear"], truth)]
         lens = page.get_by_role("application")
         lens.focus()
@@ -90,14 +79,3 @@ def test_spectrum_finds_a_wave_where_it_is() -> None:
     assert radial_spectrum(np.zeros((32, 32))).max() == -12
     noise = np.random.default_rng(0).random((28, 28))
     assert radial_spectrum(noise).min() > -4, "a small picture has no empty rings"
-
-
-def test_clear_words_for_wrong_arguments() -> None:
-    ways = pictures()[0]
-    for wrong, match in [
-        ({"pictures": {**ways, "small": ways["nearest"][:32]}}, "one size"),
-        ({"pictures": {"nearest": ways["nearest"]}}, "nearest"),
-        ({"pictures": ways, "left": "lanczos"}, "none of the methods"),
-    ]:
-        with pytest.raises(ValueError, match=match):
-            ResizerExplorer(**wrong)

@@ -1,43 +1,29 @@
 """What every explorer keeps to, in a real browser without network: by keyboard, wide, narrow, light, dark."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from traitlets import TraitError
 
-from ferlib.widgets import ResizerExplorer
+from ferlib.data import EMOTIONS_FERPLUS as CLASSES
+from ferlib.losses import FERPLUS_PRIOR
+from ferlib.widgets import BatchAttentionExplorer, LossExplorer, ResizerExplorer
 from ferlib.widgets.base import MAX_BYTES, class_colors
 from ferlib.widgets.codec import pack, unpack
-from tests.explorers import CHECK, MAKE, clean, go_live, loss_explorer, opened, page_with, settle, slide
+from tests.explorers import CHECK, MAKE, batch, clean, go_live, loss_explorer, opened, pictures, settle, slide
 
 KINDS = tuple(MAKE)
 
 
-@pytest.fixture(scope="module")
-def page_of(tmp_path_factory: pytest.TempPathFactory):
-    """The file of a bare page that holds one explorer, by its kind."""
-    pages = {}
-
-    def write(kind: str) -> Path:
-        if kind not in pages:
-            pages[kind] = page_with(MAKE[kind](), tmp_path_factory.mktemp(kind))
-        return pages[kind]
-
-    return write
-
-
-@pytest.mark.parametrize("width", [1280, 380])
 @pytest.mark.parametrize("kind", KINDS)
-def test_figure_reads_offline(browser, page_of, kind: str, width: int) -> None:
+def test_figure_reads_offline(browser, kind: str) -> None:
     """Text has contrast, controls have names and room for a finger, nothing sticks out: light and dark."""
-    with opened(browser, page_of(kind), width=width) as reader:
+    with opened(browser, kind, width=380) as reader:
         page = reader.page
         assert page.locator(".fer-widget[role=group][aria-label]").count() == 1
         assert page.locator(".fer-host > img, .fer-fallback").count() == 0, "the fallback is still there"
@@ -48,29 +34,10 @@ def test_figure_reads_offline(browser, page_of, kind: str, width: int) -> None:
         clean(reader)
 
 
-@pytest.mark.parametrize("kind", ["attention"])
-def test_the_first_paint_does_not_wait_for_the_data(browser, page_of, kind: str) -> None:
-    """The picture that stands in for the figure is painted first; only then is the data read."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.add_init_script(
-        """const parse = JSON.parse, first = (go) => (list) => go(list.getEntries()[0].startTime);
-        window.read = [];
-        JSON.parse = (text) => { if (text.length > 1e4) read.push(performance.now()); return parse(text); };
-        window.painted = new Promise((go) =>
-          new PerformanceObserver(first(go)).observe({ type: 'paint', buffered: true }));"""
-    )
-    page.goto(page_of(kind).as_uri())
-    page.wait_for_selector(".fer-host[data-ready=yes]")
-    painted, read = page.evaluate("(async () => [await painted, read])()")
-    assert len(read) == 1 and read[0] > painted
-    context.close()
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_control_is_reached_by_tab_and_shows_it(browser, page_of, kind: str) -> None:
+def test_every_control_is_reached_by_tab_and_shows_it(browser, kind: str) -> None:
     """Going through the figure by the Tab key alone visits each control (a group of radios once)."""
-    with opened(browser, page_of(kind)) as reader:
+    with opened(browser, kind) as reader:
         page = reader.page
         wanted = page.evaluate(
             """new Set([...document.querySelectorAll(
@@ -105,13 +72,34 @@ def test_figure_is_small_and_reads_without_scripts(kind: str) -> None:
     )
 
 
+WAYS, BATCH = pictures()[0], batch() | {"classes": CLASSES}
+WRONG = [
+    (ResizerExplorer, {"pictures": {**WAYS, "small": WAYS["nearest"][:32]}}, "one size"),
+    (ResizerExplorer, {"pictures": {"nearest": WAYS["nearest"]}}, "nearest"),
+    (ResizerExplorer, {"pictures": WAYS, "left": "lanczos"}, "none of the methods"),
+    (LossExplorer, {"prior": FERPLUS_PRIOR * 2, "classes": CLASSES}, "distribution"),
+    (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES[:7]}, r"\(8, 8\)"),
+    (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES, "label": "joy"}, "joy"),
+    (LossExplorer, {"prior": FERPLUS_PRIOR, "classes": CLASSES, "logits": [0.0] * 7}, r"\(7,\)"),
+    (BatchAttentionExplorer, BATCH | {"value": BATCH["value"][:, :7]}, "need query, key"),
+    (BatchAttentionExplorer, BATCH | {"labels": BATCH["labels"] + 1}, "labels: 9 numbers"),
+    (BatchAttentionExplorer, BATCH | {"start": [0, 0]}, "different faces"),
+    (BatchAttentionExplorer, BATCH | {"presets": {"far": [99]}}, "far: different faces"),
+    (BatchAttentionExplorer, BATCH | {"names": ["one"]}, "9 names"),
+    (BatchAttentionExplorer, BATCH | {"query": BATCH["query"] * float("nan")}, "query holds values"),
+]
+
+
+@pytest.mark.parametrize(("explorer", "arguments", "named"), WRONG, ids=[named for _, _, named in WRONG])
+def test_clear_words_for_wrong_arguments(explorer, arguments: dict, named: str) -> None:
+    with pytest.raises((ValueError, TraitError), match=named):
+        explorer(**arguments)
+
+
 def test_a_figure_too_large_is_refused() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 224, 224, 3), dtype=np.uint8)
     with pytest.raises(ValueError, match=r"kB to its page.*fewer or smaller"):
         ResizerExplorer({str(i): image for i, image in enumerate(noise)})
-
-
-def test_a_value_that_does_not_fit_is_named() -> None:
     with pytest.raises(ValueError, match=r"1e\+06.* float16"):
         pack([1e6], "float16")
 
@@ -163,14 +151,9 @@ def test_for_a_page_it_is_html_alone() -> None:
     assert found["alpha"] and not found["anywidget"] and not found["torch"]
 
 
-def test_a_missing_anywidget_is_named_with_the_command() -> None:
-    result = run("import sys; sys.modules['anywidget'] = None\nimport ferlib.widgets")
-    assert result.returncode != 0 and "pip install anywidget" in result.stderr.splitlines()[-1]
-
-
-def test_the_live_module_and_python_keep_each_other_in_step(browser, page_of) -> None:
+def test_the_live_module_and_python_keep_each_other_in_step(browser) -> None:
     """The ES module as anywidget loads it, with a model like its own: either side moves the other."""
-    with opened(browser, page_of("loss")) as reader:
+    with opened(browser, "loss") as reader:
         page = reader.page
         go_live(page, loss_explorer())
         page.evaluate("model.set('alpha', 0.25)")  # as Python does

@@ -1,7 +1,5 @@
 """A data set and a network so small that tests can train them: four kinds of bright spot, one convolution."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

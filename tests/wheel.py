@@ -1,7 +1,5 @@
 """A copy of what git keeps, and the wheel made of it, as somebody gets them who has no working tree."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

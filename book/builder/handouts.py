@@ -58,7 +58,7 @@ def _exercises(section: Tag, solutions: bool) -> str:
     return "\n".join(lines)
 
 
-def handout(page: str, *, solutions: bool, number: int) -> str:
+def handout(page: str, *, solutions: bool, number: str) -> str:
     """One handout as HTML, from the HTML of a chapter's page.
 
     Shape: text in, text out; ``number`` is the chapter's. Raises ``ValueError`` for a page without exercises.
@@ -101,7 +101,10 @@ def make(html: Path = HTML) -> list[Path]:
         for solutions, ending in ((False, ""), (True, "_solutions")):
             target = html / FOLDER / f"{path.stem}{ending}.html"
             target.parent.mkdir(exist_ok=True)
-            target.write_text(handout(text, solutions=solutions, number=int(path.stem[:2])), encoding="utf-8")
+            target.write_text(
+                handout(text, solutions=solutions, number=path.stem.split("_")[0].lstrip("0")),
+                encoding="utf-8",
+            )
             written.append(target)
     return written
 

@@ -36,8 +36,8 @@ CELL_SECONDS = int(os.environ.get("FERLIB_CELL_SECONDS", "3600" if files.place("
 
 
 def chapters() -> list[Path]:
-    """The notebooks of the book, in reading order."""
-    return sorted((ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    """The notebooks of the book, in reading order: chapters, then appendices."""
+    return sorted((ROOT / "notebooks").glob("[0-9A]*.ipynb"))
 
 
 def open_cache() -> JupyterCacheAbstract:

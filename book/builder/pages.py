@@ -82,6 +82,13 @@ class Glance(Generated):
         return glance.table("results")
 
 
+class Findings(Generated):
+    """``{findings}``: what the book found, in three sentences with their intervals."""
+
+    def markdown(self) -> str:
+        return glance.findings()
+
+
 class ChapterMap(Generated):
     """``{chapter-map}``: each chapter with its question, minutes to read and time to run.
 
@@ -95,7 +102,8 @@ class ChapterMap(Generated):
         lines = ["| chapter | question | read | run |", "| --- | --- | --- | --- |"]
         done = runs()
         for path in chapters():
-            number, heading = int(path.stem[:2]), title(path).split(":")[0]
+            number = path.stem.split("_")[0].lstrip("0")  # 1 to 9, then A1, A2
+            heading = title(path).removeprefix("Appendix: ").split(":")[0]
             ran = _time(done[path.stem][0]) if path.stem in done else "–"
             lines.append(
                 f"| [{number} {heading}](../notebooks/{path.stem}) | {questions.pop(path.stem, '')} "
@@ -186,6 +194,7 @@ def setup(app: Sphinx) -> None:
     """Register the directives."""
     for name, directive in (
         ("glance", Glance),
+        ("findings", Findings),
         ("chapter-map", ChapterMap),
         ("build-status", BuildStatus),
         ("records", Records),

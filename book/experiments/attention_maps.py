@@ -13,16 +13,21 @@ multi-level attention, its transformer, class batch attention, at the real size)
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from book.experiments import attention_models, script
+from book.figures.maps import METHODS, attention_map, rollout_rows
+from book.figures.token_attention import TokenAttention
 from ferlib import data, explain
 from ferlib.data import named_parameters, render_faces
 from ferlib.evaluation import ResultRecord
-from ferlib.widgets import TokenAttention, pack, pack_maps
+from ferlib.models.batch_transformer import ClassBatchAttention
+from ferlib.models.common import evaluating
+from ferlib.widgets import pack, pack_maps
 
 SIZE, SIDE = 48, 24  # pixels of a face; places of a heat map
 SMALL = {"Swin": "swin-drawn", "ViT": "vit-drawn"}
@@ -56,9 +61,9 @@ def heat(maps: Tensor) -> dict[str, object]:
 def all_maps(model: nn.Module, inputs: Tensor, classes: Tensor) -> dict[str, object]:
     """Every method's map of every face, for the class that the face shows."""
     found = {}
-    for method in explain.METHODS:
+    for method in METHODS:
         try:
-            found[method] = heat(explain.attention_map(model, inputs, classes, method=method).detach())
+            found[method] = heat(attention_map(model, inputs, classes, method=method).detach())
         except ValueError as error:
             print(f"no {method}: {error}")
     return found
@@ -105,7 +110,7 @@ def small_networks(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
 def rolled_up_to(records: list[explain.Attention]) -> Tensor:
     """What each token of the last layer is made of, in tokens of the first: (F, N last, N first)."""
     every = torch.eye(records[-1].layout.tokens)
-    return explain.rollout_rows(records, every.expand(len(records[-1].on_grid()), -1, -1))
+    return rollout_rows(records, every.expand(len(records[-1].on_grid()), -1, -1))
 
 
 def beside_the_mouth(attention: explain.Attention) -> Tensor:
@@ -157,6 +162,50 @@ def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
     return record
 
 
+class BatchAttention(NamedTuple):
+    """Class batch attention of one batch, and what it takes to compute it again.
+
+    ``weights[c] = softmax(scale * query[:, c] @ key[:, c].T)``, (C, B, B), is how much each image (row)
+    attends to which (column) for class c. ``cba[:, c] = weights[c] @ value[:, c]``, ``bt = cba + value``,
+    each (B, C). ``query`` and ``key`` (B, C, 49) hold the channel encoding; ``value`` (B, C) are the scores
+    of each image alone.
+    """
+
+    weights: Tensor
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    cba: Tensor
+    bt: Tensor
+    scale: float
+
+
+def batch_attention(model: nn.Module, images: Tensor) -> BatchAttention:
+    """The class batch attention of a Batch Transformer Network on images (B, 3, H, W), in evaluation mode.
+
+    Raises:
+        ValueError: The network has no batch transformer, or attends to fixed reference images instead of the
+            batch (``set_reference(None)`` undoes that).
+    """
+    parts = [module for module in model.modules() if isinstance(module, ClassBatchAttention)]
+    if not parts or not hasattr(model, "outputs"):
+        raise ValueError(
+            f"{type(model).__name__} has no batch transformer: expected a Batch Transformer Network"
+        )
+    kept: list[tuple[Tensor, ...]] = []
+    hook = parts[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs))
+    try:
+        with evaluating(model), torch.no_grad(), explain.AttentionRecorder(model) as recorder:
+            outputs = model.outputs(images)
+    finally:
+        hook.remove()
+    if not kept:
+        raise ValueError("this network attends to reference images, not its batch: call set_reference(None)")
+    (weights,) = [record.weights for record in recorder.records if record.kind == "class-batch"]
+    query, key, value = kept[0]
+    return BatchAttention(weights, query, key, value, outputs.cba, outputs.bt, query.shape[1] ** -0.5)
+
+
 def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
     """Class batch attention of the three named faces among five others: queries, keys and values."""
     drawn = data.SyntheticFaces(
@@ -168,7 +217,7 @@ def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
     )
     others = drawn.batch(range(len(OTHERS)))
     images = torch.cat([torch.stack([pictures[name][0] for name in list(pictures)[:3]]), others["image"]])
-    found = explain.batch_attention(model, data.model_input(images, size=attention_models.LARGE_SIZE))
+    found = batch_attention(model, data.model_input(images, size=attention_models.LARGE_SIZE))
     names = [
         *list(pictures)[:3],
         *(f"a face of {data.EMOTIONS_FERPLUS[k]}" for k in others["label"].tolist()),

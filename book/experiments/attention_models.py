@@ -34,7 +34,7 @@ from ferlib import data, training
 from ferlib.data.base import FaceDataset
 from ferlib.data.faces import KeptFaces
 from ferlib.evaluation import accuracy_interval
-from ferlib.models import BatchTransformerNetwork
+from ferlib.models import BatchTransformerNetwork, ResizedTransformer
 from ferlib.models.mobilenet_faces import BRANCH_SIZES, centered_bgr
 from ferlib.models.small import ResidualUnit
 from ferlib.training.build import build_criterion, build_model, build_optimizer, set_lr
@@ -122,12 +122,14 @@ class ResidualPatches(nn.Module):
 
 
 def build(recipe: Recipe) -> nn.Module:
-    """The recipe's network; the small Swin gets its residual patches."""
-    if recipe.model == "ResizedTransformer":
-        options = copy.deepcopy(recipe.model_options)
-        options["backbone_options"]["embed_layer"] = ResidualPatches
-        recipe = recipe.replace(model_options=options)
-    return build_model(recipe)
+    """The recipe's network; the small Swin gets its residual patches, which a recipe cannot name."""
+    if recipe.model != "ResizedTransformer":
+        return build_model(recipe)
+    options = copy.deepcopy(recipe.model_options)
+    options["backbone_options"]["embed_layer"] = ResidualPatches
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        return ResizedTransformer(num_classes=8, **options)
 
 
 def faces(name: str, ferplus: Path | None, count: int) -> tuple[FaceDataset, FaceDataset]:

@@ -21,23 +21,19 @@ from torch import Tensor, nn
 
 from book.experiments import attention_models, script
 from book.experiments.perturbation import deletion_insertion
-from ferlib import data, explain
+from book.figures.maps import BASELINES, METHODS, attention_map
+from ferlib import data
 from ferlib.data import render_faces
 from ferlib.evaluation import ResultRecord, mean_interval
+from ferlib.explain import attention_score
 from ferlib.weights import CheckpointError
 
 NAME = "attention_scores"
-MODELS = ("swin-drawn", "vit-drawn", "btn-drawn", "btn-ferplus", "poster-drawn")
+MODELS = ("swin-drawn", "vit-drawn", "btn-drawn")
 SEED, FACES, TURN = 4_000_003, 203, 30.0  # 29 faces of each expression but neutral; degrees
 STEPS, QUICK = 8, 32  # of deletion and insertion: steps, faces
-LARGE_METHODS = ("attention-last", "rollout", "gradient-rollout", "grad-cam")
 COVERS = ("glasses", "hand", "mask", "scarf")
-KINDS = {
-    "levels": "levels",
-    "vit": "vit",
-    "fusion": "encoder.fusion",
-    "backbone": "backbone",
-}
+KINDS = {"levels": "levels", "vit": "vit", "backbone": "backbone"}
 
 
 def plain_faces(count: int = FACES) -> dict[str, Tensor]:
@@ -80,7 +76,7 @@ def maps_of(model: nn.Module, method: str, images: Tensor, labels: Tensor, size:
     """Maps of all faces for their true class, in parts that fit into memory: (N, S, S)."""
     return torch.cat(
         [
-            explain.attention_map(model, data.model_input(some, size=size), which, method=method).detach()
+            attention_map(model, data.model_input(some, size=size), which, method=method).detach()
             for some, which in zip(images.split(16), labels.split(16), strict=True)
         ]
     )
@@ -148,21 +144,19 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
     model, note = attention_models.load(name, seed, runs)
     recipe = attention_models.recipes()[name]
     size = recipe.image_size or 48
-    large = "poster" in name
     fresh = attention_models.build(recipe.replace(seed=5)).eval()
-    faces, covered = plain_faces(), covered_faces(12) if large else covered_faces()
+    faces, covered = plain_faces(), covered_faces()
     images, labels, truth = faces["image"], faces["label"], faces["truth"]
-    part = slice(42 if large else None)  # faces of all but the first scores
-    some = slice(0, None, len(images) // (quick // 6 if large else quick))
+    some = slice(0, None, len(images) // quick)  # faces of deletion and insertion
     kept, area = {}, None
-    for method in (*(LARGE_METHODS if large else explain.METHODS), *explain.BASELINES):
+    for method in (*METHODS, *BASELINES):
         try:
             heat = maps_of(model, method, images, labels, size)
         except ValueError as error:
             print(f"{name}: no {method}: {error}", flush=True)
             continue
         kept[method] = heat
-        score = explain.attention_score(heat, truth)
+        score = attention_score(heat, truth)
         area = score["area"]
 
         def put(key: str, values: Tensor, method: str = method) -> None:
@@ -175,13 +169,13 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
             put(key, score[key])
         minus("area", "pointing", score["pointing"] - area)
         minus("area", "energy", score["energy"] - area)
-        side = maps_of(model, method, faces["turned image"][part], labels[part], size)
-        turned = explain.attention_score(side, faces["turned truth"][part])
+        side = maps_of(model, method, faces["turned image"], labels, size)
+        turned = attention_score(side, faces["turned truth"])
         put("turned pointing", turned["pointing"])
         put("turned auc", turned["auc"])
-        put("turned auc change", turned["auc"] - score["auc"][part])
+        put("turned auc change", turned["auc"] - score["auc"])
         behind = maps_of(model, method, covered["image"], covered["label"], size)
-        hidden = explain.attention_score(behind, covered["cover"])
+        hidden = attention_score(behind, covered["cover"])
         put("occluder energy", hidden["energy"])
         minus("area", "occluder energy", hidden["energy"] - hidden["area"])
         put("occluder pointing", hidden["pointing"])
@@ -192,22 +186,22 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
         curves = deletion_insertion(model, pictures, heat[some], labels[some], steps=STEPS)
         put("deletion", curves["deletion"])
         put("insertion", curves["insertion"])
-        if method in explain.METHODS:
-            random = maps_of(fresh, method, images[part], labels[part], size)
-            score_random = explain.attention_score(random, truth[part])
+        if method in METHODS:
+            random = maps_of(fresh, method, images, labels, size)
+            score_random = attention_score(random, truth)
             put("random weights pointing", score_random["pointing"])
             put("random weights auc", score_random["auc"])
-            minus("random weights", "auc", score["auc"][part] - score_random["auc"])
-            put("rank correlation with random weights", correlation(heat[part], random))
+            minus("random weights", "auc", score["auc"] - score_random["auc"])
+            put("rank correlation with random weights", correlation(heat, random))
         print(f"{name} {method}: auc {record.get('auc', method, name).value:.3f}", flush=True)
     for method in kept:
-        edge = explain.attention_score(kept[method], truth)
+        edge = attention_score(kept[method], truth)
         for other in ("centre", "noise"):
-            base = explain.attention_score(kept[other], truth)
+            base = attention_score(kept[other], truth)
             for key in ("pointing", "auc"):
                 record.add_difference(method, other, mean_interval(edge[key] - base[key]), key, **place)
     agreement = {a: {b: correlation(kept[a], kept[b]).mean().item() for b in kept} for a in kept}
-    for arm, found in swaps(model, images[part], size).items():
+    for arm, found in swaps(model, images, size).items():
         for metric, values in found.items():
             record.add(metric, mean_interval(values), arm, **place)
     right = answers(model, images, size).argmax(1) == labels
@@ -221,7 +215,6 @@ def measure(name: str, seed: int, runs: Path, quick: int) -> ResultRecord:
     record.extra = {
         "faces": len(images),
         "faces of deletion": len(images[some]),
-        "faces turned or on random weights": len(images[part]),
         "occluded faces": len(covered["image"]),
         "area": area.mean().item(),
         "occluder area": hidden["area"].mean().item(),
@@ -265,14 +258,14 @@ def two_seeds(name: str, runs: Path) -> ResultRecord | None:
     record.add(
         "distance of the answers of two seeds", mean_interval((said[0] - said[1]).abs().sum(1) / 2), **place
     )
-    for method in explain.METHODS:
+    for method in METHODS:
         try:
             maps = [maps_of(model, method, faces["image"], faces["label"], size) for model in pair]
         except ValueError:
             continue
         record.add("rank correlation of two seeds", mean_interval(correlation(*maps)), method, **place)
         for number, heat in enumerate(maps):
-            auc = explain.attention_score(heat, faces["truth"])["auc"]
+            auc = attention_score(heat, faces["truth"])["auc"]
             record.add(f"auc of seed {number}", mean_interval(auc), method, **place)
     return record
 
@@ -292,7 +285,7 @@ def main() -> None:
             if not path.is_file() and (found := work(name)) is not None:
                 found.save(path)
     record = ResultRecord(
-        NAME, "maps of five networks against the true regions of drawn faces, 95 % over faces"
+        NAME, "maps of three networks against the true regions of drawn faces, 95 % over faces"
     )
     for name in MODELS:
         for part in ("scores", "seeds"):

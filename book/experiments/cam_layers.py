@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from book.experiments import attention_models, script
 from book.experiments.perturbation import deletion_insertion
+from book.figures.maps import rank_correlation
 from ferlib import data, explain
 from ferlib.evaluation import ResultRecord, mean_interval
 
@@ -90,7 +91,7 @@ def measure(
             found = explain.attention_score(maps, truth)
             found |= deletion_insertion(model, inputs[:some], maps[:some], labels[:some], steps=8)
             others = explain.grad_cam(fresh, inputs[:some], labels[:some], layer=random[name][0], **options)
-            found["likeness to random weights"] = explain.rank_correlation(maps[:some], others)
+            found["likeness to random weights"] = rank_correlation(maps[:some], others)
             scores[name, method] = found
             shown = "  ".join(f"{part} {found[part].mean():.3f}" for part in ("pointing", "energy", "auc"))
             print(f"  {name:32s} {method:12s} {shown}", flush=True)

@@ -1,1 +1,1 @@
-"""What only the build or a chapter or two draw: dark twins, diagrams, forest plots, reliability, verdicts."""
+"""Figures of the chapters, and what only the build or a chapter or two use."""

@@ -3,16 +3,11 @@
   ferlib convert --architecture poster-v2-7 raf-db-model_best.pth poster_v2.safetensors
   ferlib convert --architecture btn-7 --part poster-v2 --mapping names.json RAFDB92.54.pth btn.safetensors
   ferlib convert --architecture mobilenet-faces faceres-deep.json mobilenet_faces.safetensors
-  ferlib convert --architecture face-detector blazeface.json ~/.cache/ferlib/face_detector.onnx
 
 Nothing in the file is executed: a checkpoint that holds objects of a training program is read, and the
-objects are not. A mapping is a JSON or YAML file {name or prefix in the file: name or prefix here}, with null
+objects are not. A mapping is a JSON file {name or prefix in the file: name or prefix here}, with null
 for what is to be dropped; it gives a place to names that this library does not know, such as those of the
 Batch Transformer Network's own parts.
-
-The face detector is what `ferlib predict` finds faces with: models/blazeface.json and blazeface.bin of the
-npm package @vladmandic/human 3.3.6, written as ONNX to the folder of ferlib's cache ($FERLIB_CACHE, or
-~/.cache/ferlib), where it is looked for.
 
 The names of the classes are kept in the file, in the order of ferlib.data: FER+ (EMOTIONS_FERPLUS) for
 vt-nr-swin-base, AffectNet (EMOTIONS_AFFECTNET) for poster-v2-8 and btn-8. Seven expressions are RAF-DB's
@@ -29,14 +24,14 @@ import argparse
 import json
 import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from ferlib.data.labels import CLASSES
+from ferlib.errors import class_names, printable
 from ferlib.weights import ARCHITECTURES, CheckpointError, checkpoints, place_official, read_weights
-from ferlib.weights.blazeface import write_detector
 from ferlib.weights.names import read_mapping
 
-DETECTOR = "face-detector"
 DATASETS = ("ferplus", "rafdb", "affectnet7", "affectnet8")
 #: Whose expressions an original network tells; of two, the name of the file decides.
 EXPRESSIONS = {
@@ -50,21 +45,19 @@ EXPRESSIONS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib convert``."""
-    known = ", ".join((*ARCHITECTURES, DETECTOR))
+    known = ", ".join(ARCHITECTURES)
     parser.add_argument("--architecture", required=True, metavar="NAME", help=f"one of: {known}")
     parser.add_argument("--part", metavar="PART", help="only this part, such as poster-v2 of btn-7")
-    parser.add_argument("--mapping", metavar="FILE", help="JSON or YAML with places for unknown names")
+    parser.add_argument("--mapping", metavar="FILE", help="JSON with places for unknown names")
     parser.add_argument("--dataset", choices=DATASETS, help="whose expressions it tells, and in whose order")
     parser.add_argument("--json", action="store_true", help="print JSON: file, architecture, counts, classes")
     parser.add_argument("source", metavar="IN", help="the original file")
-    parser.add_argument("target", metavar="OUT", help="the file to write, *.safetensors or *.onnx")
+    parser.add_argument("target", metavar="OUT", help="the file to write, *.safetensors")
 
 
 def run(options: argparse.Namespace) -> int:
     """Read, place, report, write."""
     target = Path(options.target)
-    if options.architecture == DETECTOR:
-        return _detector(options, target)
     if target.suffix != ".safetensors":
         raise CheckpointError(f"{target.name}: the file to write is called *.safetensors")
     for given in filter(None, (options.source, options.mapping)):
@@ -73,7 +66,8 @@ def run(options: argparse.Namespace) -> int:
     mapping = read_mapping(options.mapping) if options.mapping else None
     found = read_weights(options.source)
     tensors, report = place_official(found, options.architecture, part=options.part, mapping=mapping)
-    print(report, file=sys.stderr if options.json else sys.stdout)
+    lines = map(printable, str(report).splitlines())
+    print(*lines, sep="\n", file=sys.stderr if options.json else sys.stdout)
     if not report.complete:
         advice = "; --part or --mapping may help" if options.architecture.startswith("btn") else ""
         raise CheckpointError(f"{options.source} does not fit, nothing was written{advice}")
@@ -89,17 +83,7 @@ def run(options: argparse.Namespace) -> int:
         return 0
     print(f"{target}: {len(tensors)} tensors, {size / 1e6:.1f} MB")
     if classes:
-        print(f"classes: {', '.join(classes)}")
-    return 0
-
-
-def _detector(options: argparse.Namespace, target: Path) -> int:
-    """The face detector, which is no network of this library."""
-    if target.suffix != ".onnx":
-        raise CheckpointError(f"{target.name}: the face detector is written as *.onnx")
-    size = write_detector(options.source, target).stat().st_size
-    facts = {"file": str(target), "bytes": size, "architecture": DETECTOR}
-    print(json.dumps(facts) if options.json else f"{target}: {size / 1e6:.1f} MB")
+        print(printable(f"classes: {', '.join(classes)}"))
     return 0
 
 
@@ -120,8 +104,9 @@ def _classes(options: argparse.Namespace, stored: object) -> list[str] | None:
                 f"--dataset {options.dataset} has other expressions than {options.architecture}: {expected}"
             )
         return list(CLASSES[options.dataset])
-    if isinstance(stored, list) and len(stored) == count and all(isinstance(name, str) for name in stored):
-        return stored
+    with suppress(ValueError):
+        if len(names := class_names(stored)) == count:
+            return list(names)
     letters = re.sub("[^a-z]", "", Path(options.source).name.lower())
     found = [name for name in known if letters.startswith(name.rstrip("78"))] or known
     if len(found) > 1:

@@ -11,7 +11,8 @@
 
 A checkpoint of ours holds its recipe. An official one (.pth) is read without running anything in it, and
 needs --recipe to say which network it is. A file of `ferlib export` (.onnx) is measured as `ferlib predict`
-runs it. Expressions are matched by name, so that a network may be measured on another data set. Batches are
+runs it. Expressions are matched by name, so that a network may be measured on another data set; a file that
+holds no names of its classes needs --classes. Batches are
 drawn at random (--seed), because the output of a batch transformer depends on the other images of the batch;
 with --in-order they are taken as the folders have them, which in class folders puts faces of one expression
 together.
@@ -42,10 +43,9 @@ from torch import nn
 from ferlib.commands.faces import HELD_OUT, Faces, add_face_arguments, choose_faces
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.labels import CLASSES, match_classes
+from ferlib.data.labels import match_classes
 from ferlib.data.prepare import DATASETS
 from ferlib.evaluation import (
-    CORRUPTIONS,
     RecordError,
     ResultRecord,
     batch_dependence,
@@ -71,7 +71,7 @@ PUBLISHED = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib evaluate``."""
-    add, outputs = parser.add_argument, ("vit", "bt", "cba")
+    add = parser.add_argument
     files = (
         "best or last of a run, an official file or an exported one; of several, their averaged prediction"
     )
@@ -79,9 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_face_arguments(parser)
     add("--recipe", metavar="NAME", help=f"which network an official file is of: {', '.join(bundled())}")
     add("--mapping", metavar="FILE", help="JSON with places for names of an official file that are not known")
+    names = "names of the outputs of files that hold none, in their order: neutral,happiness,..."
+    add("--classes", metavar="A,B,...", help=names)
     add("--split", choices=("train", "valid", "test"), help="default test, or valid where there is no test")
     add("--batch-size", type=int, default=64, metavar="N", help="faces per batch (default 64)")
-    add("--output", choices=outputs, help="output of a batch transformer (default bt)")
+    add("--output", choices=("vit", "bt", "cba"), help="output of a batch transformer (default bt)")
     add("--in-order", action="store_true", help="batches in the order of the files, not at random")
     add("--seed", type=int, default=0, metavar="N", help="of the batches, the bootstrap and the suites")
     add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default 1000)")
@@ -89,17 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--against", metavar="FILE", help="another network, compared on the same faces")
     what.add_argument("--suite", choices=("robustness", "batch"), help="more than the plain scores")
-    add("--against-recipe", metavar="NAME", help="which network --against is of, as --recipe")
-    add("--against-output", choices=outputs, help="its output, as --output")
-    kinds = list(CORRUPTIONS)
-    add(
-        "--kinds",
-        nargs="+",
-        choices=kinds,
-        metavar="KIND",
-        help=f"of the robustness suite: {', '.join(kinds)}",
-    )
-    add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help="only these, 1 to 5")
+    severities = "of the robustness suite, 1 to 5 (default: all)"
+    add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help=severities)
     lists = "a published list of difficult photographs, for the robustness suite"
     add("--list", action="append", default=[], metavar="NAME=FILE", dest="lists", help=lists)
     sizes = [1, 2, 8, 64, 256]
@@ -108,7 +101,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--record", metavar="FILE", help="where the record goes (default: evaluations/ by the checkpoint)")
     add("--json", action="store_true", help="print JSON: scores, recall by class, faces, what was left out")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
-    add("--gpu", type=int, metavar="N", help="the GPU of this number")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -117,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name)
         if (value := min(value) if isinstance(value, list) else value) < least:
             raise DataError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
-    network = Network.find(options.checkpoint, options.recipe, options.mapping)
+    network = Network.find(options.checkpoint, options.recipe, options.mapping, options.classes)
     source = choose_faces(options.data, options.dataset, network.recipe.data, options.length)
     faces, split = _faces(source, options.split)
     place = _place(options, split)
@@ -130,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
     if published and not options.length:
         record.data["published"] = published
     _write(record, place, asked=bool(options.record))
-    print(json.dumps(summary(record), indent=1, ensure_ascii=False) if options.json else _text(record))
+    print(json.dumps(summary(record), indent=1) if options.json else _text(record))
     return 0
 
 
@@ -147,17 +139,16 @@ def _faces(source: Faces, split: str | None) -> tuple[FaceDataset, str]:
 def _measure(
     options: argparse.Namespace, network: Network, source: Faces, faces: FaceDataset, split: str
 ) -> ResultRecord:
-    device = choose_device(options.device if options.gpu is None else f"cuda:{options.gpu}")
+    device = choose_device(options.device)
 
-    def ready(network: Network, faces: FaceDataset, output: str | None) -> tuple[nn.Module, FaceDataset]:
-        trained = None if source.kind == "synthetic" else CLASSES.get(network.recipe.data)
-        named = with_classes(faces, network.classes or trained or faces.classes)
-        return network.build(len(named.classes), output).to(device), named
+    def ready(network: Network, faces: FaceDataset) -> tuple[nn.Module, FaceDataset]:
+        named = with_classes(faces, network.classes("name them with --classes A,B,..."))
+        return network.build(len(named.classes), options.output).to(device), named
 
-    other = (
-        Network.find(options.against, options.against_recipe or options.recipe) if options.against else None
-    )
-    model, faces = ready(network, faces, options.output)
+    other = None
+    if options.against:
+        other = Network.find(options.against, options.recipe, classes=options.classes)
+    model, faces = ready(network, faces)
     shuffle = None if options.in_order else options.seed
     how = {"batch_size": options.batch_size, **network.inputs()}
     common = {"split": split, "seed": options.seed, "resamples": options.resamples, **how, "progress": True}
@@ -168,7 +159,7 @@ def _measure(
         print(f"temperature {temperature:.3f}, fitted on {len(valid)} validation faces", file=sys.stderr)
     common["settings"] = {**network.facts(), "temperature": network.temperature(model)}
     if options.suite == "robustness":
-        more = {"kinds": options.kinds, "severities": options.severities, "lists": _lists(options.lists)}
+        more = {"severities": options.severities, "lists": _lists(options.lists)}
         return robustness(model, faces, shuffle=shuffle, **more, **common)
     if options.suite == "batch":
         return batch_dependence(model, faces, sizes=options.sizes, rounds=options.rounds, **common)
@@ -178,14 +169,14 @@ def _measure(
     record = evaluate(model, faces, shuffle=shuffle, **given, **common)
     if other is None:
         return record
-    rival, named = ready(other, faces, options.against_output)
+    rival, named = ready(other, faces)
     if named.classes != faces.classes:
         raise DataError(
             f"{options.against} has the classes {named.classes}, the other network {faces.classes}"
         )
     second, _ = predict(rival, faces, shuffle=shuffle, progress=True, **how | other.inputs())
     record.name, record.what = "comparison", f"{record.what}, against {other.paths[0].name}"
-    record.settings["against"] = {**other.facts(), "output": options.against_output}
+    record.settings["against"] = other.facts()
     bootstrap = {"resamples": options.resamples, "seed": options.seed}
     for metric in COMPARED:
         found = compare(labels, first, second, record.classes, metric=metric, **bootstrap)

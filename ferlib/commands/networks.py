@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,15 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from ferlib.data.base import DataError
+from ferlib.data.labels import CLASSES
 from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from ferlib.errors import class_names
 from ferlib.models.pocket import averaged
 from ferlib.predict import FaceReader
 from ferlib.training import Recipe, bundled, load_recipe, recipe_from
 from ferlib.training.loop import logits_of
-from ferlib.weights import checkpoints, load_network
+from ferlib.weights import checkpoints, load_network, read_weights
 from ferlib.weights.names import read_mapping
 
 LUMINANCE = (0.299, 0.587, 0.114)
+#: Checkpoints of this book that hold no class names, by their SHA-256: the data set whose names they have.
+NAMELESS = {
+    "021e726079a57b6bcfb00aa6e31e23bba5488bc2969f6a476c2e0dd261866b6b": "ferplus",  # pocket_ferplus
+    "aa1a582d3c9eeb662c01c60dc56a9f728410537baac96377d6fb8208cd4beccb": "ferplus",  # best_alone_ferplus
+}
 
 
 @dataclass
@@ -44,12 +52,23 @@ class Network:
 
     @classmethod
     def find(
-        cls, paths: str | Sequence[str], recipe: str | None = None, mapping: str | None = None
+        cls,
+        paths: str | Sequence[str],
+        recipe: str | None = None,
+        mapping: str | None = None,
+        classes: str | None = None,
     ) -> Network:
         """Read what the files say of themselves.
 
+        Args:
+            paths: The files.
+            recipe, mapping: For official files.
+            classes: Names of the classes with commas between them, in the order of the outputs, for files
+                that hold none.
+
         Raises:
-            DataError: Nothing says which network a file is of, or two of them take images of different sizes.
+            DataError: Nothing says which network a file is of, or two of them take images of different sizes
+                or have other classes.
             CheckpointError: A file that cannot be read.
         """
         paths = [paths] if isinstance(paths, str) else list(paths)
@@ -73,14 +92,18 @@ class Network:
                     f"{path} takes images of {size}, {paths[0]} of {sizes[0]}: expected one size for files "
                     "whose predictions are averaged"
                 )
-        orders = [state["classes"] for state in stored if "classes" in state]
-        for names in orders:
-            if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
-                raise DataError(f"{', '.join(paths)}: the class names are damaged, expected a list of names")
-            if list(names) != list(orders[0]):
-                raise DataError(
-                    f"{', '.join(paths)} have other classes: {names}, {orders[0]}; expected one order"
-                )
+        typed = tuple(name.strip() for name in classes.split(",")) if classes else None
+        first = None
+        for path, state, one in zip(paths, stored, recipes, strict=True):
+            try:
+                names = state.get("classes", typed or CLASSES.get(one.data or ""))
+                names = None if names is None else class_names(names)
+            except ValueError as error:
+                raise DataError(str(error), path) from None
+            first = first or typed or names
+            if names and names != first:
+                raise DataError(f"has the classes {', '.join(names)}; expected {', '.join(first)}", path)
+            state |= {"classes": names} if names else {}
         return cls([*map(Path, paths)], recipes, stored, given, read_mapping(mapping) if mapping else None)
 
     @property
@@ -88,10 +111,16 @@ class Network:
         """The first one."""
         return self.recipes[0]
 
-    @property
-    def classes(self) -> tuple[str, ...] | None:
-        """The names of its classes, where the file says them."""
-        return next((tuple(state["classes"]) for state in self.stored if "classes" in state), None)
+    def classes(self, option: str) -> tuple[str, ...]:
+        """The names of its classes in the order of its outputs.
+
+        Raises:
+            DataError: Neither file nor recipe nor command line says them; it advises that ``option``.
+        """
+        for path, state in zip(self.paths, self.stored, strict=True):
+            if "classes" not in state:
+                raise DataError(f"names no classes, so the order of its outputs is unknown: {option}", path)
+        return self.stored[0]["classes"]
 
     @property
     def exported(self) -> bool:
@@ -121,6 +150,8 @@ class Network:
             raise DataError(f"{path}: a temperature is kept in a single .safetensors file of ours")
         weights, state = checkpoints.read(path)
         state["temperature"] = {**state.get("temperature", {}), _output(model): value}
+        if "classes" in self.stored[0]:
+            state["classes"] = list(self.stored[0]["classes"])
         checkpoints.save(path, weights, state)
         self.stored[0]["temperature"] = state["temperature"]
 
@@ -131,18 +162,18 @@ class Network:
             DataError: ``output`` is none of the network's.
             CheckpointError: A file that does not fit, or is of another number of classes.
         """
-        found = []
-        for path in self.paths:
+        found: dict[Path, nn.Module] = {}
+        for path in dict.fromkeys(self.paths):
             if path.suffix == ".onnx":
-                found.append(ExportedNetwork(path))
+                found[path] = ExportedNetwork(path)
                 continue
-            model = load_network(path, self.given, num_classes=classes, mapping=self.mapping)
+            found[path] = model = load_network(path, self.given, num_classes=classes, mapping=self.mapping)
             if output and not hasattr(model, "inference"):
                 raise DataError(f"{type(model).__name__} has one output only: leave --output out")
             if output:
                 model.inference = output
-            found.append(model)
-        return found[0] if len(found) == 1 else Averaged(found).eval()
+        networks = [found[path] for path in self.paths]
+        return networks[0] if len(networks) == 1 else Averaged(networks).eval()
 
     def facts(self) -> dict[str, Any]:
         """What a record says of it: words by name, or a list of them for several files."""
@@ -156,14 +187,18 @@ class Network:
 
 
 class Averaged(nn.Module):
-    """Logarithms of the averaged probabilities of several networks: images -> (B, K)."""
+    """Logarithms of the averaged probabilities of several networks: images -> (B, K).
+
+    One that is named several times is computed once and counts several times.
+    """
 
     def __init__(self, networks: list[nn.Module]) -> None:
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> Tensor:
-        return averaged([logits_of(network(images)) for network in self.networks])
+        logits = {network: logits_of(network(images)) for network in self.networks.children()}
+        return averaged([logits[network] for network in self.networks])
 
 
 class ExportedNetwork(nn.Module):
@@ -183,11 +218,13 @@ class ExportedNetwork(nn.Module):
 
 
 def _peek(path: str) -> dict[str, Any]:
-    if not Path(path).is_file():
-        raise DataError("the file is not there", path)
     if path.endswith(".onnx"):
-        return FaceReader(path).facts
-    return checkpoints.peek(path) if path.endswith(".safetensors") else {}
+        return dict(FaceReader(path).facts)
+    state = dict(read_weights(path, numbers=False).state)
+    if "made of" in state and "classes" not in state:  # as the book's own checkpoints
+        kind = NAMELESS.get(hashlib.sha256(Path(path).read_bytes()).hexdigest())
+        state |= {"classes": CLASSES[kind]} if kind else {}
+    return state
 
 
 def _output(model: nn.Module) -> str:

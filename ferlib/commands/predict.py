@@ -7,8 +7,8 @@
   ferlib predict faces/*.png --whole                pictures that are cut-out faces already
 
 A picture is searched at 640 pixels of its longer side, where most faces of 48 pixels and more are found, and
-larger where it shows none; "confidence" is the detector's. The detector is a file that `make book` brings.
-Where it is not there, scikit-image's cascade looks for frontal faces, and a line says so. Nothing is
+larger where it shows none; "smaller than" is the side in pixels below which a face beside those found was not
+searched for. "confidence" is the detector's, a file that `make book` brings. Nothing is
 downloaded and nothing leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+
 cuts out its own, made gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
 the model is good for, and what not: MODEL_CARD.md beside it, and `ferlib predict --card`.
@@ -31,17 +31,13 @@ from typing import Any
 
 import numpy as np
 
-from ferlib.detector import Box, detector_file
-from ferlib.errors import DataError, printable
+from ferlib.detector import SMALLEST, Box, load_detector, searched_down_to
+from ferlib.errors import DataError, cell, printable
 from ferlib.files import replacing
 from ferlib.images import SUFFIXES, read_image
 from ferlib.predict import FOLDER, FaceReader, Prediction, draw
 
 NO_FACE = "no face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
-CASCADE = (
-    "ferlib: the face detector {} is not there, so scikit-image's cascade looks for faces, which misses "
-    "small and turned ones; `make book` brings the detector, `ferlib convert --help` says how to make it"
-)
 STANDARD_INPUT = ("-", "/dev/stdin")
 COLUMNS = ("picture", "note", "left", "top", "side", "confidence", "expression")
 
@@ -66,19 +62,20 @@ def run(options: argparse.Namespace) -> int:
     if options.card:
         print((FOLDER / "MODEL_CARD.md").read_text(encoding="utf-8"))
         return 0
-    names = [name for word in options.pictures for name in _pictures(word)]
+    found = (name for word in options.pictures for name in _pictures(word))
+    names = [*{os.path.abspath(name): name for name in found}.values()]  # named twice, it is read once
     if not names:
         raise DataError("no picture was named: ferlib predict PICTURE...")
     given = Box.parse(options.box) if options.box else None
-    if not (given or options.whole or detector_file().is_file()):
-        print(CASCADE.format(printable(str(detector_file()))), file=sys.stderr)
+    if not (given or options.whole):
+        load_detector()
     reader, code = FaceReader(options.model), 0
     taken = {os.path.realpath(name) for name in names}
     if options.json:
         model = {"file": reader.path.name, **{k: reader.facts.get(k) for k in ("classes", "temperature")}}
         print(f'{{"model": {json.dumps(model)}, "pictures": [')
     elif options.csv:
-        csv.writer(sys.stdout, lineterminator="\n").writerow((*COLUMNS, *map(_cell, reader.classes)))
+        csv.writer(sys.stdout, lineterminator="\n").writerow((*COLUMNS, *map(cell, reader.classes)))
     try:
         for number, name in enumerate(names):
             try:
@@ -143,7 +140,7 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
         box, shares = face.box, zip(face.classes, face.probabilities, strict=True)
         plain: dict[str, Any] = {
             "box": [round(v, 2) for v in (box.left, box.top, box.side, box.side)],
-            "confidence": None if box.confidence is None else round(box.confidence, 3),
+            "confidence": box.confidence and round(box.confidence, 3),
             "expression": face.expression,
             "probabilities": {c: round(float(p), 6) for c, p in shares},
         }
@@ -152,22 +149,19 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
         entry["faces"].append(plain)
     if not faces:
         entry["note"] = NO_FACE
+    elif faces[0].box.confidence:
+        entry["smaller than"] = searched_down_to(max(width, height))
     return entry
 
 
 def _rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
     """One row a face; a picture without a face has one row, too, whose note says why."""
-    name, note = _cell(entry["picture"]), entry.get("error") or entry.get("note", "")
+    name, note = cell(entry["picture"]), entry.get("error") or entry.get("note", "")
     if note:
-        yield [name, _cell(note)]
+        yield [name, cell(note)]
     for face in entry.get("faces", ()):
         shares = face["probabilities"].values()
-        yield [name, "", *face["box"][:3], face["confidence"], _cell(face["expression"]), *shares]
-
-
-def _cell(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+        yield [name, "", *face["box"][:3], face["confidence"], cell(face["expression"]), *shares]
 
 
 def _table(entry: dict[str, Any]) -> str:
@@ -175,6 +169,8 @@ def _table(entry: dict[str, Any]) -> str:
         return printable(note if "error" in entry else f"{entry['picture']}: {note}")
     count = len(entry["faces"])
     lines = [f"{printable(entry['picture'])}: {count} {'face' if count == 1 else 'faces'}"]
+    if (side := entry.get("smaller than", 0)) > SMALLEST:
+        lines[0] += f" (beside them none smaller than {side} pixels is searched for: cut it out for that)"
     for number, face in enumerate(entry["faces"], 1):
         best = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         shares = "   ".join(f"{printable(name)} {100 * share:.0f} %" for name, share in best)

@@ -5,7 +5,7 @@
   ferlib train -c config.json --data ~/FERPlus
   ferlib train --resume runs/first/last.safetensors
 
-The run's folder holds the recipe, environment, log.txt, metrics.jsonl, curves.svg, the weights last and best
+The run's folder holds the recipe, environment, log.txt, metrics.jsonl, the weights last and best
 and the state of the run; by default it is runs/<recipe>, with -c experiments/<exp_name>. Ctrl-C finishes the
 step, saves, and says how to go on; a killed run goes on from its last checkpoint (--save-minutes). On a CPU
 --resume leads to the very numbers of a run that was never stopped.
@@ -51,10 +51,11 @@ from ferlib.training import (
     load_recipe,
     recipe_from,
 )
-from ferlib.training.build import check_image_size, face_side, start_from
+from ferlib.training.build import check_image_size, start_from
 from ferlib.training.device import choose_device, is_leader, leave_group
 from ferlib.training.original_config import read_original_config
 from ferlib.training.runs import BEST, LAST, STATE, check_folder, holds_run, state_file
+from ferlib.weights import PRETRAINED, find_pretrained, missing
 
 FACES_FILE = "run.json"  # in a run's folder: which faces it is trained on
 OVERRIDES = {  # keys of a recipe that the command line may set
@@ -121,11 +122,14 @@ def _train(options: argparse.Namespace) -> dict[str, Any] | None:
         model = build_model(plan.recipe, num_classes=len(train.classes))
         check_image_size(model, plan.recipe, train)
         if plan.resume is None:
+            kind = None if options.from_scratch else plan.recipe.weights.get("backbone")
+            if kind in PRETRAINED and find_pretrained(kind, options.weights) is None:
+                needed = missing(PRETRAINED[kind], options.weights)
+                _print(f"{needed}. Fetching it now, which takes a minute to fail where there is no network")
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
                 _print(line)
         known = set(train.classes) <= set(PRIOR_CLASSES)
         criterion = build_criterion(plan.recipe, prior=prior_for(train.classes) if known else None)
-        _print_size(plan, train)
         history = fit(
             model,
             criterion,
@@ -280,16 +284,6 @@ def _open(
 def _print(line: str) -> None:
     if is_leader():
         print(line, file=sys.stderr)
-
-
-def _print_size(plan: Plan, train: FaceDataset) -> None:
-    """Print where faces are enlarged, since that is what the Neural Resizer's paper is about."""
-    side, wanted = face_side(train), plan.recipe.image_size or 0
-    if side and side < wanted:
-        by = plan.recipe.interpolation
-        if wanted == 8 * side:
-            by += "; the authors' own are `ferlib prepare --upscale 8 --method dic`"
-        _print(f"faces of {side} pixels are enlarged to {wanted} ({by})")
 
 
 def _how_to_go_on(plan: Plan | None, options: argparse.Namespace) -> str:

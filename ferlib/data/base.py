@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, default_collate
 
-from ferlib.errors import DataError
+from ferlib.errors import DataError, printable
 from ferlib.images import center_square, to_pillow, to_planes
 
 T = TypeVar("T")
@@ -30,8 +30,7 @@ def summarize(skipped: Sequence[Skip], shown: int = 5) -> str:
     """Skipped faces as lines of text: for each reason its count and the first names, safe for a terminal."""
     groups: dict[str, list[str]] = {}
     for skip in skipped:
-        name = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in skip.name)
-        groups.setdefault(skip.reason, []).append(name)
+        groups.setdefault(printable(skip.reason), []).append(printable(skip.name))
     return "\n".join(
         f"{len(names):7,}  {reason}: {', '.join(names[:shown])}{', ...' if len(names) > shown else ''}"
         for reason, names in sorted(groups.items(), key=lambda item: -len(item[1]))
@@ -147,22 +146,19 @@ class SourceDataset(FaceDataset):
         source: Where the faces are.
         labels: int64 (N,), one for each face of the source; those below 0 are left out (default: all faces
             with the source's labels).
-        why: The reason to tell for these.
 
     Attributes:
         names: The faces' names, in their order.
         skipped: Files and rows that cannot be used.
-        unlabeled: Faces that are left out.
     """
 
-    def __init__(self, source: Source, labels: torch.Tensor | None = None, why: str = "") -> None:
+    def __init__(self, source: Source, labels: torch.Tensor | None = None) -> None:
         self.source, self.classes, self.skipped = source, source.classes, source.skipped
         kept = torch.ones(len(source), dtype=torch.bool) if labels is None else labels >= 0
         self.rows = torch.nonzero(kept)[:, 0]
         self.labels = (source.labels if labels is None else labels)[kept]
         self.votes = None if source.votes is None else source.votes[kept]
         self.names = [source.names[row] for row in self.rows.tolist()]
-        self.unlabeled = [Skip(source.names[row], why) for row in torch.nonzero(~kept)[:, 0].tolist()]
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         index = torch.as_tensor(indices)

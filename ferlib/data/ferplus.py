@@ -14,7 +14,7 @@ import torch
 
 from ferlib.data.base import DataError, Skip, Source, SourceDataset
 from ferlib.data.folders import AGAIN, Listing, read_table
-from ferlib.data.labels import EMOTIONS_FERPLUS, LABEL_RULES, VOTE_COLUMNS, majority_label, read_class
+from ferlib.data.labels import EMOTIONS_FERPLUS, VOTE_COLUMNS, majority_label, read_class
 from ferlib.data.prepare import DATASETS, Kind
 from ferlib.images import SUFFIXES
 
@@ -36,12 +36,12 @@ _PLACES = ("data", "", "FERPlus/data", "FERPlus", "fer2013", "data/fer2013")
 def _votes(cells: Sequence[str]) -> np.ndarray | str:
     """Ten votes, or the reason why they cannot be used."""
     try:
-        votes = np.array(cells, dtype=np.float32)
+        votes = np.array(cells, dtype=np.float64)
     except ValueError:
         return "votes are not numbers"
-    if not (np.isfinite(votes) & (votes >= 0)).all():
-        return "votes are negative or not finite"
-    return votes if votes.any() else NO_VOTES
+    if not ((votes == 0) | ((votes >= 1e-6) & (votes <= 1e6))).all():  # NaN is neither
+        return "votes are no counts from 0 to a million"
+    return votes.astype(np.float32) if votes.any() else NO_VOTES
 
 
 def read_label_csv(path: str | Path) -> tuple[list[str], torch.Tensor, list[Skip]]:
@@ -86,13 +86,15 @@ def read_fer2013new(path: str | Path) -> tuple[list[str], list[str], torch.Tenso
     expected = ["Usage", "Image name", *VOTE_COLUMNS]
     if [cell.lower() for cell in header] != [cell.lower() for cell in expected]:
         raise DataError(f"columns are {', '.join(header)}; expected {', '.join(expected)}", path)
-    for number, row in enumerate(table, start=2):
+    found = np.zeros((len(table), len(VOTE_COLUMNS)), np.float32)
+    for number, row in enumerate(table):
         votes = _votes(row[2:]) if len(row) == len(expected) else "short"
-        if isinstance(votes, str) and votes != NO_VOTES:
+        if not isinstance(votes, str):
+            found[number] = votes
+        elif votes != NO_VOTES:
             # rows are matched to Kaggle's by position, so one damaged row makes all after it doubtful
-            raise DataError(f"line {number} is damaged ({','.join(row)[:60]}); {AGAIN}", path)
-    votes = torch.from_numpy(np.array([row[2:] for row in table], np.float32))
-    return [row[0] for row in table], [row[1] for row in table], votes
+            raise DataError(f"line {number + 2} is damaged ({','.join(row)[:60]}); {AGAIN}", path)
+    return [row[0] for row in table], [row[1] for row in table], torch.from_numpy(found)
 
 
 def read_pixels(text: str, side: int = 48) -> np.ndarray:
@@ -337,7 +339,6 @@ class FERPlus(SourceDataset):
             none.
         all_votes: float32 (N, 10), with "unknown" and "not a face".
         skipped: Files and rows that cannot be used.
-        unlabeled: Faces the rule leaves without a label.
 
     Raises:
         DataError: Unknown layout, split or rule; damaged files, when they are read.
@@ -346,8 +347,6 @@ class FERPlus(SourceDataset):
     def __init__(
         self, root: str | Path, split: str = "train", labels: str = "majority", *, size: int | None = None
     ):
-        if labels not in LABEL_RULES:
-            raise DataError(f"label rule {labels!r} is not known; choose one of {', '.join(LABEL_RULES)}")
         source = DATASETS["ferplus"].open(root, split, size)
         if source.votes is not None:
             chosen = majority_label(source.votes, labels, classes=len(EMOTIONS_FERPLUS))
@@ -355,6 +354,6 @@ class FERPlus(SourceDataset):
             chosen = source.labels
         else:
             raise DataError(f"holds decided majority labels, no votes; rule {labels!r} needs votes", root)
-        super().__init__(source, chosen, f"votes give no label by rule {labels!r}")
+        super().__init__(source, chosen)
         self.all_votes = self.votes
         self.votes = None if self.votes is None else self.votes[:, : len(EMOTIONS_FERPLUS)]

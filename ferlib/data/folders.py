@@ -169,11 +169,10 @@ def _by_class(folder: Path, classes: tuple[str, ...], first: int) -> bool:
     return any(read_class(inner.name, classes, first) is not None for inner in folders_in(folder))
 
 
-def _class_folders(
-    dataset: str, split: str, there: dict[str, Path], first: int, absent: tuple[str, ...] = ()
-) -> Listing:
+def _class_folders(dataset: str, split: str, there: dict[str, Path], absent: tuple[str, ...] = ()) -> Listing:
     """Images in one folder per class, sorted by class and name."""
     kind, folder = DATASETS[dataset], there[split]
+    first = kind.first
     listing = Listing(dataset, "class-folders", split, folder)
     inner = {folder.name for place in there.values() for folder in folders_in(place)}
     try:
@@ -217,22 +216,23 @@ def _rafdb_look(root: Path) -> tuple[str, dict[str, Any]] | None:
 
 def _rafdb_read(there: dict[str, Any], layout: str, split: str) -> Source:
     if layout == "class-folders":
-        listing = _class_folders("rafdb", split, there, 1)
+        listing = _class_folders("rafdb", split, there)
         return listing.source(EMOTIONS_RAFDB, 100, 3, "its class folders hold no images")
     folder, label_file = there[split]
     listing, table = Listing("rafdb", "official", split, folder), read_table(label_file, delimiter=None)
     labels = {row[1].removesuffix(".0") for row in table if len(row) == 2}
     if "0" in labels and "7" not in labels:
         raise DataError("labels count from 0; RAF-DB's count from 1 (surprise) to 7 (neutral)", label_file)
-    for name, *rest in table:
+    for path, *rest in table:
+        name = PurePosixPath(path.replace("\\", "/")).name  # some lists name the folder, too
         if name.startswith(("train", "test")) and not name.startswith(split):
             continue
         if len(rest) != 1:
-            listing.skip(name, "row has not two columns (name, label)")
+            listing.skip(path, "row has not two columns (name, label)")
         elif not name.startswith(("train_", "test_")):
-            listing.skip(name, "the name says neither train nor test")
+            listing.skip(path, "the name says neither train nor test")
         elif (label := read_class(rest[0], EMOTIONS_RAFDB, 1)) is None:
-            listing.skip(name, "label is not 1 to 7")
+            listing.skip(path, "label is not 1 to 7")
         else:
             stem, dot, suffix = name.rpartition(".")
             listing.add(f"{stem.removesuffix('_aligned')}_aligned{dot}{suffix}", label)
@@ -251,6 +251,7 @@ DATASETS["rafdb"] = Kind(
     _rafdb_look,
     _rafdb_read,
     published={"train": 12_271, "test": 3_068},
+    first=1,
 )
 
 
@@ -319,7 +320,7 @@ def _expression(path: Path) -> int | str:
 
 def _affectnet_read(there: dict[str, Path], layout: str, split: str) -> Source:
     if layout == "class-folders":
-        listing = _class_folders("affectnet", split, there, 0, absent=("contempt",))
+        listing = _class_folders("affectnet", split, there, absent=("contempt",))
         return listing.source(EMOTIONS_AFFECTNET, 224, 3, "its class folders hold no images")
     base = there[split]
     listing, stems = Listing("affectnet", "official", split, base / "images"), set()
@@ -373,7 +374,6 @@ class AffectNet(SourceDataset):
 
     Attributes:
         skipped: Files and rows that cannot be used.
-        unlabeled: Faces of contempt that classes=7 leaves out.
 
     Raises:
         DataError: Unknown layout, split or number of classes; classes numbered otherwise; damaged files, when
@@ -385,5 +385,5 @@ class AffectNet(SourceDataset):
             raise DataError(f"classes={classes}; AffectNet has 8, or 7 without contempt")
         source = DATASETS["affectnet"].open(root, split, size)
         labels = source.labels.where(source.labels < classes, -1)
-        super().__init__(source, labels, "contempt, left out with classes=7")
+        super().__init__(source, labels)
         self.classes = EMOTIONS_AFFECTNET[:classes]

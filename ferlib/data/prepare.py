@@ -40,6 +40,7 @@ from tqdm import tqdm
 
 from ferlib.data.base import DataError, FaceDataset, Skip, Source, SourceDataset, summarize
 from ferlib.data.twins import find_twins, told
+from ferlib.errors import cell
 from ferlib.files import write_text
 from ferlib.images import to_pillow, to_planes
 
@@ -95,6 +96,7 @@ class Kind:
         read: Where the splits lie, layout, split -> Source.
         instead: Split -> what is read where it is not there.
         published: How many faces each split has.
+        first: The number of the first class where its folders are numbered.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Kind:
     read: Callable[[dict[str, Any], str, str], Source]
     instead: Mapping[str, str] = field(default_factory=dict)
     published: Mapping[str, int] = field(default_factory=dict)
+    first: int = 0
 
     def find(self, root: Path) -> tuple[str, dict[str, Any]]:
         """The layout of a folder, "" for none, and where each split that it holds lies.
@@ -675,8 +678,7 @@ def _describe(out: Path, manifest: dict[str, Any]) -> None:
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["split", "name", "reason"])
     for split, record in manifest["splits"].items():
-        for name, reason in record["skipped"]:  # a name is no formula, whatever it begins with
-            rows.writerow([split, f"'{name}" if name.startswith(("=", "+", "-", "@")) else name, reason])
+        rows.writerows([split, cell(name), cell(reason)] for name, reason in record["skipped"])
     for name, text in (("skipped.csv", table.getvalue()), (MANIFEST, json.dumps(manifest, indent=1) + "\n")):
         temporary = out / WORK / name  # a kill leaves it where the next run removes it
         temporary.write_bytes(text.encode("utf-8", "surrogateescape"))

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ferlib.data.base import DataError, FaceDataset
+from ferlib.losses import FERPLUS_PRIOR
 from ferlib.synthetic.expressions import ACTION_UNITS, EXPRESSIONS, rows
 from ferlib.synthetic.identity import (
     FRAMINGS,
@@ -24,52 +25,31 @@ from ferlib.synthetic.render import render_faces
 ANNOTATORS = 10
 #: Share of each expression among the 25,045 FER+ training faces (majority after outlier removal).
 FERPLUS_FREQUENCIES = tuple(n / 25045 for n in (8733, 7284, 3136, 3022, 2098, 116, 536, 120))
-#: Mean vote share (columns) by majority expression (rows) in FER+; order of the 8 FER+ expressions. These are
-#: the constants of the Neural Resizer's released losses; chapter 1 recomputes them from the votes.
-CONFUSION_8 = (
-    (0.777334, 0.032610, 0.017447, 0.114091, 0.026224, 0.007145, 0.004379, 0.020772),
-    (0.042842, 0.917618, 0.023221, 0.004816, 0.004217, 0.001969, 0.001755, 0.003563),
-    (0.058354, 0.035775, 0.787254, 0.010370, 0.014319, 0.003015, 0.088513, 0.002400),
-    (0.170124, 0.013292, 0.008632, 0.747902, 0.022808, 0.011237, 0.015923, 0.010082),
-    (0.074781, 0.025350, 0.060215, 0.031924, 0.740551, 0.034938, 0.023251, 0.008989),
-    (0.089590, 0.017445, 0.016911, 0.088629, 0.125152, 0.620813, 0.007788, 0.033671),
-    (0.042815, 0.012239, 0.169483, 0.072557, 0.027228, 0.013045, 0.658964, 0.003671),
-    (0.147933, 0.022174, 0.009890, 0.042923, 0.033551, 0.059924, 0.005507, 0.678099),
-)
 
 
-def vote_probabilities(noise: float, confusion: torch.Tensor | None = None, classes: int = 8) -> torch.Tensor:
-    r"""How likely an annotator names each expression (columns) when another is meant (rows): ``(K, K)``.
+def vote_probabilities(noise: float) -> torch.Tensor:
+    r"""How likely an annotator names each expression (columns) when another is meant (rows): ``(8, 8)``.
 
     .. math:: Q_{yc} = \nu P_{yc} \;(c \ne y), \qquad Q_{yy} = 1 - \sum_{c \ne y} Q_{yc}
 
-    with the confusion prior P and the noise level nu: 0 makes every annotator right, 1 gives P, and above 1
-    more confusion, the share of right votes never falling below a tenth.
+    with FER+'s confusion prior P and the noise level nu: 0 makes every annotator right, 1 gives P, and above
+    1 more confusion, the share of right votes never falling below a tenth.
 
     Args:
         noise: nu.
-        confusion: P, ``(K, K)``, rows of shares; default: FER+'s.
-        classes: K, 7 or 8.
 
     Raises:
-        DataError: for another table or a noise below 0.
+        DataError: for a noise below 0.
     """
-    default = torch.tensor(CONFUSION_8, dtype=torch.float64)[:classes, :classes]
-    prior = (
-        default / default.sum(1, keepdim=True) if confusion is None else torch.as_tensor(confusion).double()
-    )
-    if prior.shape != default.shape or (prior < 0).any() or ((prior.sum(1) - 1).abs() > 1e-3).any():
-        raise DataError(
-            f"confusion has shape {tuple(prior.shape)}: expected ({classes}, {classes}) "
-            "with rows of shares that sum to 1"
-        )
     if not noise >= 0:
         raise DataError(
             f"vote_noise={noise!r}: expected a number of at least 0 (0 = all agree, 1 = as noisy as FER+)"
         )
-    off = prior * (1 - torch.eye(classes, dtype=torch.float64))
+    prior = FERPLUS_PRIOR.double().round(decimals=6)
+    prior = prior / prior.sum(1, keepdim=True)
+    off = prior * (1 - torch.eye(len(prior), dtype=torch.float64))
     wrong = off.sum(1, keepdim=True)
-    off = off * torch.minimum(torch.full_like(wrong, float(noise)), 0.9 / wrong.clamp(min=1e-9))
+    off = off * torch.minimum(torch.full_like(wrong, float(noise)), 0.9 / wrong)
     return (off + torch.diag(1 - off.sum(1))).float()
 
 
@@ -102,7 +82,6 @@ class SyntheticFaces(FaceDataset):
         size: width and height in pixels, 48 to 384 look best.
         seed: another seed, other faces.
         channels: 1 gray, 3 RGB.
-        classes: 8 (FER+ order) or 7 (without contempt).
         framing: ``"portrait"`` (head, hair, shoulders) or ``"ferplus"`` (the face fills the picture).
         expression: ``None`` all in turn; a name; or a sequence of names.
         intensity: lowest and highest strength of the expression; 1 is full.
@@ -111,8 +90,7 @@ class SyntheticFaces(FaceDataset):
             ``scarf``.
         resolution: ``None``, or lowest and highest number of effective pixels across.
         vote_noise: 0 all annotators agree, 1 they differ as in FER+, more is noisier.
-        confusion: own ``(K, K)`` table of vote shares in place of FER+'s.
-        frequencies: ``None`` all expressions equally often; ``"ferplus"``; or K weights.
+        frequencies: ``None`` all expressions equally often, or ``"ferplus"`` as often as there.
         masks: also give ``masks``, region name -> float ``(H, W)``.
 
     Raises:
@@ -125,7 +103,6 @@ class SyntheticFaces(FaceDataset):
         size: int = 64,
         seed: int = 0,
         channels: int = 1,
-        classes: int = 8,
         framing: str = "portrait",
         *,
         expression: str | Sequence[str] | None = None,
@@ -134,12 +111,9 @@ class SyntheticFaces(FaceDataset):
         occlusion: float | str = 0.0,
         resolution: tuple[float, float] | None = None,
         vote_noise: float = 1.0,
-        confusion: torch.Tensor | None = None,
-        frequencies: str | Sequence[float] | None = None,
+        frequencies: str | None = None,
         masks: bool = False,
     ):
-        if isinstance(intensity, int | float):
-            intensity = (float(intensity), float(intensity))
         likely = occlusion in OCCLUSIONS if isinstance(occlusion, str) else 0 <= occlusion <= 1
         detail = resolution is None or (len(resolution) == 2 and 4 <= resolution[0] <= resolution[1])
         strong = len(intensity) == 2 and 0 <= intensity[0] <= intensity[1] <= 1.5
@@ -149,16 +123,16 @@ class SyntheticFaces(FaceDataset):
             ("size", size, whole[1] and 16 <= size <= 1024, "whole pixels from 16 to 1024"),
             ("seed", seed, whole[2] and seed >= 0, "a whole number of at least 0"),
             ("channels", channels, channels in (1, 3), "1 (gray) or 3 (RGB)"),
-            ("classes", classes, classes in (7, 8), "8 (FER+) or 7 (without contempt)"),
             ("framing", framing, framing in FRAMINGS, f"one of {', '.join(FRAMINGS)}"),
             ("intensity", intensity, strong, "(lowest, highest) with 0 <= lowest <= highest <= 1.5"),
             ("variation", variation, 0 <= variation <= 2, "a number from 0 to 2"),
             ("occlusion", occlusion, likely, f"a probability or one of {', '.join(OCCLUSIONS)}"),
             ("resolution", resolution, detail, "(lowest, highest) pixels with 4 <= lowest <= highest"),
+            ("frequencies", frequencies, frequencies in (None, "ferplus"), "None or 'ferplus'"),
         ):
             if not fine:
                 raise DataError(f"{name}={value!r}: expected {expected}")
-        self.classes = EXPRESSIONS[:classes]
+        self.classes = EXPRESSIONS
         self.size, self.seed, self.channels, self.masks = size, seed, channels, masks
         self._options = {
             "intensity": tuple(intensity),
@@ -167,7 +141,7 @@ class SyntheticFaces(FaceDataset):
             "occlusion": occlusion,
             "resolution": resolution,
         }
-        table = vote_probabilities(vote_noise, confusion, classes)
+        table = vote_probabilities(vote_noise)
         self.labels = self._choose(length, expression, frequencies)
         self.votes = draw_votes(self.labels, table, self._uniform(length, ANNOTATORS, 1))
 
@@ -189,12 +163,7 @@ class SyntheticFaces(FaceDataset):
             count = -(-length // k)
             blocks = [torch.randperm(k, generator=generator(self.seed, b, 2)) for b in range(count)]
             return torch.cat(blocks)[:length]
-        weights = FERPLUS_FREQUENCIES[:k] if frequencies == "ferplus" else frequencies
-        if isinstance(weights, str) or len(weights) != k or min(weights) < 0 or sum(weights) <= 0:
-            raise DataError(
-                f"frequencies={frequencies!r}: expected None, 'ferplus' or {k} weights of at least 0"
-            )
-        weights = torch.tensor(weights, dtype=torch.float64)
+        weights = torch.tensor(FERPLUS_FREQUENCIES, dtype=torch.float64)
         edges = (weights / weights.sum()).cumsum(0)[:-1]
         return (self._uniform(length, 1, 3) > edges).sum(1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -145,6 +146,22 @@ class Augment:
     erase: float = 0.0
     erase_area: tuple[float, float] = (0.02, 0.1)
     erase_fill: float | tuple[float, float, float] = 0.5
+
+    def __post_init__(self) -> None:
+        fill = self.erase_fill if isinstance(self.erase_fill, tuple) else (self.erase_fill,)
+        half_widths = (self.rotation, self.second_rotation, self.shift)
+        fine = {
+            "a probability from 0 to 1": all(0 <= p <= 1 for p in (self.flip, self.erase)),
+            "a finite number from 0 on": all(0 <= x < math.inf for x in half_widths),
+            "a half-width from 0 to 1": all(
+                0 <= j <= 1 for j in (self.brightness, self.contrast, self.saturation)
+            ),
+            "(lowest, highest) above 0": 0 < self.zoom[0] <= self.zoom[1] < math.inf,
+            "(lowest, highest) from 0 to 1": 0 <= self.erase_area[0] <= self.erase_area[1] <= 1,
+            "one or three values from 0 to 1": len(fill) in (1, 3) and all(0 <= c <= 1 for c in fill),
+        }
+        if wrong := [expected for expected, holds in fine.items() if not holds]:
+            raise DataError(f"{self}: expected {wrong[0]}")
 
     @classmethod
     def neural_resizer(cls) -> Augment:

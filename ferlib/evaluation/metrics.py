@@ -179,8 +179,8 @@ def _gaps(labels: Values, logits: Values) -> NDArray[np.float64]:
     return (sure - right)[:, None] * (which[:, None] == np.arange(BINS))
 
 
-def calibration_error(labels: Values, logits: Values, bins: int = BINS) -> float:
-    r"""Expected calibration error of logits (N, K): the distance of confidence and accuracy over the bins.
+def calibration_error(labels: Values, logits: Values) -> float:
+    r"""Expected calibration error of logits (N, K): the distance of confidence and accuracy over 15 bins.
 
     .. math:: \sum_b \frac{n_b}{N} \, \bigl| \mathrm{acc}_b - \mathrm{conf}_b \bigr|
 
@@ -195,7 +195,7 @@ def calibration_error(labels: Values, logits: Values, bins: int = BINS) -> float
 
     values, truth = map(torch.from_numpy, _checked(labels, logits))
     below_one = values.softmax(1).float().clamp_max(1 - 2**-24)  # torchmetrics gives 1.0 a bin of its own
-    return float(multiclass_calibration_error(below_one, truth, values.shape[1], n_bins=bins))
+    return float(multiclass_calibration_error(below_one, truth, values.shape[1], n_bins=BINS))
 
 
 def reliability(

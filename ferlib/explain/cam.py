@@ -1,4 +1,4 @@
-"""Maps of a network, by name: Grad-CAM and its kin by the grad-cam package, attention, rollout, gradients.
+"""Grad-CAM and its kin, by the grad-cam package.
 
 Which layer Grad-CAM reads, and how its output becomes a picture, no package knows for these networks; that,
 and the way back through a spatial transformer, is done here. Chapter 8.
@@ -19,15 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ferlib.explain.recorder import AttentionRecorder, grid_of, output_logits, undisturbed
-from ferlib.explain.rollout import (
-    chain,
-    check_classes,
-    gradient_rollout,
-    output_rows,
-    pull,
-    rollout_rows,
-)
+from ferlib.explain.recorder import grid_of, output_logits, undisturbed
 from ferlib.models.btn import LEVELS
 from ferlib.models.common import evaluating
 from ferlib.models.poster_v2 import TokenTransformer
@@ -43,115 +35,22 @@ CAMS = {
     "layer-cam": pytorch_grad_cam.LayerCAM,
     "eigen-cam": pytorch_grad_cam.EigenCAM,
 }
-#: Methods of :func:`attention_map`, and what each shows.
-METHODS = {
-    "attention-last": "the last layer: what the class token (else the mean place) attends to",
-    "rollout": "attention through all layers, half of each step the shortcut",
-    "gradient-rollout": "attention through all layers, where more of it raises the class's score",
-    "grad-cam": "feature maps weighted by their mean gradient",
-    "grad-cam++": "feature maps weighted by their positive gradients",
-    "hires-cam": "feature maps times gradient, place by place",
-    "layer-cam": "feature maps times positive gradient, place by place",
-    "eigen-cam": "the first principal component of the feature maps, the same for every class",
-    "gradient": "how much the class's score changes with each pixel",
-}
-#: Maps that do not depend on the network: what a method has to beat.
-BASELINES = {
-    "edges": "where the picture changes from pixel to pixel (Sobel)",
-    "centre": "a blob in the middle of the picture",
-    "noise": "random numbers, always the same",
-}
 
 
-def attention_map(
-    model: nn.Module,
-    images: Tensor,
-    classes: Tensor | None = None,
-    method: str = "rollout",
-    *,
-    output: str = "vit",
-) -> Tensor:
-    """A map by its name, for any network of this book and any picture.
-
-    Of timm's ViT, DeiT and Swin, alone or behind a resizer, of POSTER V2 and the Batch Transformer Network
-    every method returns a map; of a network without attention, the last six do. Rollouts of the Batch
-    Transformer Network and POSTER V2 follow its transformer, whose tokens are three levels of 7 x 7 places;
-    those of a resized transformer are brought back through its spatial transformer.
-
-    Args:
-        model: A classifier; afterwards it is as before.
-        images: (B, 3, H, W).
-        classes: (B,); None takes the predicted class. Attention itself, rollout and eigen-cam return the same
-            map for all classes.
-        method: A key of ``METHODS``, or of ``BASELINES``.
-        output: Of a Batch Transformer Network, as in :func:`output_logits`.
-
-    Returns:
-        (B, H, W), each map stretched to [0, 1] (a constant one is 0 everywhere).
+def check_classes(logits: Tensor, classes: Tensor | None) -> Tensor:
+    """Class indices, int64 (B,): those given, or the predicted ones of logits (B, C) for None.
 
     Raises:
-        ValueError: The method is unknown, or the network has no such map.
+        ValueError: They do not fit the logits.
     """
-    if method in BASELINES:
-        return stretch(_baseline(images, method))
-    if method not in METHODS:
-        raise ValueError(f"method is {method!r}, expected one of {', '.join((*METHODS, *BASELINES))}")
-    if method in CAMS:
-        return stretch(grad_cam(model, images, classes, method=method, output=output))
-    if method == "gradient":
-        return stretch(_input_gradient(model, images, classes, output))
-    read = _readout(model)
-    if method == "gradient-rollout":
-        maps = gradient_rollout(model, images, classes, output=output, read=read)
-    else:
-        maps = _attended(model, images, method, output, read)
-    return stretch(unwarp(model, images, enlarge(maps.float(), tuple(images.shape[2:]))))
-
-
-def _readout(model: nn.Module) -> str | None:
-    """Which tokens a timm transformer reads, as :func:`output_rows` names them; None for other networks."""
-    for module in model.modules():
-        if hasattr(module, "patch_embed") and hasattr(module, "global_pool"):
-            pools = {"token": "token", "avg": "mean", "avgmax": "mean", "max": "mean"}
-            return "prefix" if hasattr(module, "head_dist") else pools.get(module.global_pool)
-    return None
-
-
-def _attended(model: nn.Module, images: Tensor, method: str, output: str, read: str | None) -> Tensor:
-    """Attention of the last layer, or rollout: (B, rows, columns)."""
-    with undisturbed(model), torch.no_grad(), AttentionRecorder(model, heads="mean") as recorder:
-        output_logits(model, images, output)
-    records, start = chain(recorder.records), output_rows(recorder.records, read)
-    if method == "rollout":
-        return records[0].layout.pictures(rollout_rows(records, start)[:, 0])
-    last = records[-1]
-    return last.layout.pictures(pull(start, last.weights.mean(1), last.layout)[:, 0])
-
-
-def _input_gradient(model: nn.Module, images: Tensor, classes: Tensor | None, output: str) -> Tensor:
-    r""":math:`M(p) = \max_k \lvert \partial z_c / \partial x_k(p) \rvert` over the colors k: (B, H, W).
-
-    Source: Simonyan et al. 2014.
-    """
-    with undisturbed(model), torch.enable_grad():
-        pixels = images.detach().clone().requires_grad_()
-        logits = output_logits(model, pixels, output)
-        score = logits.gather(1, check_classes(logits, classes)[:, None]).sum()
-        return torch.autograd.grad(score, pixels)[0].abs().amax(1)
-
-
-def _baseline(images: Tensor, name: str) -> Tensor:
-    batch, _, height, width = images.shape
-    if name == "noise":
-        draw = torch.Generator().manual_seed(0)
-        return torch.rand(batch, height, width, generator=draw).to(images.device)
-    if name == "centre":
-        y = torch.linspace(-1, 1, height, device=images.device)
-        x = torch.linspace(-1, 1, width, device=images.device)
-        return torch.exp(-2 * (y[:, None] ** 2 + x[None] ** 2)).expand(batch, -1, -1)
-    gray = F.pad(images.float().mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    sobel = gray.new_tensor([[1, 0, -1], [2, 0, -2], [1, 0, -1]])
-    return F.conv2d(gray, torch.stack([sobel, sobel.T])[:, None]).square().sum(1).sqrt()
+    if classes is None:
+        return logits.argmax(1)
+    classes = torch.as_tensor(classes, device=logits.device).long()
+    if classes.shape != logits.shape[:1] or not all(0 <= c < logits.shape[1] for c in classes.tolist()):
+        raise ValueError(
+            f"classes are {classes.tolist()}, expected {len(logits)} numbers from 0 to {logits.shape[1] - 1}"
+        )
+    return classes
 
 
 def grad_cam(
@@ -383,10 +282,3 @@ def enlarge(maps: Tensor, size: tuple[int, int]) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]
-
-
-def stretch(maps: Tensor) -> Tensor:
-    """Each map (B, H, W) from 0 to 1, its least to its greatest value; a constant map becomes 0."""
-    maps = maps - maps.amin((1, 2), keepdim=True)
-    top = maps.amax((1, 2), keepdim=True)
-    return torch.where(top > 0, maps / top.clamp(min=torch.finfo(maps.dtype).tiny), 0.0)

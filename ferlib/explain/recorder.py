@@ -9,7 +9,6 @@ on the picture here. Chapter 8.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -87,29 +86,15 @@ class Layout:
         """How many tokens the whole picture has."""
         return self.prefix + self.levels * self.places
 
-    def cut(self, rows: Tensor) -> Tensor:
-        """Tokens on the grid (B, ..., places) -> tokens in windows (B, ..., windows, w * w).
-
-        Padding, where a window reaches over the edge, gets 0.
-        """
-        padded = torch.cat([rows, rows.new_zeros(*rows.shape[:-1], 1)], dim=-1)
-        return padded[..., self._index(rows.device)]
-
-    def join(self, windows: Tensor) -> Tensor:
-        """Undo ``cut``: (B, ..., windows, w * w) -> (B, ..., places). What lies on padding is dropped."""
-        out = windows.new_zeros(*windows.shape[:-2], self.places + 1)
-        out[..., self._index(windows.device).flatten()] = windows.flatten(-2)
-        return out[..., :-1]
-
     def per_image(self, weights: Tensor) -> Tensor:
         """Windows out of the batch axis: (B * windows, ...) -> (B, windows, ...)."""
-        return weights.unflatten(0, (-1, len(self._index(weights.device))))
+        return weights.unflatten(0, (-1, len(self.index(weights.device))))
 
     def whole(self, weights: Tensor) -> Tensor:
         """Attention in windows -> over the picture (B, heads, places, places), 0 from window to window."""
         if self.window is None:
             return weights
-        index = self._index(weights.device)
+        index = self.index(weights.device)
         split = self.per_image(weights).transpose(1, 2)  # (B, heads, windows, Q, K)
         n = self.places + 1  # one more for padding
         out = weights.new_zeros(*split.shape[:2], n, n)
@@ -126,7 +111,8 @@ class Layout:
             raise ValueError(f"{keys.shape[-1]} tokens do not lie on {self}: expected {self.tokens}")
         return keys[..., self.prefix :].unflatten(-1, (self.levels, *self.grid)).sum(-3)
 
-    def _index(self, device: torch.device) -> Tensor:
+    def index(self, device: torch.device) -> Tensor:
+        """The place of each token of each window, (windows, w * w); padding has the number of places."""
         return _window_index(self.grid, self.window, self.shift).to(device)
 
 
@@ -326,9 +312,11 @@ class AttentionRecorder:
         module = site.module
 
         def note(weights: Tensor) -> None:
-            axes = getattr(module, "axes", "batch, heads, queries, keys")
-            layout = site.layout(weights.shape, inputs.get(site.watched, ()))
-            kind = site.kind if layout or site.kind == "class-batch" else "other"
+            seen = site.watched is None or site.watched in inputs  # a list of embeddings never runs itself
+            layout = site.layout(weights.shape, inputs.get(site.watched, ())) if seen else None
+            among = site.kind == "class-batch"
+            axes = "classes, query image, key image" if among else "batch, heads, queries, keys"
+            kind = site.kind if layout or among else "other"
             if self.heads == "mean" and weights.ndim == 4:
                 weights = weights.mean(1, keepdim=True)
             weights = weights if self.keep_graph else weights.detach()
@@ -344,10 +332,6 @@ class AttentionRecorder:
             stack.callback(setattr, module, "fused_attn", module.fused_attn)
             module.fused_attn = False
 
-    def clear(self) -> None:
-        """Forget what was recorded."""
-        self.records.clear()
-
     def find(self, part: str) -> list[Attention]:
         """Records whose module name contains ``part``, such as ``"vit"``."""
         return [record for record in self.records if part in record.name]
@@ -361,47 +345,3 @@ def _refuse_compiled(model: nn.Module) -> None:
                 f"{type(module).__name__} is compiled, and compiled code cannot be recorded: record the "
                 "model as it was before torch.compile or torch.jit (they share their weights)"
             )
-
-
-class BatchAttention(NamedTuple):
-    """Class batch attention of one batch, and what it takes to compute it again.
-
-    ``weights[c] = softmax(scale * query[:, c] @ key[:, c].T)``, (C, B, B), is how much each image (row)
-    attends to which (column) for class c. ``cba[:, c] = weights[c] @ value[:, c]``, ``bt = cba + value``,
-    each (B, C). ``query`` and ``key`` (B, C, 49) hold the channel encoding; ``value`` (B, C) are the scores
-    of each image alone.
-    """
-
-    weights: Tensor
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    cba: Tensor
-    bt: Tensor
-    scale: float
-
-
-def batch_attention(model: nn.Module, images: Tensor) -> BatchAttention:
-    """The class batch attention of a Batch Transformer Network on images (B, 3, H, W), in evaluation mode.
-
-    Raises:
-        ValueError: The network has no batch transformer, or attends to fixed reference images instead of the
-            batch (``set_reference(None)`` undoes that).
-    """
-    parts = [module for module in model.modules() if isinstance(module, ClassBatchAttention)]
-    if not parts or not hasattr(model, "outputs"):
-        raise ValueError(
-            f"{type(model).__name__} has no batch transformer: expected a Batch Transformer Network"
-        )
-    kept: list[tuple[Tensor, ...]] = []
-    hook = parts[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs))
-    try:
-        with evaluating(model), torch.no_grad(), AttentionRecorder(model) as recorder:
-            outputs = model.outputs(images)
-    finally:
-        hook.remove()
-    if not kept:
-        raise ValueError("this network attends to reference images, not its batch: call set_reference(None)")
-    (weights,) = [record.weights for record in recorder.records if record.kind == "class-batch"]
-    query, key, value = kept[0]
-    return BatchAttention(weights, query, key, value, outputs.cba, outputs.bt, 1 / math.sqrt(query.shape[1]))

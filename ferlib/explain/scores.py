@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from scipy.stats import rankdata
 from torch import Tensor
-from torch.nn import functional as F
 
 from ferlib.explain.cam import enlarge
 
@@ -55,21 +54,11 @@ def attention_score(heat: Tensor, truth: Tensor, *, threshold: float = 0.5) -> d
     heat = torch.where(heat.sum(1, keepdim=True) > 0, heat, torch.ones_like(heat))
     peak = (heat >= heat.amax(1, keepdim=True) * (1 - 1e-6)).float()
     count, places = inside.sum(1).double(), inside.shape[1]
-    above = (_ranks(heat) * inside).sum(1) - count * (count + 1) / 2  # Mann-Whitney's U
+    ranks = torch.from_numpy(rankdata(heat.detach().cpu().numpy(), axis=1)).to(heat.device)
+    above = (ranks * inside).sum(1) - count * (count + 1) / 2  # Mann-Whitney's U
     return {
         "pointing": (peak * inside).sum(1) / peak.sum(1),
         "energy": (heat * inside).sum(1) / heat.sum(1),
         "auc": (above / (count * (places - count))).float(),  # 0 / 0 = NaN where nothing lies outside
         "area": inside.float().mean(1),
     }
-
-
-def rank_correlation(one: Tensor, other: Tensor) -> Tensor:
-    """Spearman's correlation of two stacks of maps (B, H, W), face by face: (B,); 0 for a constant map."""
-    ranks = [_ranks(maps.float().flatten(1)) for maps in (one, other)]
-    return F.cosine_similarity(*(rank - rank.mean(1, keepdim=True) for rank in ranks)).float()
-
-
-def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 1 along the last axis, equal values sharing their mean rank."""
-    return torch.from_numpy(rankdata(values.detach().cpu().numpy(), axis=-1)).to(values.device)

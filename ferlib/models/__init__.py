@@ -7,7 +7,6 @@ from torch import nn
 from ferlib.models.batch_transformer import BatchTransformer, class_batch_attention
 from ferlib.models.btn import BatchTransformerNetwork, BTNOutput, MultiLevelAttention
 from ferlib.models.common import evaluating
-from ferlib.models.costs import PartCost, part_costs
 from ferlib.models.dic import DIC
 from ferlib.models.iresnet import IResNet50
 from ferlib.models.mobilefacenet import MobileFaceNet, MobileFaceNetOutput
@@ -51,7 +50,6 @@ __all__ = [
     "MobileNetFacesBranch",
     "MultiLevelAttention",
     "NeuralResizer",
-    "PartCost",
     "PocketNet",
     "PosterV2",
     "PosterV2Encoder",
@@ -63,7 +61,6 @@ __all__ = [
     "class_batch_attention",
     "classification_head",
     "evaluating",
-    "part_costs",
     "published_scale_factor",
     "vt_nr_small",
     "warp",

@@ -25,15 +25,14 @@ class ScaledDotProduct(nn.Module):
     (B, heads, N, d) in a transformer.
 
     ``listeners`` is a list of functions; while it holds any, the attention weights (..., N, M) are computed
-    explicitly (same values, still part of the graph) and each function is called with them. ``axes`` says in
-    words what the weights' axes are. ``ferlib.explain.AttentionRecorder`` adds and removes itself there.
+    explicitly (same values, still part of the graph) and each function is called with them.
+    ``ferlib.explain.AttentionRecorder`` adds and removes itself there.
 
     Source: Vaswani et al. 2017, equation 1. Chapters 4, 5 and 8.
     """
 
-    def __init__(self, axes: str = "batch, heads, queries, keys") -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.axes = axes
         self.listeners: list[Callable[[Tensor], None]] = []
 
     def forward(
@@ -53,9 +52,6 @@ class ScaledDotProduct(nn.Module):
         for listener in self.listeners:
             listener(weights)
         return weights @ value
-
-    def extra_repr(self) -> str:
-        return f"axes={self.axes!r}"
 
 
 def attention_weights(

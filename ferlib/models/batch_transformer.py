@@ -109,9 +109,6 @@ class ChannelPositionalEncoding(nn.Module):
         expect(query, *self.encoding.shape, of="queries")
         return query + self.encoding, key + self.encoding
 
-    def extra_repr(self) -> str:
-        return f"kind={self.kind!r}"
-
 
 def _sinusoids(channels: int, positions: int) -> Tensor:
     exponent = torch.arange(0, positions, 2, dtype=torch.float64) / positions
@@ -128,7 +125,6 @@ class ClassBatchAttention(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.axes = "classes, query image, key image"
         self.listeners: list[Callable[[Tensor], None]] = []
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -147,26 +143,21 @@ class BatchTransformer(nn.Module):
 
     Maps query and key (B, C, 49) and value (B, C) to (CBA, BT), each (B, C). Without learned encoding it has
     no parameters. Permuting the batch permutes both outputs; for B = 1, CBA = v exactly and BT = 2 v.
-    ``set_reference`` replaces the other images of the batch by fixed ones in evaluation.
+    ``set_reference`` replaces the other images of the batch by fixed ones in evaluation. In training on
+    several devices (torch.distributed) the images of all of them are the batch; the result is that of one
+    device with the whole batch. Evaluation never waits for other processes.
 
     Args:
         num_classes: The number C.
-        positions: The number E.
         encoding: The kind of :class:`ChannelPositionalEncoding`.
-        gather: In training on several devices (torch.distributed), whether the images of all of them are the
-            batch; the result is then that of one device with the whole batch. Evaluation never waits for
-            other processes.
 
     Source: BTN README, ``BatchTransformer``; arXiv 2407.04218; gathering and reference are ours. Chapter 4.
     """
 
-    def __init__(
-        self, num_classes: int, positions: int = 49, encoding: str = "sinusoidal", gather: bool = True
-    ) -> None:
+    def __init__(self, num_classes: int, encoding: str = "sinusoidal") -> None:
         super().__init__()
-        self.pos_encoder = ChannelPositionalEncoding(num_classes, positions, encoding)
+        self.pos_encoder = ChannelPositionalEncoding(num_classes, kind=encoding)
         self.attention = ClassBatchAttention()
-        self.gather = gather
         self.register_buffer("reference_key", None, persistent=False)
         self.register_buffer("reference_value", None, persistent=False)
 
@@ -183,7 +174,7 @@ class BatchTransformer(nn.Module):
         if self.reference_key is not None and not self.training:
             _, reference = self.pos_encoder(self.reference_key, self.reference_key)
             attended = reference_attention(query, key, value, reference, self.reference_value)
-        elif self.gather and self.training and is_shared():
+        elif self.training and is_shared():
             attended = self.attention(query, gather_batch(key), gather_batch(value))
         else:
             attended = self.attention(query, key, value)

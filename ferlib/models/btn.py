@@ -27,7 +27,7 @@ from ferlib.models.common import choose, divisors, evaluating, expect
 from ferlib.models.poster_v2 import PosterV2Encoder, TokenTransformer
 
 OUTPUTS = ("vit", "bt", "cba")
-LEVELS = 3
+LEVELS, POSITIONS = 3, 49  # of the tokens: 7 x 7 places of each level
 
 
 class LevelOutput(NamedTuple):
@@ -61,7 +61,6 @@ class MultiLevelAttention(nn.Module):
         num_classes: The number C.
         dim: Width of the tokens.
         heads: Heads of the attention.
-        positions: Positions of each level.
         gain: Start value of g; with 0 the tokens pass unchanged, so that a loaded POSTER V2 starts as it was.
 
     Raises:
@@ -70,11 +69,9 @@ class MultiLevelAttention(nn.Module):
     Chapter 5.
     """
 
-    def __init__(
-        self, num_classes: int, *, dim: int = 768, heads: int = 8, positions: int = 49, gain: float = 0.1
-    ) -> None:
+    def __init__(self, num_classes: int, *, dim: int = 768, heads: int = 8, gain: float = 0.1) -> None:
         super().__init__()
-        self.heads, self.positions = choose("heads", heads, divisors(dim)), positions
+        self.heads = choose("heads", heads, divisors(dim))
         self.norm = nn.LayerNorm(dim)
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim)
@@ -93,11 +90,11 @@ class MultiLevelAttention(nn.Module):
 
     def class_maps(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Each class's query map and key map on the 7 x 7 grid: (B, 147, dim) -> two of (B, C, 49)."""
-        grid = self.map_norm(tokens.unflatten(1, (LEVELS, self.positions)).mean(1))
+        grid = self.map_norm(tokens.unflatten(1, (LEVELS, POSITIONS)).mean(1))
         return self.class_query(grid).transpose(1, 2), self.class_key(grid).transpose(1, 2)
 
     def forward(self, tokens: Tensor) -> LevelOutput:
-        expect(tokens, LEVELS * self.positions, len(self.gain), of="tokens")
+        expect(tokens, LEVELS * POSITIONS, len(self.gain), of="tokens")
         tokens = self.mix(tokens)
         return LevelOutput(tokens, *self.class_maps(tokens))
 
@@ -133,7 +130,6 @@ class BatchTransformerNetwork(nn.Module):
         mlp_ratio: Hidden width of the MLPs over ``dim``.
         dropout: Share of the class token that training leaves out.
         encoding: See :class:`ferlib.models.batch_transformer.ChannelPositionalEncoding`.
-        gather: On several devices, whether the batch of all of them takes part in training.
 
     Raises:
         FerlibError: An unknown ``inference``.
@@ -155,7 +151,6 @@ class BatchTransformerNetwork(nn.Module):
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
         encoding: str = "sinusoidal",
-        gather: bool = True,
     ) -> None:
         super().__init__()
         self.num_classes, self.inference = num_classes, choose("inference", inference, OUTPUTS)
@@ -166,7 +161,7 @@ class BatchTransformerNetwork(nn.Module):
         self.vit = TokenTransformer(
             num_classes, dim=dim, depth=depth, heads=heads, mlp_ratio=mlp_ratio, dropout=dropout
         )
-        self.batch_transformer = BatchTransformer(num_classes, encoding=encoding, gather=gather)
+        self.batch_transformer = BatchTransformer(num_classes, encoding=encoding)
 
     def frozen(self, images: Tensor) -> Any:
         """What of the encoder does not learn (POSTER V2's landmark maps), computed without graph, or None

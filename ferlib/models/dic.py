@@ -11,7 +11,7 @@ Networks for Human Pose Estimation", ECCV 2016. Chapter 2.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -77,16 +77,16 @@ class AttentiveFusion(nn.Module):
     Source: Ma et al. 2020, section 3.3, equation 6. Chapter 2.
     """
 
-    def __init__(self, channels: int, blocks: int, regions: int = len(REGIONS)) -> None:
+    def __init__(self, channels: int, blocks: int) -> None:
         super().__init__()
-        self.regions = regions
+        regions = len(REGIONS)
         self.spread = nn.Conv2d(channels, regions * channels, 1)
         self.blocks = nn.Sequential(*(ResidualGroups(regions * channels, regions) for _ in range(blocks)))
 
     def forward(self, features: Tensor, maps: Tensor) -> Tensor:
         spread = self.blocks(F.leaky_relu(self.spread(features), SLOPE, inplace=True))
         attention = maps.softmax(dim=1).unsqueeze(2)  # (B, 5, 1, H, W)
-        return (spread.unflatten(1, (self.regions, -1)) * attention).sum(1)
+        return (spread.unflatten(1, (len(REGIONS), -1)) * attention).sum(1)
 
 
 class FeedbackBlock(nn.Module):
@@ -129,26 +129,14 @@ class FeedbackBlock(nn.Module):
         self.join = activated(nn.Conv2d(projections * channels, channels, 1))
 
     def forward(self, *features: Tensor, maps: Tensor | None = None) -> Tensor:
-        x = _mixed(self.enter, features)
+        x = self.enter(torch.cat(features, dim=1))
         if self.fusion is not None:
             x = self.fusion(x, maps)
         low, high = [x], []
         for i, (up, down) in enumerate(zip(self.up, self.down, strict=True)):
-            high.append(up(low[0] if i == 0 else _mixed(self.mix_low[i - 1], low)))
-            low.append(down(high[0] if i == 0 else _mixed(self.mix_high[i - 1], high)))
-        return _mixed(self.join, low[1:])
-
-
-def _mixed(layer: nn.Sequential, features: Sequence[Tensor]) -> Tensor:
-    """``layer(cat(features))`` for a 1x1 convolution, without the copy, which is large up there."""
-    if torch.is_grad_enabled():
-        return layer(torch.cat(tuple(features), dim=1))
-    convolution, activation = layer
-    weights = convolution.weight.split([f.shape[1] for f in features], dim=1)
-    total = F.conv2d(features[0], weights[0], convolution.bias)
-    for feature, weight in zip(features[1:], weights[1:], strict=True):
-        total += F.conv2d(feature, weight)
-    return activation(total)
+            high.append(up(x if i == 0 else self.mix_low[i - 1](torch.cat(low, dim=1))))
+            low.append(down(high[0] if i == 0 else self.mix_high[i - 1](torch.cat(high, dim=1))))
+        return self.join(torch.cat(low[1:], dim=1))
 
 
 # The landmark half

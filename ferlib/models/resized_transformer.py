@@ -100,14 +100,6 @@ class ResizedTransformer(nn.Module):
         self.backbone = _backbone(backbone, out_size, pretrained, backbone_options or {})
         width = getattr(self.backbone, "head_hidden_size", None) or self.backbone.num_features
         self.num_classes, self.num_features = num_classes, width
-        published = self.backbone.pretrained_cfg  # how images are normalized; timm's data tools read it here
-        self.pretrained_cfg = {
-            "architecture": backbone,
-            "input_size": (3, in_size, in_size),
-            "num_classes": num_classes,
-            "crop_pct": 1.0,
-            **{key: published[key] for key in ("mean", "std", "interpolation") if key in published},
-        }
         self.head = classification_head(width, num_classes, hidden=hidden, dropout=dropout)
 
     def resize(self, image: Tensor) -> Tensor:
@@ -146,8 +138,6 @@ def _build(backbone: str, options: dict[str, Any], **defaults: Any) -> ResizedTr
         value = options.pop(key)
         if key not in ("pretrained_cfg", "pretrained_cfg_overlay"):  # they describe another network's file
             inner[key] = value
-    if inner.get("in_chans", 3) != 3:
-        raise FerlibError(f"in_chans={inner['in_chans']}: the resizer takes RGB faces, make gray ones three")
     if inner.get("cache_dir", "") is None:
         inner.pop("cache_dir")
     return ResizedTransformer(backbone, backbone_options=inner, **options)
@@ -156,45 +146,15 @@ def _build(backbone: str, options: dict[str, Any], **defaults: Any) -> ResizedTr
 @register_model
 def vt_nr_swin_tiny(**options: Any) -> ResizedTransformer:
     """The network around timm's Swin-T; options are those of :class:`ResizedTransformer`, the rest goes to
-    the backbone, here and in the six functions below. It takes (B, 3, 384, 384), or ``img_size``.
+    the backbone, here and below. It takes (B, 3, 384, 384), or ``img_size``.
     """
     return _build("swin_tiny_patch4_window7_224", options)
-
-
-@register_model
-def vt_nr_swin_small(**options: Any) -> ResizedTransformer:
-    """The network around timm's Swin-S."""
-    return _build("swin_small_patch4_window7_224", options)
 
 
 @register_model
 def vt_nr_swin_base(**options: Any) -> ResizedTransformer:
     """The network around timm's Swin-B, the paper's best."""
     return _build(PAPER_BACKBONE, options)
-
-
-@register_model
-def vt_nr_deit_small(**options: Any) -> ResizedTransformer:
-    """The network around timm's DeiT-S."""
-    return _build("deit_small_patch16_224", options)
-
-
-@register_model
-def vt_nr_deit_base(**options: Any) -> ResizedTransformer:
-    """The network around timm's DeiT-B."""
-    return _build("deit_base_patch16_224", options)
-
-
-@register_model
-def vt_nr_vit_small(**options: Any) -> ResizedTransformer:
-    """The network around timm's ViT-S."""
-    return _build("vit_small_patch16_224", options)
-
-
-@register_model
-def vt_nr_vit_base(**options: Any) -> ResizedTransformer:
-    """The network around timm's ViT-B."""
-    return _build("vit_base_patch16_224", options)
 
 
 class ResidualEmbedding(nn.Module):

@@ -164,9 +164,6 @@ class NeuralResizer(nn.Module):
         expect(image, self.in_channels, self.in_size, self.in_size)
         return self.residual(image) + self.downsample(image)
 
-    def extra_repr(self) -> str:
-        return f"in_size={self.in_size}, out_size={self.out_size}, sampling={self.sampling!r}"
-
 
 class FixedResizer(nn.Module):
     """Resize by a fixed interpolation, (B, C, H, W) -> (B, C, out_size, out_size), to compare with.
@@ -193,6 +190,3 @@ class FixedResizer(nn.Module):
             return F.interpolate(image, size, mode="nearest-exact")
         smooth = self.method == "antialiased"
         return F.interpolate(image, size, mode="bilinear" if smooth else self.method, antialias=smooth)
-
-    def extra_repr(self) -> str:
-        return f"out_size={self.out_size}, method={self.method!r}"

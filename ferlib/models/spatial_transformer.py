@@ -93,6 +93,3 @@ class SpatialTransformer(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return warp(image, self.theta(image))
-
-    def extra_repr(self) -> str:
-        return f"in_size={self.in_size}"

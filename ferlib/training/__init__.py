@@ -2,7 +2,7 @@
 
 from ferlib.training.build import build_augment, build_average, build_criterion, build_model, build_optimizer
 from ferlib.training.environment import versions
-from ferlib.training.loop import TrainingError, fit, load_or_fit, train_epoch, train_step
+from ferlib.training.loop import TrainingError, fit, train_epoch, train_step
 from ferlib.training.progress import Progress, make_progress
 from ferlib.training.recipes import Recipe, RecipeError, bundled, load_recipe, recipe_from
 from ferlib.training.runs import best_epoch, runs_folder
@@ -24,7 +24,6 @@ __all__ = [
     "bundled",
     "checkpoints",
     "fit",
-    "load_or_fit",
     "load_recipe",
     "make_progress",
     "recipe_from",

@@ -14,6 +14,7 @@ import ferlib.losses
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.transforms import Augment
 from ferlib.models import ResizedTransformer
+from ferlib.models.common import evaluating
 from ferlib.models.resized_transformer import PAPER_BACKBONE
 from ferlib.training.recipes import Recipe, RecipeError
 from ferlib.training.sam import SAM
@@ -44,16 +45,9 @@ def build_model(recipe: Recipe, num_classes: int = 8) -> nn.Module:
             raise RecipeError(f"recipe '{recipe.name}': {error}") from error
 
 
-SIDES = (28, 32, 48, 56, 64, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
-
-
 @torch.no_grad()
 def check_image_size(model: nn.Module, recipe: Recipe, faces: FaceDataset) -> None:
-    """Refuse faces of a size that the network cannot take.
-
-    The network is run on the meta device, which computes shapes alone, without memory and without drawing
-    random numbers. Some networks cannot be run there at any size: of these the first batch tells. Before an
-    error is raised, the network itself has to fail on one black picture, too.
+    """Refuse faces of a size that the network cannot take, by running it on two black pictures.
 
     Args:
         model: The network.
@@ -61,20 +55,21 @@ def check_image_size(model: nn.Module, recipe: Recipe, faces: FaceDataset) -> No
         faces: What it is trained on, as large as they are where the recipe has no ``image_size``.
 
     Raises:
-        RecipeError: Naming recipe, ``image_size`` and the sizes of ``SIDES`` and near ``side`` that fit.
+        RecipeError: Naming recipe, ``image_size`` and what the network says.
     """
     if (side := recipe.image_size or face_side(faces)) is None:
         return
-    own = next((parameter.device for parameter in model.parameters()), "cpu")
-    if _takes(model, side, "meta") or _takes(model, side, own):
-        return
-    near = {side - side % step + more for step in (16, 32) for more in (0, step)}
-    if fitting := [one for one in sorted({*SIDES, *near} - {0}) if _takes(model, one, "meta")]:
+    device = next((parameter.device for parameter in model.parameters()), "cpu")
+    try:
+        with evaluating(model):
+            model(torch.zeros(2, 3, side, side, device=device))
+    except (RuntimeError, ValueError, AssertionError) as error:  # torch's, the networks' and timm's words
         given = "" if recipe.image_size else "is left out, and faces have "
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise RecipeError(
-            f"recipe '{recipe.name}': image_size {given}{side} pixels, which {recipe.model} cannot take: set "
-            f"image_size to one that it takes, such as {', '.join(map(str, fitting))}"
-        )
+            f"recipe '{recipe.name}': image_size {given}{side} pixels, which {recipe.model} cannot take "
+            f"({reason}): set image_size to one that it takes"
+        ) from error
 
 
 def face_side(faces: FaceDataset) -> int | None:
@@ -83,20 +78,6 @@ def face_side(faces: FaceDataset) -> int | None:
         with suppress(DataError, OSError):
             return faces[index]["image"].shape[-1]
     return None
-
-
-def _takes(model: nn.Module, side: int, device: torch.device | str) -> bool:
-    """Whether two pictures of this size go through the network, on the meta device or its own."""
-    tensors = {name: it.to(device) for name, it in (*model.named_parameters(), *model.named_buffers())}
-    training = {module: module.training for module in model.modules()}
-    try:
-        torch.func.functional_call(model.eval(), tensors, (torch.zeros(2, 3, side, side, device=device),))
-    except (RuntimeError, ValueError, AssertionError):  # torch's, the networks' and timm's words for it
-        return False
-    finally:
-        for module, was in training.items():
-            module.training = was
-    return True
 
 
 def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module:
@@ -123,7 +104,10 @@ def build_criterion(recipe: Recipe, *, prior: Tensor | None = None) -> nn.Module
         options["prior"] = prior
     try:
         criterion = makers[recipe.loss](**options)
-    except (TypeError, ValueError) as error:
+        one = criterion(torch.zeros(2, 8 if prior is None else len(prior)), torch.tensor([0, 1]))
+        if one.ndim or not one.isfinite():  # values of a wrong type fail here, not in the first batch
+            raise ValueError(f"the loss of two faces is {one.tolist()}")
+    except (TypeError, ValueError, RuntimeError) as error:
         raise RecipeError(
             f"recipe '{recipe.name}': loss_options do not fit {recipe.loss}: {error}"
         ) from error
@@ -147,9 +131,7 @@ def build_augment(recipe: Recipe) -> Augment | None:
         return None
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in recipe.augment_options.items()}
     try:
-        augment = replace(makers[recipe.augment](), **options)
-        augment.sample(1, torch.Generator())  # a value of another type fails here, not in the first batch
-        return augment
+        return replace(makers[recipe.augment](), **options)
     except (LookupError, TypeError, ValueError) as error:
         known = ", ".join(entry.name for entry in fields(Augment)) if recipe.augment != "none" else "nothing"
         raise RecipeError(

@@ -8,6 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -19,8 +20,10 @@ from lightning_fabric import Fabric
 
 import ferlib
 from ferlib.data.base import DataError, FaceDataset, fingerprint
+from ferlib.data.synthetic import SyntheticFaces
 
 _ALL, _SAMPLE = 50_000, 1024  # larger data sets are told apart by a sample of their images
+_FEW = 64  # images that every start of a run looks at
 
 
 def versions() -> dict[str, str]:
@@ -54,10 +57,25 @@ def commit(package: Path = Path(ferlib.__file__).parent) -> str:
     return f"package ferlib {ferlib.__version__}"
 
 
-def label_code(data: FaceDataset) -> str:
-    """The number of faces and a short code for their labels, which needs no file to be read."""
+def data_code(data: FaceDataset) -> str:
+    """The number of faces, a short code for their labels, and one for some of their pictures.
+
+    Synthetic faces differ by a rounding from processor to processor, so of them labels have to do; so have
+    they where a picture cannot be read.
+    """
     labels = torch.as_tensor(data.labels).numpy().astype("<i8").tobytes()
-    return f"{len(data)} {sha256(labels).hexdigest()[:16]}"
+    code, inner = f"{len(data)} {sha256(labels).hexdigest()[:16]}", data
+    while isinstance(getattr(inner, "faces", None), FaceDataset):
+        inner = inner.faces
+    if not isinstance(inner, SyntheticFaces):
+        with suppress(DataError, OSError):
+            code += f" {fingerprint(data, _FEW)}"
+    return code
+
+
+def same_data(one: str, two: str) -> bool:
+    """Whether two codes of :func:`data_code` agree in what both say; those of before have labels alone."""
+    return all(a == b for a, b in zip(one.split(), two.split(), strict=False))
 
 
 def environment(fabric: Fabric, train: FaceDataset, valid: FaceDataset) -> dict[str, Any]:

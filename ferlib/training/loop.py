@@ -22,15 +22,14 @@ from torch import Tensor, nn
 
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.training.batches import Batch, Batches, FaultyDataError, draw_seed, drawing
-from ferlib.training.build import build_criterion, build_model, check_image_size, set_lr
+from ferlib.training.build import check_image_size, set_lr
 from ferlib.training.device import autocast, make_fabric, move, total
-from ferlib.training.environment import environment, label_code
+from ferlib.training.environment import data_code, environment
 from ferlib.training.progress import Progress, make_progress
-from ferlib.training.recipes import Recipe, recipe_from
-from ferlib.training.runs import ADVICE, Interrupt, RunFolder, RunState, TrainingError
-from ferlib.weights import checkpoints, load_network
+from ferlib.training.recipes import Recipe
+from ferlib.training.runs import Interrupt, RunFolder, RunState, TrainingError
 
-__all__ = ["TrainingError", "accumulated_step", "fit", "load_or_fit", "train_epoch", "train_step"]
+__all__ = ["TrainingError", "accumulated_step", "fit", "train_epoch", "train_step"]
 
 OnEpoch = Callable[[nn.Module, dict[str, Any]], None]
 
@@ -113,7 +112,7 @@ def fit(
     network = fabric.strategy.setup_module(model)  # of several processes, all get the average gradient
     if list(valid.classes) != list(train.classes):
         raise DataError(f"the validation set has the classes {valid.classes}, expected {train.classes}")
-    state = RunState(model, recipe, [label_code(train), label_code(valid)], train.classes)
+    state = RunState(model, recipe, [data_code(train), data_code(valid)], train.classes)
     place = {"place": (fabric.global_rank, fabric.world_size), "workers": workers}
     train_loader = Batches(train, recipe, fabric.device, shuffle=True, **place)
     valid_loader = Batches(valid, recipe, fabric.device, **place)
@@ -198,9 +197,10 @@ def train_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: Run
         except TrainingError as error:
             names, lr = parts[error.batch].names, state.optimizer.param_groups[-1]["lr"]
             more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+            advice = error.advice or f"{run.folder.advice()}; look at these faces"
             raise TrainingError(
                 f"{error} (epoch {epoch}, step {step + 1} of {count}, learning rate {lr:.3g}; faces "
-                f"{', '.join(names[:4])}{more}){ADVICE}; look at these faces"
+                f"{', '.join(names[:4])}{more}){advice}"
             ) from error
         if state.average is not None:
             state.average.update_parameters(model)
@@ -311,10 +311,10 @@ def accumulated_step(
                         output = network(images, **frozen[m])
                         loss = criterion(output, target)
                 except ValueError as error:
-                    size = tuple(images.shape)
-                    raise TrainingError(
-                        f"the network cannot learn from a batch {size}: {error}", m
-                    ) from error
+                    text = f"the network cannot learn from a batch {tuple(images.shape)}: {error}"
+                    several = "set batch_size to 2 or more, as batch norm needs several faces"
+                    advice = several if len(images) == 1 else "set image_size to one that the network takes"
+                    raise TrainingError(text, m, f": {advice}") from error
                 if not torch.isfinite(loss):
                     raise TrainingError(f"the loss is {loss.item()}", m)
                 (loss * weights[m]).backward()
@@ -357,9 +357,8 @@ def validate_epoch(state: RunState, criterion: nn.Module, loader: Batches, run: 
         raise FaultyDataError(tally.problem or ELSEWHERE)
     state.note_lost(tally.lost)
     if not math.isfinite(sums[0]):
-        raise TrainingError(
-            f"the validation loss of epoch {state.epoch} is {sums[0]}, so this epoch is not kept{ADVICE}"
-        )
+        found = f"the validation loss of epoch {state.epoch} is {sums[0]}, so this epoch is not kept"
+        raise TrainingError(found + run.folder.advice())
     record = Tally(sums=sums).averages("valid") | {"seconds": state.seconds + time.monotonic() - clock}
     return record | ({"left_out": state.left_out + int(missing)} if state.recipe.on_fault == "skip" else {})
 
@@ -430,36 +429,3 @@ def logits_of(output: Any) -> Tensor:
     """The logits (B, K) that are evaluated, in 32 bits: the field ``bt`` of a batch transformer's output."""
     logits = (output if isinstance(output, Tensor) else output.bt).detach()
     return logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-
-
-def load_or_fit(
-    recipe: Recipe,
-    train: FaceDataset,
-    valid: FaceDataset,
-    run_dir: str | Path,
-    *,
-    progress: str | Progress | None = "auto",
-    epochs: int | None = None,
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The best network of ``run_dir`` if there is one of this recipe, or else one trained now.
-
-    A run counts as one of this recipe when all but its number of epochs agrees. With ``epochs``, a network
-    that has to be trained now is trained that long; nothing is then written.
-
-    Returns:
-        The network in evaluation mode and its record ``{"epoch", "valid_accuracy", ..., "loaded"}``.
-
-    Chapters 7 and 8.
-    """
-    best = Path(run_dir) / "best.safetensors"
-    try:
-        note = checkpoints.peek(best)
-        if recipe_from(note["recipe"], best.name).replace(epochs=recipe.epochs) == recipe:
-            model = load_network(best, recipe, num_classes=len(train.classes))
-            return model, {**note["record"], "loaded": True}
-    except (KeyError, TypeError, ValueError):
-        pass  # no run, or one of another version of the network or of the recipe
-    shorter = recipe.replace(epochs=epochs or recipe.epochs)
-    model = build_model(recipe, num_classes=len(train.classes))
-    history = fit(model, build_criterion(shorter), train, valid, shorter, progress=progress)
-    return model.eval(), {**history[-1], "loaded": False}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,45 +37,19 @@ DATA = {  # the program's data set and number of classes -> ours
     ("affectnet", 8): "affectnet8",
 }
 
-Check = tuple[Callable[[Any], bool], str]  # whether a value will do, and what is expected
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
-
-
-def _text(value: Any) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _one_of(known: Iterable[str]) -> Check:
-    return lambda value: isinstance(value, str) and value in known, f"one of {', '.join(known)}"
-
-
-def _network(name: Any) -> bool:
-    """The program's only network, or ``ferlib.models.<name>`` of one of ours."""
-    own = {f"ferlib.models.{network}" for network in NETWORKS}
-    return isinstance(name, str) and name in {"models.SwinT.VanillaSwinT", *own}
-
-
-_WHOLE: Check = (lambda value: _number(value) and value == int(value), "a whole number above 0")
-NEEDED: dict[str, Check] = {
-    "batch_size": _WHOLE,
-    "data_dir": (_text, "a text"),
-    "dataset": _one_of([kind for kind, _ in DATA]),
-    "model": (_network, "one of models.SwinT.VanillaSwinT, ferlib.models.<a network>"),
-    "exp_name": (is_folder_name, FOLDER_NAME),
-    "criterion": _one_of(CRITERIA),
-    "optimizer": _one_of(OPTIMIZERS),
-    "lr": (_number, "a number above 0"),
-    "scheduler": _one_of(("torch.optim.lr_scheduler.StepLR",)),  # its step_size=15, gamma=0.25 fit no other
-    "num_epochs": _WHOLE,
-    "n_classes": _WHOLE,
+MODELS = {"models.SwinT.VanillaSwinT": "", **{f"ferlib.models.{name}": name for name in NETWORKS}}
+LISTS: dict[str, Collection[str]] = {  # keys whose value is one of a few
+    "dataset": {kind for kind, _ in DATA},
+    "model": MODELS,
+    "criterion": CRITERIA,
+    "optimizer": OPTIMIZERS,
+    "scheduler": {"torch.optim.lr_scheduler.StepLR"},  # its step_size=15, gamma=0.25 fit no other
+    "resize": {"True", "False"},
+    "aligned": {"aligned", "original"},
 }
-OPTIONAL: dict[str, Check] = {
-    "resize": (lambda value: str(value).lower() in ("true", "false"), '"True" or "False"'),
-    "aligned": _one_of(("aligned", "original")),
-}
+NUMBERS = ("batch_size", "num_epochs", "n_classes", "lr")  # all but the last are whole
+OPTIONAL = ("resize", "aligned")
+KNOWN = (*LISTS, *NUMBERS, "data_dir", "exp_name")
 
 
 @dataclass(frozen=True)
@@ -126,8 +100,7 @@ def read_original_config(path: str | Path, protocol: str = "paper") -> OriginalC
         epochs=int(given["num_epochs"]),
         data=DATA[data],
     )
-    model = given["model"].removeprefix("ferlib.models.")
-    if model != given["model"]:
+    if model := MODELS[given["model"]]:
         recipe = recipe.replace(model=model, model_options={}, weights={}, image_size=None)
     folder = Path(given["data_dir"]).expanduser()
     if not folder.is_absolute() and not folder.exists() and (path.parent / folder).exists():
@@ -139,20 +112,30 @@ def _read(path: Path) -> tuple[str, dict[str, Any]]:
     """The file's text and its checked values."""
     try:
         text = path.read_text(encoding="utf-8-sig")
-        given = json.loads(text)
-        given = {key: value for key, value in given.items() if not key.startswith("_")}
+        given = {key: value for key, value in json.loads(text).items() if not key.startswith("_")}
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such file; give the program's config.json") from None
     except (OSError, ValueError, RecursionError, AttributeError) as error:
         raise RecipeError(f"{path.name} is no JSON object of keys and values: {error}") from None
-    checks = NEEDED | OPTIONAL
-    if unknown := sorted(given.keys() - checks.keys()):
-        known = f"{', '.join(checks)}, and comments: _..."
+    if unknown := sorted(given.keys() - set(KNOWN)):
+        known = f"{', '.join(KNOWN)}, and comments: _..."
         raise RecipeError(f"{path.name}: unknown key {unknown[0]!r}; known are {known}")
-    if missing := [key for key in NEEDED if key not in given]:
-        raise RecipeError(f"{path.name}: the key {missing[0]!r} is missing; needed are {', '.join(NEEDED)}")
+    if missing := [key for key in KNOWN if key not in given and key not in OPTIONAL]:
+        raise RecipeError(f"{path.name}: the key {missing[0]!r} is missing")
     for key, value in given.items():
-        fine, expected = checks[key]
-        if not fine(value):
+        if expected := _expected(key, value):
             raise RecipeError(f"{path.name}: {key} is {value!r:.80}, expected {expected}")
     return text, given
+
+
+def _expected(key: str, value: Any) -> str:
+    """What a value should have been; "" where it will do."""
+    if key in LISTS:
+        return "" if str(value) in LISTS[key] else f"one of {', '.join(sorted(LISTS[key]))}"
+    if key in NUMBERS:
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+        fine = number and (key == "lr" or value == int(value))
+        return "" if fine else f"a {'' if key == 'lr' else 'whole '}number above 0"
+    if key == "exp_name":
+        return "" if is_folder_name(value) else FOLDER_NAME
+    return "" if isinstance(value, str) and value.strip() else "a text"

@@ -247,6 +247,8 @@ def load_recipe(name_or_path: str | Path) -> Recipe:
         raise RecipeError(f"no recipe '{name_or_path}': give a YAML file or one of {', '.join(bundled())}")
     try:
         text = path.read_text(encoding="utf-8")
+        if len(re.findall(r"[\[{]", text)) > 1000:  # YAML's reader takes hours for a hundred thousand
+            raise RecipeError(f"{path.name} has over a thousand brackets: no recipe needs so many")
         if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
             raise RecipeError(
                 f"{path.name} repeats a part by an alias (*name), which can swell: write it out"

@@ -6,7 +6,6 @@
     runs/x/environment.json          versions, device, commit, data, every start of the run with its command
     runs/x/metrics.jsonl             one line per epoch
     runs/x/log.txt                   the same for people, in the words of the Neural Resizer's log
-    runs/x/curves.svg                the same as a picture, drawn when the run ends or stops
     runs/x/last.safetensors          the weights as they are now (their average, with ema)
     runs/x/best.safetensors          the weights that did best on validation
     runs/x/last.state.safetensors    all that is needed to go on; the other files follow from it
@@ -20,6 +19,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import shutil
 import signal
@@ -38,17 +38,16 @@ import torch
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from ferlib.errors import FerlibError
+from ferlib.errors import FerlibError, printable
 from ferlib.files import place, replacing, write_text
 from ferlib.training.build import build_average, build_optimizer
-from ferlib.training.environment import now, start_facts, versions
-from ferlib.training.progress import curves_svg
+from ferlib.training.environment import now, same_data, start_facts, versions
 from ferlib.training.recipes import Recipe, RecipeError, recipe_from
 from ferlib.weights import CheckpointError, checkpoints, load_network
 
 STATE, LAST, BEST = "last.state.safetensors", "last.safetensors", "best.safetensors"
 _FILES = (
-    *(STATE, LAST, BEST, "metrics.jsonl", "log.txt", "curves.svg"),
+    *(STATE, LAST, BEST, "metrics.jsonl", "log.txt"),
     *("environment.json", "recipe.yaml", "test.json"),
 )
 FORMAT = 2  # of last.state; raised when what stands in it changes
@@ -65,7 +64,7 @@ def runs_folder() -> Path:
     return place("FERLIB_RUNS") or Path.cwd().parent / "runs"
 
 
-ADVICE = ": lower lr, lengthen warmup or set clip; the last checkpoint is sound"
+ADVICE = ": lower lr, lengthen warmup or set clip"
 
 
 class TrainingError(FerlibError):
@@ -73,11 +72,12 @@ class TrainingError(FerlibError):
 
     Attributes:
         batch: The number of the batch in its step.
+        advice: What to try, where it is not what NaN is about.
     """
 
-    def __init__(self, message: str, batch: int = 0) -> None:
+    def __init__(self, message: str, batch: int = 0, advice: str = "") -> None:
         super().__init__(message)
-        self.batch = batch
+        self.batch, self.advice = batch, advice
 
 
 class RunState:
@@ -126,7 +126,7 @@ class RunState:
 
     def note_lost(self, reasons: list[str]) -> int:
         """Print why faces could not be read, each reason once; returns how many there were."""
-        for why in reasons:
+        for why in map(printable, reasons):
             if not any(line.endswith(f": {why}") for line in self.faults) and len(self.faults) < 1000:
                 self.faults.append(f"Left out from epoch {self.epoch} on: {why}")
                 print(self.faults[-1], file=sys.stderr)
@@ -172,7 +172,9 @@ class RunState:
                 if not isinstance(stored[key], type(getattr(self, key))):
                     raise TypeError(f"{key} is {stored[key]!r}")
             for key in ("classes", "labels"):  # states of before have no class names
-                if stored.get(key, getattr(self, key)) != getattr(self, key):
+                old, new = stored.get(key, getattr(self, key)), getattr(self, key)
+                alike = same_data if key == "labels" else operator.eq
+                if len(old) != len(new) or not all(map(alike, old, new)):
                     raise CheckpointError(
                         f"{where}: the run began with other faces ({key} were {stored[key]!r:.200}, now "
                         f"{getattr(self, key)!r:.200}): resume it with the data it began with"
@@ -222,7 +224,7 @@ class RunFolder:
     Args:
         path: The folder.
         recipe: What the run follows.
-        valid_name: What ``log.txt`` and the curves call the validation set.
+        valid_name: What ``log.txt`` calls the validation set.
         notes: Further files, by name, that are written beside the recipe.
         writes: Whether this process writes; the others of a group only read.
 
@@ -243,24 +245,15 @@ class RunFolder:
         self.recipe, self.valid_name, self.notes = recipe, valid_name, notes or {}
         self.writes = writes and path is not None
         self.saved = time.monotonic()
-        self.history: list[dict[str, Any]] = []
 
     def __enter__(self) -> RunFolder:
         self._lock = ExitStack()
         if self.writes:
             self._lock.enter_context(only_writer(self.path))
-            for name in (*_FILES, *self.notes):  # halves that a killed process of before has left
-                for half in self.path.glob(f".{name}.*"):
-                    if half.suffix != ".half":  # of these ``replacing`` knows whether somebody writes them
-                        half.unlink(missing_ok=True)
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            if self.writes and self.history:
-                with suppress(CheckpointError):  # what counts is saved, or the error is on its way
-                    curves = curves_svg(self.history, self.recipe.epochs, self.valid_name)
-                    self._write("curves.svg", curves)
+        self._lock.close()
 
     def start(self, facts: Callable[[], dict[str, Any]], *, overwrite: bool = False) -> None:
         """Start afresh, and write the recipe and the ``facts``."""
@@ -287,6 +280,12 @@ class RunFolder:
                 raise CheckpointError("resume=True needs a run_dir, or give the checkpoint's path")
             source = self.path
         file = state_file(source)
+        moves = self.writes and file.parent.resolve() != self.path.resolve()
+        if moves and not overwrite and holds_run(self.path):
+            raise CheckpointError(
+                f"{self.path} holds another run, which {file} would replace: choose another folder (--out), "
+                f"or go on with what is there (--resume {self.path})"
+            )
         stored = checkpoints.load(file)
         if "labels" not in stored:
             raise CheckpointError(f"{file.name} holds weights only: a run goes on from its {STATE}")
@@ -319,7 +318,7 @@ class RunFolder:
             found = json.loads((file.parent / "environment.json").read_text(encoding="utf-8"))
             facts |= found | {"starts": list(found["starts"])}
         self._write_start(facts, state.position)
-        if file.parent.resolve() != self.path.resolve() and (file.parent / BEST).is_file():
+        if moves and (file.parent / BEST).is_file():
             with _writing(self.path), replacing(self.path / BEST) as copy:  # it may stay the best
                 shutil.copyfile(file.parent / BEST, copy)
         checkpoints.save(self.path / LAST, state.eval_model, state.summary())
@@ -342,10 +341,11 @@ class RunFolder:
         """Write the state, then the weights that follow from it; NaN is a ``TrainingError``, never saved."""
         if not self.writes:
             return
-        if not (self.path / ".lock").exists():
-            raise CheckpointError(f"{self.path} was removed while the run was writing there: start it again")
+        self._check_there()
         if not all(parameter.isfinite().all() for parameter in state.model.parameters()):
-            raise TrainingError(f"weights are NaN or infinite at {state.position} and are not saved{ADVICE}")
+            raise TrainingError(
+                f"weights are NaN or infinite at {state.position} and are not saved{self.advice()}"
+            )
         checkpoints.save(self.path / STATE, state.model, state.pack())
         checkpoints.save(self.path / LAST, state.eval_model, state.summary())
         self.saved = time.monotonic()
@@ -358,12 +358,12 @@ class RunFolder:
 
     def _write_results(self, state: RunState) -> None:
         """``best`` where the last epoch is the best so far, metrics and log."""
-        self.history = state.history
-        if self.history:
-            if state.step == 0 and best_epoch(self.history, self.recipe) == len(self.history):
+        history = state.history
+        if history:
+            if state.step == 0 and best_epoch(history, self.recipe) == len(history):
                 checkpoints.save(self.path / BEST, state.eval_model, state.summary())
-            self._write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in self.history))
-            self._write("log.txt", log_text(self.history, self.recipe, self.valid_name, state.faults))
+            self._write("metrics.jsonl", "".join(json.dumps(record) + "\n" for record in history))
+            self._write("log.txt", log_text(history, self.recipe, self.valid_name, state.faults))
 
     def _write_start(self, facts: dict[str, Any], position: str) -> None:
         facts["starts"].append(start_facts(position))
@@ -372,7 +372,17 @@ class RunFolder:
         for name, text in files.items():
             self._write(name, text)
 
+    def advice(self) -> str:
+        """What to do about NaN; the last state is sound, where there is one."""
+        kept = self.path is not None and (self.path / STATE).exists()
+        return f"{ADVICE}; the last checkpoint is sound" if kept else ADVICE
+
+    def _check_there(self) -> None:
+        if not (self.path / ".lock").exists():
+            raise CheckpointError(f"{self.path} was removed while the run was writing there: start it again")
+
     def _write(self, name: str, text: str) -> None:
+        self._check_there()
         with _writing(self.path / name):
             write_text(self.path / name, text)
 

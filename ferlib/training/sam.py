@@ -24,8 +24,6 @@ class SAM(torch.optim.Optimizer):
     .. math:: \hat\epsilon = \rho\, g / \lVert g \rVert_2, \qquad
               w \leftarrow \mathrm{base}\bigl(w,\ \nabla L(w + \hat\epsilon)\bigr)
 
-    With ``adaptive=True`` the step is scale-free (ASAM): ``eps = rho * w^2 g / | |w| g |``.
-
     Use it as any optimizer with a closure, ``optimizer.step(closure)``, where the closure clears the
     gradients, computes the loss, calls ``backward`` and returns the loss; it is called twice. The pair
     ``first_step`` / ``second_step`` does the same by hand.
@@ -37,10 +35,9 @@ class SAM(torch.optim.Optimizer):
     Source: Foret et al. 2021, algorithm 1. Chapter 6.
 
     Args:
-        params: Parameters or parameter groups, as for every optimizer.
+        params: Parameters of any shape or parameter groups, as for every optimizer.
         base_optimizer: Class of the optimizer that does the descent, such as ``torch.optim.Adam``.
         rho: Radius of the ball, in the units of the weights, above 0 (POSTER V2 uses 0.05).
-        adaptive: Scale the ball by the size of each weight.
         base_options: Passed to the base optimizer (``lr``, ``weight_decay``, ...).
 
     Raises:
@@ -54,12 +51,11 @@ class SAM(torch.optim.Optimizer):
         base_optimizer: type[torch.optim.Optimizer],
         *,
         rho: float = 0.05,
-        adaptive: bool = False,
         **base_options: Any,
     ) -> None:
         if not rho > 0:
             raise ValueError(f"rho is {rho}, expected a number above 0; use the base optimizer for no ball")
-        super().__init__(params, dict(rho=rho, adaptive=adaptive, **base_options))
+        super().__init__(params, dict(rho=rho, **base_options))
         self.base = base_optimizer(self.param_groups, **base_options)
         self.param_groups = self.base.param_groups  # one list: a schedule that sets lr reaches both
         self.defaults.update(self.base.defaults)
@@ -75,8 +71,7 @@ class SAM(torch.optim.Optimizer):
                 if parameter.grad is None:
                     continue
                 self._origin[parameter] = parameter.clone()
-                size = parameter.pow(2) if group["adaptive"] else 1.0
-                parameter.add_(size * parameter.grad * scale.to(parameter))
+                parameter.add_(parameter.grad * scale.to(parameter))
         if zero_grad:
             self.zero_grad()
 
@@ -108,7 +103,7 @@ class SAM(torch.optim.Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """``{"base": state of the base optimizer}``; ``rho`` and ``adaptive`` are in its groups."""
+        """``{"base": state of the base optimizer}``; ``rho`` is in its groups."""
         return {"base": self.base.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -133,7 +128,7 @@ class SAM(torch.optim.Optimizer):
 
     def _gradient_norm(self) -> Tensor:
         norms = [
-            ((parameter.abs() if group["adaptive"] else 1.0) * parameter.grad).norm(p=2)
+            parameter.grad.norm(p=2)
             for group in self.param_groups
             for parameter in group["params"]
             if parameter.grad is not None

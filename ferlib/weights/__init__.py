@@ -65,6 +65,7 @@ TIMM_OPTIONS = {
     "strict_img_size",
     "window_size",
 }
+MOST = {"": 8192, "depth": 128, "depths": 128}  # beyond it a network fills memory or takes hours to build
 
 
 def load_network(
@@ -137,7 +138,9 @@ def build_network(model: str, options: Mapping[str, Any], num_classes: int | Non
         raise CheckpointError(f"no network is called {str(model)[:60]!r}; known are {known}")
     makers = (*models.NETWORKS.values(), models.PosterV2Encoder, models.NeuralResizer)
     allowed = {name for maker in makers for name in inspect.signature(maker).parameters} - {"pretrained"}
-    for key in _keys(options):
+    for key, value in _entries(options):
+        if isinstance(value, int | float) and not value <= MOST.get(key, MOST[""]):
+            raise CheckpointError(f"model_options sets {str(key)[:60]} to {value:.9g}: too large to build")
         if key not in allowed | TIMM_OPTIONS | {"model", "model_options"}:
             raise CheckpointError(
                 f"model_options sets {str(key)[:60]!r}, which a recipe may not: it chooses a network's "
@@ -149,11 +152,12 @@ def build_network(model: str, options: Mapping[str, Any], num_classes: int | Non
         raise CheckpointError(f"model_options do not fit {model}: {str(error)[:300]}") from error
 
 
-def _keys(options: Any) -> Iterable[Any]:
-    values = options.values() if isinstance(options, Mapping) else options
-    yield from options if isinstance(options, Mapping) else ()
-    for value in values if isinstance(options, Mapping | list | tuple) else ():
-        yield from _keys(value)
+def _entries(options: Any, key: Any = "model_options") -> Iterable[tuple[Any, Any]]:
+    """Each key of nested options with its value, and with each entry of it where it is a list."""
+    inside = options.items() if isinstance(options, Mapping) else ()
+    for inner, value in [(key, value) for value in options] if isinstance(options, list | tuple) else inside:
+        yield inner, value
+        yield from _entries(value, inner)
 
 
 def _fill(

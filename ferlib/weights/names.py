@@ -16,7 +16,6 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from ferlib import models
@@ -277,16 +276,15 @@ def _by_mapping(
 
 
 def read_mapping(path: str | Path) -> dict[str, str | None]:
-    """{name or prefix in the file: name or prefix here, or None}, from JSON or YAML.
+    """{name or prefix in the file: name or prefix here, or None}, from a JSON file.
 
     Raises:
         CheckpointError: A file that is not there or holds anything else.
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
-        found = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"cannot read the mapping {path}: {str(error)[:200]}") from error
     pairs = found.items() if isinstance(found, dict) else [(None, None)]
     if not all(isinstance(name, str) and isinstance(place, str | None) for name, place in pairs):
@@ -302,98 +300,105 @@ def _up(pattern: str) -> Callable[[re.Match[str]], str]:
     return lambda found: pattern.format(n=int(found[1]) + 1, rest=found[2] if found.re.groups > 1 else "")
 
 
-RESIZER: Rules = (
-    (r"^features\.lift", "conv1"),
-    (r"^features\.mix", "conv2"),
-    (r"^features\.norm", "bn1"),
-    (r"^blocks\.0\.norm", "resblock.0.bn"),
-    (r"^blocks\.0", "resblock.0"),
-    (r"^fuse\.conv", "conv3"),
-    (r"^fuse\.norm", "bn2"),
-    (r"^to_image", "conv4"),
-)
-SPATIAL: Rules = ((r"^localiser", "localization"), (r"^regressor", "fc_loc"))
-IR50: Rules = (
-    (r"^stem", "input_layer"),
-    (r"^stages\.(\d)", _up("body{n}")),
-    (r"residual", "res_layer"),
-    (r"shortcut", "shortcut_layer"),
-)
-POSTER: Rules = (
-    (r"^vit\.head", "vit.head.linear"),
-    (r"^vit\.", "VIT."),
-    (r"^encoder\.landmarks", "face_landback"),
-    (r"^encoder\.landmark_conv", "last_face_conv"),
-    (r"^encoder\.embed\.0", "embed_q"),
-    (r"^encoder\.embed\.1", "embed_k.0"),
-    (r"^encoder\.embed\.2", "embed_v.proj"),
-    (r"^encoder\.fusion\.(\d)\.conv", _up("conv{n}")),
-    (r"^encoder\.fusion\.(\d)\.norm\.", _up("window{n}.norm.")),
-    (r"^encoder\.fusion\.(\d)\.norm2", _up("ffn{n}.norm")),
-    (r"^encoder\.fusion\.(\d)\.mlp", _up("ffn{n}.mlp")),
-    (r"^encoder\.fusion\.(\d)\.gain(\d)", _up("ffn{n}.gamma{rest}")),
-    (r"^encoder\.fusion\.(\d)\.attn\.key_value", _up("attn{n}.qkv")),
-    (r"^encoder\.fusion\.(\d)\.attn\.bias_table", _up("attn{n}.relative_position_bias_table")),
-    (r"^encoder\.fusion\.(\d)\.attn", _up("attn{n}")),
-    (r"^encoder\.face\.(.*)", lambda found: "ir_back." + ARCHITECTURES["ir50"].official_name(found[1])),
-)
+def _table(text: str) -> Rules:
+    """One rule a line: a pattern of our names, and what the original has there."""
+    rows = (line.split() for line in text.strip().splitlines())
+    return [(pattern, _up(theirs) if "{" in theirs else theirs) for pattern, theirs in rows]
+
+
+def _inside(ours: str, theirs: str, architecture: str) -> Rules:
+    """A whole network as a part of another one."""
+    return [(rf"^{ours}\.(.*)", lambda found: theirs + ARCHITECTURES[architecture].official_name(found[1]))]
+
+
+RESIZER = _table(r"""
+    ^features\.lift    conv1
+    ^features\.mix     conv2
+    ^features\.norm    bn1
+    ^blocks\.0\.norm   resblock.0.bn
+    ^blocks\.0         resblock.0
+    ^fuse\.conv        conv3
+    ^fuse\.norm        bn2
+    ^to_image          conv4
+""")
+SPATIAL = _table(r"""
+    ^localiser  localization
+    ^regressor  fc_loc
+""")
+IR50 = _table(r"""
+    ^stem           input_layer
+    ^stages\.(\d)   body{n}
+    residual        res_layer
+    shortcut        shortcut_layer
+""")
+POSTER = _table(r"""
+    ^vit\.head                               vit.head.linear
+    ^vit\.                                   VIT.
+    ^encoder\.landmarks                      face_landback
+    ^encoder\.landmark_conv                  last_face_conv
+    ^encoder\.embed\.0                       embed_q
+    ^encoder\.embed\.1                       embed_k.0
+    ^encoder\.embed\.2                       embed_v.proj
+    ^encoder\.fusion\.(\d)\.conv             conv{n}
+    ^encoder\.fusion\.(\d)\.norm\.           window{n}.norm.
+    ^encoder\.fusion\.(\d)\.norm2            ffn{n}.norm
+    ^encoder\.fusion\.(\d)\.mlp              ffn{n}.mlp
+    ^encoder\.fusion\.(\d)\.gain(\d)         ffn{n}.gamma{rest}
+    ^encoder\.fusion\.(\d)\.attn\.key_value  attn{n}.qkv
+    ^encoder\.fusion\.(\d)\.attn\.bias_table attn{n}.relative_position_bias_table
+    ^encoder\.fusion\.(\d)\.attn             attn{n}
+""") + _inside("encoder\\.face", "ir_back.", "ir50")
 POSTER_UNUSED = (
-    "ir_back.output_layer.",
-    "face_landback.output_layer.",
-    "VIT.patch_embed.",
-    "VIT.CON1.",
-    "VIT.IRLinear1.",
-    "VIT.IRLinear2.",
-    "VIT.eca_block.",
-    "VIT.blocks.0.conv.",
-    "VIT.blocks.1.conv.",
+    *("ir_back.output_layer.", "face_landback.output_layer.", "VIT.patch_embed.", "VIT.CON1."),
+    *("VIT.IRLinear1.", "VIT.IRLinear2.", "VIT.eca_block.", "VIT.blocks.0.conv.", "VIT.blocks.1.conv."),
     *(f"attn{number}.relative_position_index" for number in (1, 2, 3)),
 )
-DIC_LEVEL = {"here": "1", "before": "2", "after": "3"}
-DIC: Rules = (
-    (r"^lift", "conv_in"),
-    (r"^enlarge", "out"),
-    (r"^to_image", "conv_out.0"),
-    (r"^first\.", "first_block."),
-    (r"^feedback\.", "block."),
-    (r"^(first_block|block)\.enter", r"\1.compress_in"),
-    (r"^(first_block|block)\.up", r"\1.upBlocks"),
-    (r"^(first_block|block)\.down", r"\1.downBlocks"),
-    (r"^(first_block|block)\.mix_low", r"\1.uptranBlocks"),
-    (r"^(first_block|block)\.mix_high", r"\1.downtranBlocks"),
-    (r"^(first_block|block)\.join", r"\1.compress_out"),
-    (r"^block\.fusion\.spread", "block.fusion_block.conv_in.0"),
-    (r"^block\.fusion\.blocks", "block.fusion_block.resnet"),
-    (r"(fusion_block.*)\.conv1\.", r"\1.res.0."),
-    (r"(fusion_block.*)\.conv2\.", r"\1.res.2."),
-    (r"^landmarks\.stem", "HG.pre_conv_block.0"),
-    (r"^landmarks\.widen1", "HG.pre_conv_block.2"),
-    (r"^landmarks\.widen2", "HG.pre_conv_block.4"),
-    (r"^landmarks\.widen3", "HG.pre_conv_block.5"),
-    (r"^landmarks\.enter", "HG.compress_in"),
-    (r"^landmarks\.refine", "HG.hg_conv_out.0"),
-    (r"^landmarks\.decide", "HG.hg_conv_out.1.conv_block.0"),
-    (r"^landmarks\.maps", "HG.hg_conv_out.2"),
-    # our levels lie in each other, the original numbers them 4 (outermost) to 1
-    (r"^landmarks\.hourglass(?:\.inner){4}", "HG.hg.res_center"),
-    (
-        r"^landmarks\.hourglass((?:\.inner)*)\.(here|before|after)",
-        lambda found: f"HG.hg.res{4 - found[1].count('inner')}_{DIC_LEVEL[found[2]]}",
-    ),
-    (r"\.shortcut\.", ".skip_layer."),
-    (r"\.narrow\.", ".conv_block.0."),
-    (r"\.look\.", ".conv_block.2."),
-    (r"\.widen\.", ".conv_block.3."),
-)
-TRANSFORMER: Rules = (
-    (r"^resizer\.(.*)", lambda found: "res." + ARCHITECTURES["neural-resizer"].official_name(found[1])),
-    (
-        r"^spatial_transformer\.(.*)",
-        lambda found: "stn." + ARCHITECTURES["spatial-transformer"].official_name(found[1]),
-    ),
-    (r"^backbone\.", "model."),
-    (r"^head\.", "model.head."),
-)
+#: The levels of DIC's hourglass lie in each other here; the original numbers them from 4 (outermost) to 1.
+DIC = _table(r"""
+    ^lift                                   conv_in
+    ^enlarge                                out
+    ^to_image                               conv_out.0
+    ^first\.                                first_block.
+    ^feedback\.                             block.
+    ^(first_block|block)\.enter             \1.compress_in
+    ^(first_block|block)\.up                \1.upBlocks
+    ^(first_block|block)\.down              \1.downBlocks
+    ^(first_block|block)\.mix_low           \1.uptranBlocks
+    ^(first_block|block)\.mix_high          \1.downtranBlocks
+    ^(first_block|block)\.join              \1.compress_out
+    ^block\.fusion\.spread                  block.fusion_block.conv_in.0
+    ^block\.fusion\.blocks                  block.fusion_block.resnet
+    (fusion_block.*)\.conv1\.               \1.res.0.
+    (fusion_block.*)\.conv2\.               \1.res.2.
+    ^landmarks\.stem                        HG.pre_conv_block.0
+    ^landmarks\.widen1                      HG.pre_conv_block.2
+    ^landmarks\.widen2                      HG.pre_conv_block.4
+    ^landmarks\.widen3                      HG.pre_conv_block.5
+    ^landmarks\.enter                       HG.compress_in
+    ^landmarks\.refine                      HG.hg_conv_out.0
+    ^landmarks\.decide                      HG.hg_conv_out.1.conv_block.0
+    ^landmarks\.maps                        HG.hg_conv_out.2
+    ^landmarks\.hourglass(?:\.inner){4}     HG.hg.res_center
+    ^landmarks\.hourglass(?:\.inner){3}\.   HG.hg.res1.
+    ^landmarks\.hourglass(?:\.inner){2}\.   HG.hg.res2.
+    ^landmarks\.hourglass\.inner\.          HG.hg.res3.
+    ^landmarks\.hourglass\.                 HG.hg.res4.
+    (HG\.hg\.res\d)\.here                   \1_1
+    (HG\.hg\.res\d)\.before                 \1_2
+    (HG\.hg\.res\d)\.after                  \1_3
+    \.shortcut\.                            .skip_layer.
+    \.narrow\.                              .conv_block.0.
+    \.look\.                                .conv_block.2.
+    \.widen\.                               .conv_block.3.
+""")
+TRANSFORMER = [
+    *_inside("resizer", "res.", "neural-resizer"),
+    *_inside("spatial_transformer", "stn.", "spatial-transformer"),
+    *_table(r"""
+    ^backbone\.  model.
+    ^head\.      model.head.
+    """),
+]
 
 
 def _old_swin(given: Named) -> Named:

@@ -28,7 +28,11 @@ from torch import Tensor
 from ferlib.weights import checkpoints
 from ferlib.weights.checkpoints import CheckpointError
 
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "state_dict_ema", "model", "net", "network")
+WRAPPERS = (
+    *("state_dict", "model_state_dict", "model_state", "state_dict_ema", "model", "net", "network"),
+    *("params_ema", "params", "weights", "ema_model"),
+)
+DEEPEST = 4  # wrappers in each other; a pickle may hold one that holds itself
 PREFIXES = ("module.", "_orig_mod.", "model.")  # of parallel training, of torch.compile, of Lightning
 MAGIC = 0x1950A86A20F9469CFC6C  # how torch begins its older format
 DTYPES = {
@@ -77,7 +81,7 @@ def read_weights(path: str | Path, *, numbers: bool = True) -> StateDict:
     try:
         content, inert, state = _content(path, numbers)
     except Exception as error:  # damage shows in archive, names, numbers: all of it is one message
-        if isinstance(error, CheckpointError) and path.name in str(error):
+        if isinstance(error, CheckpointError) and f"{path.name}:" in str(error):
             raise
         kind = "" if isinstance(error, CheckpointError) else f"it is damaged, {type(error).__name__}: "
         raise CheckpointError(f"cannot read {path.name}: {kind}{str(error)[:200]}") from error
@@ -99,9 +103,9 @@ def state_dict_in(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """
     if not isinstance(content, Mapping):
         raise CheckpointError(f"expected a mapping from names to tensors, got {type(content).__name__}")
-    for key in WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
+    for _ in range(DEEPEST):
+        inner = (content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping))
+        content = next(inner, content)
     found = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     notes = int | float | str | None if found else ()  # such as the epoch, beside the weights
     odd = [str(name)[:60] for name, value in content.items() if not isinstance(value, (Tensor, notes))]
@@ -117,12 +121,15 @@ def _content(path: Path, numbers: bool) -> tuple[Any, tuple[str, ...], Mapping[s
     """What the file describes, the names of the classes that were not run, and a checkpoint's state."""
     with open(path, "rb") as file:
         start = file.read(9)
-        if path.suffix == ".safetensors" or start[8:] == b"{":  # eight bytes of length, which may be any
+        zipped = start[:4] == b"PK\3\4"
+        pickled = zipped or start[:1] == b"\x80"
+        # eight bytes of length, which may be any, begin a safetensors file; its name may be another
+        if start[8:] == b"{" or (path.suffix == ".safetensors" and not pickled):
             weights, state = checkpoints.read(path, numbers=numbers)
             return weights, (), state
         file.seek(0)
-        if start[:2] == b"PK" or start[:1] == b"\x80":
-            content, names = (_read_zip if start[:1] == b"P" else _read_legacy)(file, numbers)
+        if pickled:
+            content, names = (_read_zip if zipped else _read_legacy)(file, numbers)
             if isinstance(content, Inert):
                 kinds = ", ".join(sorted(names))[:200]
                 raise CheckpointError(
@@ -268,6 +275,8 @@ def _read_zip(file: BinaryIO, numbers: bool) -> tuple[Any, set[str]]:
     size = file.seek(0, 2)
     with zipfile.ZipFile(file) as archive:
         entries = {entry.filename.partition("/")[2]: entry for entry in archive.infolist()}
+        if any(name.startswith("code/") for name in entries):
+            raise CheckpointError("it is a TorchScript program, which is not run: save its state_dict()")
         if "data.pkl" not in entries:
             raise CheckpointError("it is a zip archive that torch did not write (no data.pkl in it)")
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries.values()):

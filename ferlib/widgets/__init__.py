@@ -4,11 +4,10 @@ Each is displayed as the last expression of a cell. In JupyterLab, Colab or VS C
 built book (``FERLIB_STATIC=1``) the same ES module runs from the page itself, offline.
 """
 
-from ferlib.widgets.attention import AttentionExplorer, TokenAttention
+from ferlib.widgets.attention import AttentionExplorer
 from ferlib.widgets.batch_attention import BatchAttentionExplorer
 from ferlib.widgets.codec import pack, pack_maps, unpack
 from ferlib.widgets.loss import LossExplorer
-from ferlib.widgets.own_picture import OwnPicture
 from ferlib.widgets.resizer import ResizerExplorer
 from ferlib.widgets.sam import SAMExplorer
 
@@ -16,10 +15,8 @@ __all__ = [
     "AttentionExplorer",
     "BatchAttentionExplorer",
     "LossExplorer",
-    "OwnPicture",
     "ResizerExplorer",
     "SAMExplorer",
-    "TokenAttention",
     "pack",
     "pack_maps",
     "unpack",

@@ -38,7 +38,7 @@ class BatchAttentionExplorer(Explorer):
         scale: Multiplies the products (default: 1/sqrt(C)).
         start: The members at first, the first of them attends.
         presets: Name -> members ("everyone" and "alone" are always there).
-        names: N names (default: "fear 1", "fear 2", ...).
+        names: N names (default: the class of each).
 
     Raises:
         ValueError: For shapes that disagree, and for labels or members out of range.
@@ -83,7 +83,7 @@ class BatchAttentionExplorer(Explorer):
             )
         if labels.shape != (count,) or not all(0 <= int(y) < len(classes) for y in labels):
             raise ValueError(f"labels: {count} numbers from 0 to {len(classes) - 1}, got {labels.tolist()}")
-        names = _numbered(labels, classes) if names is None else [str(n) for n in names]
+        names = [classes[int(y)] for y in labels] if names is None else [str(n) for n in names]
         if len(names) != count:
             raise ValueError(f"{count} faces need {count} names, got {len(names)}")
         chosen = {str(name): _members(who, count, name) for name, who in (presets or {}).items()}
@@ -128,9 +128,3 @@ def _members(who: Sequence[int], count: int, name: str) -> list[int]:
     if not members or len(set(members)) != len(members) or not all(0 <= i < count for i in members):
         raise ValueError(f"{name}: different faces from 0 to {count - 1}, at least one; got {members}")
     return members
-
-
-def _numbered(labels: np.ndarray, classes: list[str]) -> list[str]:
-    """ "fear 1", "fear 2", ... in the order of the faces."""
-    labels = labels.tolist()
-    return [f"{classes[int(y)]} {labels[: i + 1].count(y)}" for i, y in enumerate(labels)]

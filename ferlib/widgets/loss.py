@@ -26,15 +26,11 @@ class LossExplorer(Explorer):
     Args:
         prior: (K, K), rows sum to 1.
         classes: K names.
-        alpha: In [0, 1].
-        gamma: In [0, 5].
-        logits: (K,), the face to start from (default: one between its label and its strongest rival).
-        label: Name or number of a class (default: fear, where there is one).
-        loss: One of ``LOSSES``.
+        logits: (K,), the face to start from (default: one that is seen as the prior has it).
+        label: Name of a class (default: fear, where there is one).
 
     Raises:
         ValueError: For shapes that disagree, a prior whose rows are no distributions, an unknown label.
-        traitlets.TraitError: For ``alpha``, ``gamma`` or ``loss`` out of range.
 
     Example::
 
@@ -56,11 +52,8 @@ class LossExplorer(Explorer):
         prior: ArrayLike,
         classes: Sequence[str],
         *,
-        alpha: float = 0.8,
-        gamma: float = 2.0,
         logits: ArrayLike | None = None,
-        label: str | int | None = None,
-        loss: str = "F-PDLS",
+        label: str | None = None,
     ) -> None:
         classes = [str(c) for c in classes]
         matrix = as_array(prior, "prior", 2).astype(np.float64)
@@ -71,12 +64,12 @@ class LossExplorer(Explorer):
                 "classes: entries at least 0 that sum to 1"
             )
         if label is None:
-            label = "fear" if "fear" in classes else 0
-        label = classes[label] if label in range(len(classes)) else label
+            label = "fear" if "fear" in classes else classes[0]
         if label not in classes:
             raise ValueError(f"label={label!r} is none of the classes {', '.join(classes)}")
         index = classes.index(label)
-        face = _torn(matrix, index) if logits is None else as_array(logits, "logits", 1).astype(np.float64)
+        logits = np.log(matrix[index].clip(1e-3)) if logits is None else logits
+        face = as_array(logits, "logits", 1).astype(np.float64)
         if face.shape != (len(classes),):
             raise ValueError(f"logits holds one number a class ({len(classes)}), got shape {face.shape}")
         data = {
@@ -86,9 +79,7 @@ class LossExplorer(Explorer):
             "face": face.tolist(),
             "facename": "the hard face",
         }
-        super().__init__(
-            data, loss=loss, label=index, alpha=float(alpha), gamma=float(gamma), logits=face.tolist()
-        )
+        super().__init__(data, label=index, logits=face.tolist())
 
     def fallback(self) -> str:
         """The prior's row and the face's probabilities of each class as a table."""
@@ -101,13 +92,3 @@ class LossExplorer(Explorer):
         rows = [[c, f"{p[i]:.2f}", f"{row[i]:.2f}", f"{q[i]:.2f}"] for i, c in enumerate(classes)]
         head = ["class", "p: the network", "prior", "q: the target"]
         return table(f"{self.data['facename']}, labeled {classes[y]}, with alpha {self.alpha:g}", head, rows)
-
-
-def _torn(prior: np.ndarray, label: int) -> np.ndarray:
-    """Logits of a face between its label and the class it is most often taken for, a little wrong."""
-    others = prior[label].copy()
-    others[label] = -1
-    rival = int(others.argmax())
-    mixed = 0.4 * prior[label] + 0.6 * prior[rival]
-    logits = np.log(np.maximum(mixed, 1e-3))
-    return np.round(logits - logits.mean(), 2)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import traitlets
@@ -28,18 +27,17 @@ class ResizerExplorer(Explorer):
     and ``lens`` follow the reader's hand when a kernel is there. Chapter 2.
 
     Args:
-        pictures: Method -> picture, or face -> such a mapping; pictures are (H, W), (H, W, 3) or (C, H, W),
-            uint8 or floats in [0, 1], all of one size.
+        pictures: Method -> picture (H, W), (H, W, 3) or (C, H, W), uint8 or floats in [0, 1], all of one
+            size.
         truth: What a perfect resizer would give, of that size, too: it becomes one more method, and each
             method's distance from it is shown (root mean square, gray levels).
-        source: The small picture all came from, of any smaller size. With several faces, ``truth`` and
-            ``source`` map a face to a picture.
+        source: The small picture all came from, of any smaller size.
         left: The method shown first on the left.
         right: The method shown first on the right.
 
     Raises:
-        ValueError: For pictures of different sizes, faces with different methods, an unknown method, fewer
-            than two methods, or more than 600 kB in all.
+        ValueError: For pictures of different sizes, an unknown method, fewer than two methods, or more than
+            600 kB in all.
 
     Example::
 
@@ -58,56 +56,52 @@ class ResizerExplorer(Explorer):
 
     def __init__(
         self,
-        pictures: Mapping[str, ArrayLike] | Mapping[str, Mapping[str, ArrayLike]],
+        pictures: Mapping[str, ArrayLike],
         *,
-        truth: ArrayLike | Mapping[str, ArrayLike] | None = None,
-        source: ArrayLike | Mapping[str, ArrayLike] | None = None,
+        truth: ArrayLike | None = None,
+        source: ArrayLike | None = None,
         left: str | None = None,
         right: str | None = None,
     ) -> None:
-        several = any(isinstance(value, Mapping) for value in pictures.values())
-        table: dict[str, dict[str, np.ndarray]] = {
-            str(face): {str(method): as_image(image, f"picture {method!r}") for method, image in ways.items()}
-            for face, ways in (pictures if several else {"face": pictures}).items()
-        }
-        truths, sources = _by_face(truth, table, "truth"), _by_face(source, table, "source")
-        for face, image in truths.items():
-            table[face]["the truth"] = image
-        methods = list(next(iter(table.values()), {}))
-        _check(table, methods)
-        chosen = [left or methods[0], right or methods[-2 if truths and len(methods) > 2 else -1]]
+        table = {str(name): as_image(image, f"picture {name!r}") for name, image in pictures.items()}
+        if truth is not None:
+            table["the truth"] = as_image(truth, "truth")
+        methods, sizes = list(table), {image.shape[:2] for image in table.values()}
+        if len(methods) < 2 or len(sizes) > 1 or min(min(sizes)) < 8:
+            raise ValueError(
+                f"expected two methods or more and pictures of one size of at least 8 pixels, got {methods} "
+                f"of {sorted(sizes)}"
+            )
+        chosen = [left or methods[0], right or methods[-2 if truth is not None and len(methods) > 2 else -1]]
         for name in chosen:
             if name not in methods:
                 raise ValueError(f"{name!r} is none of the methods {', '.join(methods)}")
-        spectra = {
-            face: {m: radial_spectrum(image) for m, image in ways.items()} for face, ways in table.items()
-        }
-        values = np.array([spectrum for ways in spectra.values() for spectrum in ways.values()])
-        faces = []
-        for face, ways in table.items():
-            images = []
-            for method, image in ways.items():
-                code = {"image": pack(image), "spectrum": pack(spectra[face][method], "float16")}
-                known = face in truths and method != "the truth"
-                images.append(code | {"error": _distance(image, truths[face]) if known else None})
-            source = {"image": pack(sources[face])} if face in sources else None
-            faces.append({"name": face, "source": source, "images": images})
-        width = next(iter(next(iter(table.values())).values())).shape[1]
-        small = next(iter(sources.values())).shape[1] if sources else 0
+        spectra = {name: radial_spectrum(image) for name, image in table.items()}
+        images = []
+        for name, image in table.items():
+            known = truth is not None and name != "the truth"
+            error = _distance(image, table["the truth"]) if known else None
+            spectrum = pack(spectra[name], "float16")
+            images.append({"image": pack(image), "spectrum": spectrum, "error": error})
+        width, finest, shown = table[methods[0]].shape[1], 0, None
+        if source is not None:
+            small = as_image(source, "source")
+            finest, shown = small.shape[1], {"image": pack(small)}
+        values = np.array(list(spectra.values()))
         top = float(np.ceil(values.max()))
         data = {
             "methods": methods,
-            "faces": faces,
-            "nyquist": 0.5 * small / width if 0 < small < width else None,
+            "faces": [{"name": "face", "source": shown, "images": images}],
+            "nyquist": 0.5 * finest / width if 0 < finest < width else None,
             "range": [max(float(np.floor(values.min())), top - 10), top],
         }
-        self._first = list(next(iter(table.values())).values())
+        self._pictures = list(table.values())
         super().__init__(data, left=methods.index(chosen[0]), right=methods.index(chosen[1]))
 
     def fallback(self) -> str:
-        """All methods on the first face as one picture."""
+        """All methods as one picture."""
         words = "One face resized in several ways: " + ", ".join(self.data["methods"])
-        return picture(self._first, words)
+        return picture(self._pictures, words)
 
 
 def radial_spectrum(image: ArrayLike) -> np.ndarray:
@@ -143,23 +137,3 @@ def _distance(image: np.ndarray, truth: np.ndarray) -> float:
     """Root mean square difference in gray levels."""
     a, b = (np.atleast_3d(x).astype(np.float64) for x in (image, truth))
     return float(np.sqrt(((a - b) ** 2).mean()))
-
-
-def _by_face(value: Any, table: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
-    """A picture, or a mapping of pictures by face, as a mapping for every face of the table."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        value = dict.fromkeys(list(table)[:1], value)
-    if set(map(str, value)) != set(table):
-        raise ValueError(f"{name} is for {sorted(map(str, value))}, expected one for each of {sorted(table)}")
-    return {str(face): as_image(image, name) for face, image in value.items()}
-
-
-def _check(table: Mapping[str, Mapping[str, np.ndarray]], methods: list[str]) -> None:
-    if len(methods) < 2 or any(list(ways) != methods for ways in table.values()):
-        found = {face: list(ways) for face, ways in table.items()}
-        raise ValueError(f"every face has the same methods, two at least; got {found}")
-    sizes = {image.shape[:2] for ways in table.values() for image in ways.values()}
-    if len(sizes) > 1 or min(min(sizes)) < 8:
-        raise ValueError(f"all pictures have one size (H, W) of at least 8 pixels, got {sorted(sizes)}")

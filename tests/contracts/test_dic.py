@@ -1,12 +1,10 @@
 """DIC against the numbers of the original program: every step's picture and landmark maps."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
 from ferlib.models import DIC
-from ferlib.models.dic import MEAN, DICUpscaler
+from ferlib.models.dic import MEAN
 from ferlib.weights import from_official
 from tests.contract_fill import assert_summary, fill_input, fill_state_dict, read_rows, reference
 
@@ -61,11 +59,3 @@ def test_the_size_of_ferplus(network):
     large, maps = next(network.steps(fill_input("lr48", (1, 3, 48, 48), "uniform01")))
     assert_summary(large, expected, "lr48_sr_step1", rtol=0, atol=1e-5)
     assert_summary(maps, expected, "lr48_heatmap_step1", rtol=1e-5)
-
-
-def test_the_upscaler_does_the_same_to_bytes(network):
-    faces = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=torch.manual_seed(0))
-    mean = torch.tensor(MEAN).view(1, 3, 1, 1)
-    with torch.no_grad():
-        expected = (255 * (network(faces / 255 - mean) + mean)).clamp(0, 255).round().to(torch.uint8)
-    assert (DICUpscaler(network, "cpu")(faces, 8).int() - expected.int()).abs().max() <= 1

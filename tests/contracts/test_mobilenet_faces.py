@@ -1,7 +1,5 @@
 """MobileNetFaces against stored numbers: its three maps, on the real weights."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from safetensors.torch import load_file

@@ -1,7 +1,5 @@
 """POSTER V2 against the numbers of the released code: tokens, features, logits, for 7 and 8 classes."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

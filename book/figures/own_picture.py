@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ferlib.images import read_image
 from ferlib.widgets.base import STATIC
 
 __all__ = ["OwnPicture"]
@@ -39,7 +40,7 @@ class OwnPicture:
 
     Example::
 
-        from ferlib.widgets import OwnPicture
+        from book.figures.own_picture import OwnPicture
 
         OwnPicture(draw_maps, placeholder=draw_maps(hard_face))   # last line of a cell
     """
@@ -64,8 +65,6 @@ class OwnPicture:
 
     def read(self, name: str, content: bytes) -> Any:
         """What is shown for one file: what ``explain`` returns, or the sentence that says why not."""
-        from ferlib.images import read_image
-
         try:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / "picture"
