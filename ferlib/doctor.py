@@ -19,11 +19,11 @@ import torch
 
 from ferlib import files
 from ferlib.data.base import DataError, Source, SourceDataset, summarize
-from ferlib.data.faces import cache_root
 from ferlib.data.labels import majority_label
 from ferlib.data.prepare import DATASETS, Kind, folders_in, is_cache, kinds_in, read_manifest, verify
 from ferlib.data.twins import find_twins, told
 from ferlib.errors import FerlibError
+from ferlib.files import cache_root
 from ferlib.weights import (
     ARCHITECTURES,
     PRETRAINED,

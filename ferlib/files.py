@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["PLACES", "place", "replacing", "write_text"]
+__all__ = ["PLACES", "cache_root", "place", "replacing", "write_text"]
 
 #: Each variable, and the folders of the home it may stand for: the first that is there, or the first.
 PLACES = {
@@ -54,6 +54,11 @@ def place(variable: str) -> Path | None:
     folders = [home / name for name in PLACES[variable]]
     there = next((folder for folder in folders if folder.is_dir()), None)
     return there if there or variable == "FERLIB_DATA" else folders[0]
+
+
+def cache_root() -> Path:
+    """Where prepared data is kept: ``$FERLIB_CACHE``, or ``~/.cache/ferlib``. Chapter 1."""
+    return place("FERLIB_CACHE") or Path.home() / ".cache" / "ferlib"
 
 
 _HOST = f"{zlib.crc32(socket.gethostname().encode()):08x}"

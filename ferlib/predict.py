@@ -1,12 +1,6 @@
 """Pictures of your own: find the faces, frame them as FER+ does, classify them with the shipped model.
 
-Faces are found by scikit-image's frontal-face cascade (local binary patterns, OpenCV's file), which is part
-of that package, so nothing is downloaded. It finds frontal faces in fair light, misses profiles, and now and
-then takes a texture for a face. scikit-image's own grouping of its hits keeps no count of them, so it is
-done here; the page "Try it" runs the same cascade with the same rules.
-
-FER+'s faces were cut out by a detector of this family. Searched with ours, they fill its window (the record
-``pocket_ferplus`` holds how its windows lie in them), so the window is the frame. The network is an ONNX
+:mod:`ferlib.detector` finds the faces and says where FER+'s frame lies around each. The network is an ONNX
 file, run by onnxruntime; resizing to what it takes is inside the file. Nothing here needs torch.
 """
 
@@ -16,8 +10,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ferlib.detector import Box, find_faces, to_gray
 from ferlib.errors import DataError, class_names
 from ferlib.runtime import open_session
 
@@ -32,150 +26,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "Box",
     "FaceReader",
     "Prediction",
     "draw",
-    "find_faces",
     "frame",
     "shipped_model",
-    "to_gray",
 ]
 
 FOLDER = Path(__file__).with_name("pretrained")
 SHIPPED = "pocket_ferplus"
-SEARCHED = 400  # the longer side, in pixels, at which a picture is searched: time grows with its square
-LARGER = (800, 1600)  # where it shows no face at that, it is searched once more at these
-SCALE = 1.1  # from one size of window to the next
-SMALLEST = 24  # pixels of the searched picture: the cascade's own window
-HITS = 6  # windows that must agree on a face
-SAME = 0.4  # overlap above which two windows mean the same face
-
-
-@dataclass(frozen=True)
-class Box:
-    """A square of a picture, in pixels from its top left corner; it may stick out of the picture.
-
-    Attributes:
-        left: Where it begins.
-        top: Where it begins.
-        side: Its width and height.
-        hits: How many windows of the detector agree on it, which is its confidence; None for a given box.
-    """
-
-    left: float
-    top: float
-    side: float
-    hits: int | None = field(default=None, compare=False)
-
-    @classmethod
-    def parse(cls, text: str) -> Box:
-        """A box as typed, ``"x,y,w,h"``; what is not square becomes the square of its longer side.
-
-        Raises:
-            DataError: For anything else.
-        """
-        try:
-            x, y, width, height = map(float, text.split(","))
-        except ValueError:
-            raise DataError(f"box {text}: expected four numbers x,y,w,h such as 40,60,120,120") from None
-        if not min(width, height) >= 1:
-            raise DataError(f"box {text}: expected a width and height of at least 1 pixel")
-        side = max(width, height)
-        return cls(x + (width - side) / 2, y + (height - side) / 2, side)
-
-    @classmethod
-    def middle(cls, width: int, height: int) -> Box:
-        """The largest square in the middle of a picture."""
-        side = min(width, height)
-        return cls((width - side) // 2, (height - side) // 2, side)
-
-    def shared(self, other: Box) -> float:
-        """The area that lies in both."""
-        across = min(self.left + self.side, other.left + other.side) - max(self.left, other.left)
-        down = min(self.top + self.side, other.top + other.side) - max(self.top, other.top)
-        return max(0.0, across) * max(0.0, down)
-
-    def overlap(self, other: Box) -> float:
-        """Shared area over joint area, 0 to 1."""
-        return self.shared(other) / (self.side**2 + other.side**2 - self.shared(other))
-
-
-def to_gray(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Luminance 0.299 R + 0.587 G + 0.114 B: uint8 (C, H, W), C = 1 or 3, to (H, W)."""
-    if len(picture) == 1:
-        return picture[0]
-    return np.asarray(Image.fromarray(np.moveaxis(picture, 0, 2)).convert("L"))
-
-
-def find_faces(gray: NDArray[np.uint8]) -> list[Box]:
-    """All frontal faces of a gray picture (H, W), those that most windows agree on first.
-
-    A picture is searched at 400 pixels of its longer side, so the smallest face found has 6 % of it; where
-    there is none, at 800 and at 1,600 (1.5 %), which takes seconds.
-
-    Source: Viola and Jones 2001; Zhang et al. 2007 for the patterns.
-    """
-    for longest in (SEARCHED, *LARGER):
-        scale = min(1.0, longest / max(gray.shape))
-        faces = _search(gray, scale)
-        if faces or scale == 1:
-            break
-    return [Box(box.left / scale, box.top / scale, box.side / scale, box.hits) for box in faces]
-
-
-def searched_down_to(longest: int) -> int:
-    """The side in pixels of the smallest face that is found beside a larger one in a picture of that size."""
-    return math.ceil(SMALLEST * max(1, longest / SEARCHED))
-
-
-def _search(gray: NDArray[np.uint8], scale: float) -> list[Box]:
-    if scale < 1:
-        size = [max(1, round(length * scale)) for length in gray.shape[::-1]]
-        gray = np.asarray(Image.fromarray(gray).resize(size, Image.Resampling.BICUBIC))
-    if min(gray.shape) <= SMALLEST:
-        return []
-    hits = _cascade().detect_multi_scale(
-        np.ascontiguousarray(gray),
-        scale_factor=SCALE,
-        step_ratio=1,
-        min_size=(SMALLEST, SMALLEST),
-        max_size=(min(gray.shape), min(gray.shape)),
-        min_neighbor_number=1,
-        intersection_score_threshold=1.1,  # no two windows overlap by more than 1: each is given by itself
-    )
-    boxes = sorted((hit["width"], hit["r"], hit["c"]) for hit in hits)
-    return group([Box(left, top, side) for side, top, left in boxes])
-
-
-def group(windows: Sequence[Box]) -> list[Box]:
-    """Windows that overlap are one face, at their mean; few windows are none, nor is a face in a face."""
-    groups: list[list[Box]] = []
-    for window in windows:
-        near = max(groups, key=lambda members: _mean(members).overlap(window), default=None)
-        if near is not None and _mean(near).overlap(window) > SAME:
-            near.append(window)
-        else:
-            groups.append([window])
-    faces: list[Box] = []
-    for box in map(_mean, sorted(groups, key=len, reverse=True)):
-        nested = any(box.shared(face) > 0.5 * min(box.side, face.side) ** 2 for face in faces)
-        if box.hits >= HITS and not nested:
-            faces.append(box)
-    return faces
-
-
-def _mean(boxes: Sequence[Box]) -> Box:
-    corners = zip(*((box.left, box.top, box.side) for box in boxes), strict=True)
-    return Box(*(sum(values) / len(boxes) for values in corners), hits=len(boxes))
-
-
-@cache
-def _cascade() -> Any:
-    from skimage.data import lbp_frontal_face_cascade_filename
-    from skimage.feature import Cascade
-
-    return Cascade(lbp_frontal_face_cascade_filename())
 
 
 def frame(gray: NDArray[np.uint8], box: Box, size: int = 48) -> NDArray[np.uint8]:
@@ -318,7 +177,7 @@ class FaceReader:
         """
         gray = to_gray(picture)
         if boxes is None:
-            boxes = sorted(find_faces(gray), key=lambda box: (box.left, box.top))
+            boxes = sorted(find_faces(picture), key=lambda box: (box.left, box.top))
         if not boxes:
             return []
         return self.read(np.stack([frame(gray, box, self.face_size) for box in boxes]), boxes)

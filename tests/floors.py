@@ -14,6 +14,7 @@ FLOORS = (
     (("training",), "the loop, recipes, runs"),
     (("weights",), "any file -> a network"),
     (("models", "losses", "data", "synthetic"), "these know nothing of each other"),
+    (("detector",), "the faces of a picture"),
     (("style", "images", "runtime"), "the colors; a picture from its file; onnxruntime"),
     (("files", "errors"), "shared by all"),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from book.builder import mathjax, onnx_web
+from book.builder import face_detector, mathjax, onnx_web
 
 
 @pytest.fixture
@@ -58,3 +58,16 @@ def test_the_runtime_of_try_it_is_used_only_with_the_checksums_of_both_files(mon
     found = onnx_web._parts(packed.getvalue())
     assert found == (None if changed else contents)
     assert (f"{changed}.bin" in capsys.readouterr().out) is (changed is not None)
+
+
+def test_a_face_detector_with_another_checksum_is_not_used(tmp_path, capsys):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, data in (("blazeface.json", b'{"weightsManifest": []}'), ("blazeface.bin", b"")):
+            member = tarfile.TarInfo(f"package/models/{name}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    target = tmp_path / "face_detector.onnx"
+    assert face_detector.unpack(packed.getvalue(), tmp_path, target) is None and not target.exists()
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1 and "SHA-256" in printed

@@ -8,9 +8,10 @@ from torch.utils.data import DataLoader
 
 from ferlib.data import SyntheticFaces, open_faces
 from ferlib.data.base import DataError
-from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces, cache_root
+from ferlib.data.faces import SYNTHETIC_LENGTHS, KeptFaces
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.prepare import is_cache
+from ferlib.files import cache_root
 from tests import data_files
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from ferlib.data import open_faces
-from ferlib.data.faces import cache_root
 from ferlib.doctor import examine
-from ferlib.files import PLACES, place
+from ferlib.files import PLACES, cache_root, place
 from ferlib.training import runs_folder
 from ferlib.weights import find_pretrained
 from tests import data_files

@@ -15,7 +15,8 @@ from PIL import Image, ImageOps
 
 from book.builder import notebooks, onnx_web
 from ferlib.data import SyntheticFaces
-from ferlib.predict import Box, FaceReader, find_faces, to_gray
+from ferlib.detector import Box, find_faces
+from ferlib.predict import FaceReader
 from tests.reader import FLAGS, Reader, chromium_path, says
 
 HTML = notebooks.ROOT / "_build" / "html"
@@ -96,7 +97,7 @@ def read(picture: Image.Image, box: Box) -> np.ndarray:
 def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tolerance):
     upload(page.page, pictures / name)
     picture = ImageOps.exif_transpose(Image.open(pictures / name)).convert("RGB")
-    wanted = find_faces(to_gray(np.moveaxis(np.asarray(picture), 2, 0)))[0]
+    wanted = find_faces(np.moveaxis(np.asarray(picture), 2, 0))[0]
     found = json.loads(page.page.locator("#fer-try").get_attribute("data-found"))[0]
     assert abs(found["left"] - wanted.left) < 4 and abs(found["side"] - wanted.side) < 6
     there = read(picture, Box(found["left"], found["top"], found["side"]))
@@ -104,10 +105,20 @@ def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tol
     says(page.page.locator(".fer-status"), "found")
 
 
+def test_without_the_detector_a_reader_places_the_square(browser, pictures):
+    with Reader(browser, PAGE) as reader:
+        reader.page.route("**/made/face_detector.js", lambda route: route.abort())
+        upload(reader.page, pictures / "face.png", "faceless")
+        says(reader.page.locator(".fer-status"), "face_detector.js")
+        reader.page.locator(".fer-box").press("ArrowLeft")
+        settled(reader.page)
+        assert answered(reader.page).sum() == pytest.approx(1, abs=1e-4)
+
+
 @pytest.mark.parametrize(
     ("name", "state", "told"),
     [
-        ("wall.png", "faceless", "No frontal face was found"),
+        ("wall.png", "faceless", "No face was found"),
         ("text.jpg", "refused", "text.jpg is not a picture"),
     ],
 )

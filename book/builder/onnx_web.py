@@ -44,30 +44,28 @@ def bring() -> bool:
     if target.exists() and target.read_text(encoding="utf-8")[: len(NOTE)] == NOTE:
         return True
     with tempfile.TemporaryDirectory() as temporary:
-        package = _packed(Path(temporary))
+        package = packed(PACKAGE, Path(temporary))
         parts = _parts(package) if package else None
     if parts is None:
         print("onnxruntime-web could not be fetched: the page 'Try it' will show computed examples only.")
         return False
-    packed = {
-        name: base64.b64encode(gzip.compress(data, 9, mtime=0)).decode() for name, data in parts.items()
-    }
+    texts = {name: base64.b64encode(gzip.compress(data, 9, mtime=0)).decode() for name, data in parts.items()}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    target.write_text(f"{NOTE}globalThis.ferTry.made.runtime = {json.dumps(packed)};\n", encoding="utf-8")
+    target.write_text(f"{NOTE}globalThis.ferTry.made.runtime = {json.dumps(texts)};\n", encoding="utf-8")
     return True
 
 
-def _packed(folder: Path) -> bytes | None:
-    """The package's archive, fetched by npm, or None."""
+def packed(package: str, folder: Path) -> bytes | None:
+    """The archive of a package of npm, such as ``name@1.2.3``, or None."""
     npm = [shutil.which("npm")] if shutil.which("npm") else _borrowed(folder)
     if npm is None:
         return None
-    command = [*npm, "pack", PACKAGE, "--silent", "--pack-destination", str(folder)]
+    command = [*npm, "pack", package, "--silent", "--pack-destination", str(folder)]
     try:
         subprocess.run(command, cwd=folder, capture_output=True, timeout=600, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    found = list(folder.glob("onnxruntime-web-*.tgz"))
+    found = list(folder.glob("*.tgz"))
     return found[0].read_bytes() if found else None
 
 

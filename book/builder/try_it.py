@@ -10,7 +10,6 @@ import base64
 import hashlib
 import io
 import json
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,28 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from book.builder import onnx_web
-from ferlib import predict
+from book.builder import face_detector, onnx_web
+from ferlib import detector
 from ferlib.data import SyntheticFaces
+from ferlib.detector import Box
 from ferlib.predict import FaceReader, shipped_model
 from ferlib.style import EMOTION_COLOURS
 from ferlib.widgets.base import FOLDER as WIDGETS
 
 FOLDER = onnx_web.FOLDER
-DRAWN = {  # expression: (seed, side of the picture); portraits with hair and shoulders
-    "happiness": 7,
-    "surprise": 5,
-    "anger": 11,
-    "sadness": 4,
-    "fear": 8,
-    "neutral": 2,
-}
+# Synthetic portraits of FER+'s classes: expression, seed, and the face's frame as the detector finds it.
+SAMPLES = (
+    ("happiness", 3, Box(23, 23, 217)),
+    ("surprise", 13, Box(19, 6, 243)),
+    ("anger", 7, Box(13, 8, 233)),
+    ("sadness", 10, Box(23, 16, 223)),
+    ("fear", 2, Box(19, 22, 216)),
+    ("disgust", 21, Box(25, 25, 213)),
+    ("neutral", 5, Box(19, 11, 230)),
+    ("contempt", 12, Box(28, 27, 209)),
+)
+ASTRONAUT = Box(126, 43, 99)
+RULES = ("SEARCHED", "STRIDES", "SURE", "SAME", "FRAME", "BELOW")  # of ferlib.detector, for the page
 HELPERS = ("h", "bar", "button", "viridis", "paint", "announcer", "capital", "write", "clamp")
 
 
@@ -41,7 +46,8 @@ def make() -> None:
     """Write made/*.js and made/widgets.css where they are not those of this source; bring the runtime."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     onnx_web.bring()
-    stamp, key = FOLDER / "made.txt", _key()
+    finder = face_detector.bring()
+    stamp, key = FOLDER / "made.txt", _key(finder)
     if stamp.exists() and stamp.read_text(encoding="utf-8") == key:
         return
     path, facts = shipped_model()
@@ -53,23 +59,34 @@ def make() -> None:
         "faceSize": reader.face_size,
         "sha256": facts["sha256"],
     }
-    rules = {"side": predict.SEARCHED, "scale": predict.SCALE, "hits": predict.HITS, "same": predict.SAME}
-    made = {"model": model, "cascade": cascade(), "rules": rules, "samples": samples(reader)}
+    rules = {name.lower(): getattr(detector, name) for name in RULES}
+    made = {"model": model, "rules": rules, "samples": samples(reader)}
     source = (WIDGETS / "ui.js").read_text(encoding="utf-8")
     _write("ui.js", f"(() => {{\n{source}\nglobalThis.ferUI = {{ {', '.join(HELPERS)} }};\n}})();\n")
     _write("facts.js", f"globalThis.ferTry = {{ made: {json.dumps(made, separators=(',', ':'))} }};\n")
-    file = json.dumps(base64.b64encode(path.read_bytes()).decode())
-    _write("model.js", f"globalThis.ferTry.made.model.file = {file};\n")
+    _write("model.js", f"globalThis.ferTry.made.model.file = {_packed(path)};\n")
+    (FOLDER / "face_detector.js").unlink(missing_ok=True)
+    if finder is not None:
+        _write("face_detector.js", f"globalThis.ferTry.made.detector = {{ file: {_packed(finder)} }};\n")
     _write("widgets.css", (WIDGETS / "widgets.css").read_text(encoding="utf-8"))
     _write("made.txt", key)
 
 
-def _key() -> str:
+def _packed(path: Path) -> str:
+    return json.dumps(base64.b64encode(path.read_bytes()).decode())
+
+
+def _key(finder: Path | None) -> str:
     """A digest of all that the samples, the model and the detector come from."""
-    digest = hashlib.sha256(skimage.__version__.encode())
+    digest = hashlib.sha256(skimage.__version__.encode() + (finder.read_bytes() if finder else b""))
     package = WIDGETS.parents[1]
     sources = [Path(__file__), WIDGETS / "ui.js", WIDGETS / "widgets.css"]
-    sources += [package / "style.py", package / "predict.py", package / "data" / "synthetic.py"]
+    sources += [
+        package / "style.py",
+        package / "predict.py",
+        package / "detector.py",
+        package / "data" / "synthetic.py",
+    ]
     for folder in ("pretrained", "synthetic"):
         sources += sorted(p for p in (package / folder).iterdir() if p.is_file())
     for source in sources:
@@ -77,53 +94,26 @@ def _key() -> str:
     return digest.hexdigest()
 
 
-def cascade() -> dict[str, Any]:
-    """scikit-image's frontal-face cascade as JSON: features [y, x, w, h], and stages of stumps
-    [feature, table of 256 bits, value where the bit is set, value where not].
-    """
-    from skimage.data import lbp_frontal_face_cascade_filename
-
-    tree = ElementTree.parse(lbp_frontal_face_cascade_filename()).getroot()
-    features = []
-    for rectangle in tree.iterfind(".//features/_/rect"):
-        x, y, width, height = map(int, rectangle.text.split())
-        features.append([y, x, width, height])
-    stages = []
-    for stage in tree.iterfind(".//stages/_"):
-        stumps = []
-        for weak in stage.iterfind("weakClassifiers/_"):
-            _, _, feature, *table = map(int, weak.find("internalNodes").text.split())
-            yes, no = map(np.float32, weak.find("leafValues").text.split())
-            stumps.append([feature, table, float(yes), float(no)])
-        threshold = float(np.float32(stage.find("stageThreshold").text))
-        stages.append({"threshold": threshold, "stumps": stumps})
-    return {"side": int(tree.find(".//width").text), "features": features, "stages": stages}
-
-
 def samples(reader: FaceReader) -> list[dict[str, Any]]:
     """Synthetic portraits and scikit-image's public-domain astronaut, each with its box and prediction."""
     from skimage.data import astronaut
 
     found = []
-    for expression, seed in DRAWN.items():
+    for expression, seed, box in SAMPLES:
         face = SyntheticFaces(1, size=256, seed=seed, channels=3, expression=expression)[0]["image"]
-        found.append(_sample(face.numpy(), f"a drawn face, {expression}", reader))
+        found.append(_sample(face.numpy(), f"a synthetic face, {expression}", box, reader))
     portrait = np.asarray(Image.fromarray(astronaut()).resize((400, 400), Image.Resampling.BICUBIC))
     title = "the astronaut Eileen Collins, a photograph by NASA"
-    found.append(_sample(np.moveaxis(portrait, 2, 0), title, reader))
+    found.append(_sample(np.moveaxis(portrait, 2, 0), title, ASTRONAUT, reader))
     return found
 
 
-def _sample(picture: np.ndarray, alt: str, reader: FaceReader) -> dict[str, Any]:
+def _sample(picture: np.ndarray, alt: str, box: Box, reader: FaceReader) -> dict[str, Any]:
     file = io.BytesIO()
     Image.fromarray(np.moveaxis(picture, 0, 2)).save(file, format="JPEG", quality=90)
     file.seek(0)  # the prediction is for what the page decodes
     shown = np.moveaxis(np.asarray(Image.open(file).convert("RGB")), 2, 0)
-    surest = predict.find_faces(predict.to_gray(shown))[:1]
-    if not surest:
-        raise RuntimeError(f"the detector finds no face in the sample '{alt}': choose another seed")
-    (face,) = reader.read_picture(shown, surest)
-    box = face.box
+    (face,) = reader.read_picture(shown, [box])
     return {
         "alt": alt,
         "picture": "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode(),

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 import ferlib
@@ -46,7 +45,6 @@ from ferlib.evaluation import (
 from ferlib.evaluation.intervals import percentiles
 from ferlib.export import export_onnx, parity
 from ferlib.files import write_text
-from ferlib.predict import find_faces
 from ferlib.runtime import load_runtime, open_session
 from ferlib.training import versions
 
@@ -55,7 +53,6 @@ FOLDER = Path(ferlib.__file__).parent / "pretrained"
 ECE = "expected calibration error"
 RESAMPLES = 1000
 SUITE, SEVERITIES = 1000, (1, 3, 5)
-FRAMED = 300  # faces that the detector is shown
 
 
 def arguments() -> argparse.Namespace:
@@ -101,29 +98,6 @@ def milliseconds(path: Path, face: Tensor, runs: int = 200) -> Interval:
     return Interval(float(np.median(taken)), *percentiles(taken))
 
 
-def framing(faces: FaceDataset) -> tuple[dict[str, Interval], dict]:
-    """How the detector's windows lie in FER+'s faces, whose edge is continued so that a window has room.
-
-    Medians over the faces that it finds, as shares of the face's side, with bootstrap intervals.
-    """
-    pad, rows = 24, []
-    for index in range(len(faces)):
-        image = np.pad(faces[index]["image"][0].numpy(), pad, mode="edge")
-        large = Image.fromarray(image).resize((4 * len(image),) * 2, Image.Resampling.BICUBIC)
-        if found := find_faces(np.asarray(large)):
-            box = found[0]
-            middle = [(end + box.side / 2) / 4 - pad for end in (box.left, box.top)]
-            rows.append([box.side / 4 / 48, middle[0] / 48, middle[1] / 48])
-    found, rng = np.array(rows), np.random.default_rng(0)
-    drawn = np.array([np.median(found[rng.integers(0, len(found), len(found))], 0) for _ in range(RESAMPLES)])
-    names = ("window side", "window centre across", "window centre down")
-    numbers = {
-        name: Interval(float(np.median(found[:, i])), *percentiles(drawn[:, i]))
-        for i, name in enumerate(names)
-    }
-    return numbers, {"faces shown": len(faces), "faces found": len(found)}
-
-
 def main() -> None:
     options, began = arguments(), time.process_time()
     network = Network.find(options.checkpoint)
@@ -150,11 +124,8 @@ def main() -> None:
     record = evaluate(done.module.network, valid, **measured)
     errors, calibrated = calibration(labels, logits * done.facts["temperature"])
     times = milliseconds(done.path, torch.rand(1, 1, 48, 48))
-    windows, extra_windows = framing(script.some(valid, FRAMED))
     for metric, number in errors.items():
         record.add(metric, number, over="faces")
-    for metric, number in windows.items():
-        record.add(metric, number, condition="detector", over="faces")
     record.add("milliseconds a face, one core", times, over="runs")
     suite = robustness(
         done.module.network,
@@ -179,7 +150,6 @@ def main() -> None:
         "calibration": calibrated,
         "parity": agree,
         "largest change by half precision": float(moved),
-        "detector": extra_windows,
         "severities": suite.extra.get("severities"),
     }
     metrics = Path(options.checkpoint).with_name("metrics.jsonl")

@@ -6,9 +6,9 @@
   ferlib predict portrait.png --box 40,60,120,120   this face: left, top, width, height in pixels
   ferlib predict faces/*.png --whole                pictures that are cut-out faces already
 
-Faces are found by scikit-image's bundled detector of frontal faces, down to 6 % of a picture's longer side,
-and down to 1.5 % where it shows no larger one; "smaller than" is the side in pixels below which a face beside
-those found was not searched for. "windows" is how many windows agree on a face, 6 or more. Nothing is
+A picture is searched at 640 pixels of its longer side, where most faces of 48 pixels and more are found, and
+larger where it shows none; "smaller than" is the side in pixels below which a face beside those found was not
+searched for. "confidence" is the detector's, a file that `make book` brings. Nothing is
 downloaded and nothing leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+
 cuts out its own, made gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
 the model is good for, and what not: MODEL_CARD.md beside it, and `ferlib predict --card`.
@@ -31,14 +31,15 @@ from typing import Any
 
 import numpy as np
 
+from ferlib.detector import SMALLEST, Box, load_detector, searched_down_to
 from ferlib.errors import DataError, cell, printable
 from ferlib.files import replacing
 from ferlib.images import SUFFIXES, read_image
-from ferlib.predict import FOLDER, SMALLEST, Box, FaceReader, Prediction, draw, searched_down_to
+from ferlib.predict import FOLDER, FaceReader, Prediction, draw
 
-NO_FACE = "no frontal face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
+NO_FACE = "no face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
 STANDARD_INPUT = ("-", "/dev/stdin")
-COLUMNS = ("picture", "note", "left", "top", "side", "windows", "expression")
+COLUMNS = ("picture", "note", "left", "top", "side", "confidence", "expression")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +67,8 @@ def run(options: argparse.Namespace) -> int:
     if not names:
         raise DataError("no picture was named: ferlib predict PICTURE...")
     given = Box.parse(options.box) if options.box else None
+    if not (given or options.whole):
+        load_detector()
     reader, code = FaceReader(options.model), 0
     taken = {os.path.realpath(name) for name in names}
     if options.json:
@@ -137,7 +140,7 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
         box, shares = face.box, zip(face.classes, face.probabilities, strict=True)
         plain: dict[str, Any] = {
             "box": [round(v, 2) for v in (box.left, box.top, box.side, box.side)],
-            "windows": box.hits,
+            "confidence": box.confidence and round(box.confidence, 3),
             "expression": face.expression,
             "probabilities": {c: round(float(p), 6) for c, p in shares},
         }
@@ -146,7 +149,7 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
         entry["faces"].append(plain)
     if not faces:
         entry["note"] = NO_FACE
-    elif faces[0].box.hits:
+    elif faces[0].box.confidence:
         entry["smaller than"] = searched_down_to(max(width, height))
     return entry
 
@@ -158,7 +161,7 @@ def _rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
         yield [name, cell(note)]
     for face in entry.get("faces", ()):
         shares = face["probabilities"].values()
-        yield [name, "", *face["box"][:3], face["windows"], cell(face["expression"]), *shares]
+        yield [name, "", *face["box"][:3], face["confidence"], cell(face["expression"]), *shares]
 
 
 def _table(entry: dict[str, Any]) -> str:
@@ -172,7 +175,7 @@ def _table(entry: dict[str, Any]) -> str:
         best = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         shares = "   ".join(f"{printable(name)} {100 * share:.0f} %" for name, share in best)
         place = ",".join(f"{value:.0f}" for value in face["box"])
-        lines.append(f"  {number}  {place:<20} {shares}   windows: {face['windows'] or 'given'}")
+        lines.append(f"  {number}  {place:<20} {shares}   confidence: {face['confidence'] or 'none'}")
     return "\n".join(lines)
 
 

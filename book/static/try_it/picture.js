@@ -22,11 +22,11 @@
     return open(new Blob([bytes], { type: head.slice(5).split(";")[0] }));
   }
 
-  // Grey values 0 ... 255 of a rectangle that lies inside the picture, at `shrink` of its size.
-  function pixels(picture, left, top, width, height, shrink = 1) {
+  // Grey values 0 ... 255 of a rectangle that lies inside the picture.
+  function pixels(picture, left, top, width, height) {
     const page = canvas();
-    page.width = Math.max(1, Math.round(width * shrink));
-    page.height = Math.max(1, Math.round(height * shrink));
+    page.width = width;
+    page.height = height;
     const pen = page.getContext("2d", { willReadFrequently: true });
     pen.fillStyle = "#fff"; // what is transparent is white, as a picture viewer shows it
     pen.fillRect(0, 0, page.width, page.height);
@@ -96,15 +96,21 @@
     return resize({ grey, width, height }, size, size, [box.left - left, box.top - top, box.side, box.side]).grey;
   }
 
-  // The whole picture in grey with a longer side of at most `side`, and by how much it was shrunk.
-  function small(picture, side) {
-    const shrink = Math.min(1, side / Math.max(picture.width, picture.height));
-    const first = Math.min(1, 2400 / Math.max(picture.width, picture.height)); // spares memory in huge pictures
-    const all = pixels(picture, 0, 0, picture.width, picture.height, first);
-    if (shrink === 1) return { ...all, shrink };
-    const size = (length) => Math.max(1, Math.round(length * shrink));
-    return { ...resize(all, size(picture.width), size(picture.height)), shrink };
+  // The whole picture at `scale` of its size, red, green and blue, on a black sheet with sides that are multiples of `step`.
+  function colors(picture, scale, step) {
+    const page = canvas();
+    const [wide, high] = [picture.width, picture.height].map((length) => Math.max(1, Math.round(length * scale)));
+    [page.width, page.height] = [wide, high].map((length) => Math.ceil(length / step) * step);
+    const pen = page.getContext("2d", { willReadFrequently: true });
+    pen.fillStyle = "#000";
+    pen.fillRect(0, 0, page.width, page.height);
+    pen.fillStyle = "#fff"; // under what is transparent
+    pen.fillRect(0, 0, wide, high);
+    pen.imageSmoothingQuality = "high";
+    pen.drawImage(picture.source, 0, 0, picture.width, picture.height, 0, 0, wide, high);
+    const { data } = pen.getImageData(0, 0, page.width, page.height);
+    return { pixels: data.filter((_, i) => i % 4 < 3), width: page.width, height: page.height };
   }
 
-  globalThis.ferTry = { ...globalThis.ferTry, picture: { open, fromAddress, frame, small } };
+  globalThis.ferTry = { ...globalThis.ferTry, picture: { open, fromAddress, frame, colors } };
 })();

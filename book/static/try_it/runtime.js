@@ -1,4 +1,4 @@
-// The model and onnxruntime-web, loaded from this book when they are first needed: scripts, not requests, so
+// onnxruntime-web, the model and the face detector, loaded from this book when they are first needed: scripts, not requests, so
 // that the page also works when it is opened as a file.
 (() => {
   const here = document.currentScript.src.replace(/[^/]*$/, "");
@@ -14,28 +14,51 @@
     document.head.append(element);
   });
 
-  let session = null;
+  let runtime = null;
   async function start() {
-    await Promise.all([script("ort.js", "the runtime that computes"), script("model.js", "the model")]);
+    await script("ort.js", "the runtime that computes");
     if (typeof WebAssembly !== "object") throw new Error("this browser does not run WebAssembly");
-    const { runtime, model } = globalThis.ferTry.made;
-    const module = URL.createObjectURL(new Blob([await inflate(runtime.module)], { type: "text/javascript" }));
-    const ort = await import(module);
+    const { module, wasm } = globalThis.ferTry.made.runtime;
+    const ort = await import(URL.createObjectURL(new Blob([await inflate(module)], { type: "text/javascript" })));
     ort.env.wasm.numThreads = 1; // more would need a server that sends special headers
-    ort.env.wasm.wasmBinary = (await inflate(runtime.wasm)).buffer;
-    const options = { executionProviders: ["wasm"], logSeverityLevel: 3 };
-    const made = await ort.InferenceSession.create(bytes(model.file), options);
+    ort.env.wasm.wasmBinary = (await inflate(wasm)).buffer;
     delete globalThis.ferTry.made.runtime; // megabytes that have been used
-    return { ort, made };
+    return ort;
+  }
+
+  // A network of this book, opened once.
+  const networks = {};
+  function network(name, file, what) {
+    networks[name] ||= (async () => {
+      const ort = await (runtime ||= start());
+      await script(file, what);
+      const options = { executionProviders: ["wasm"], logSeverityLevel: 3 };
+      return { ort, session: await ort.InferenceSession.create(bytes(globalThis.ferTry.made[name].file), options) };
+    })();
+    return networks[name];
+  }
+
+  // onnxruntime-web computes one thing at a time.
+  let last = Promise.resolve();
+  function inTurn(session, inputs) {
+    const run = () => session.run(inputs);
+    const next = last.then(run, run);
+    last = next;
+    return next;
+  }
+
+  // A sheet of colors -> the detector's maps.
+  async function detect({ pixels, width, height }) {
+    const { ort, session } = await network("detector", "face_detector.js", "the face detector");
+    return inTurn(session, { picture: new ort.Tensor("uint8", Uint8Array.from(pixels), [height, width, 3]) });
   }
 
   // 48 x 48 grey bytes -> { probabilities (8), evidence (8 maps of 36), milliseconds }
   async function read(face) {
-    session ||= start();
-    const { ort, made } = await session;
+    const { ort, session } = await network("model", "model.js", "the model");
     const size = Math.sqrt(face.length), from = performance.now();
     const input = new ort.Tensor("float32", Float32Array.from(face, (value) => value / 255), [1, 1, size, size]);
-    const found = await made.run({ face: input });
+    const found = await inTurn(session, { face: input });
     const maps = found.evidence.data, cells = maps.length / found.probabilities.data.length;
     return {
       probabilities: Array.from(found.probabilities.data),
@@ -44,5 +67,5 @@
     };
   }
 
-  globalThis.ferTry = { ...globalThis.ferTry, read };
+  globalThis.ferTry = { ...globalThis.ferTry, read, detect };
 })();

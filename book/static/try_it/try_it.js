@@ -102,12 +102,20 @@
   async function search() {
     if (!shot) return;
     faces.replaceChildren();
+    const number = order;
     tell("Looking for a face …");
     await new Promise((go) => setTimeout(go, 30)); // lets the line above appear
-    const found = find(shot);
+    let found = [], absent = "No face was found";
+    try {
+      found = await find(shot);
+    } catch (error) { // no detector: a sample has its square, and any other picture waits for the reader
+      if (sample) found = [sample.box];
+      absent = `No face can be looked for: ${error.message}`;
+    }
+    if (number !== order || !shot) return;
     host.dataset.found = JSON.stringify(found);
     if (!found.length) {
-      host.dataset.told = "No frontal face was found. Place the square on the face yourself; what the model says of anything else means nothing.";
+      host.dataset.told = `${absent}. Place the square on the face yourself; what the model says of anything else means nothing.`;
       box.set(middle(), false, false);
       faceless();
       return;
@@ -163,11 +171,12 @@
     show({ source, width: source.width, height: source.height, live: true });
     if (first) { box.set(middle(), false, false); screen.setAttribute("aria-label", "The camera's picture"); }
     if (performance.now() - looked > 1000) {
-      const found = find(shot);
+      const found = await find(shot).catch(() => []);
+      if (!camera.on()) return;
       looked = performance.now();
       seen = found.length > 0;
       host.dataset.found = JSON.stringify(found);
-      host.dataset.told = found.length ? "The square follows the face." : "No frontal face is seen. Come closer, or place the square yourself.";
+      host.dataset.told = found.length ? "The square follows the face." : "No face is seen. Come closer, or place the square yourself.";
       if (found.length && !held) box.set(found[0], false, false);
     }
     if (seen || held) await answer();
