@@ -73,6 +73,7 @@ def test_every_kind_of_file_gives_the_same_answer(portrait, capsys):
     assert near(jpeg["box"], first["box"])
     assert sum(first["probabilities"].values()) == pytest.approx(1, abs=1e-4)
     assert first["expression"] == max(first["probabilities"], key=first["probabilities"].get)
+    assert first["label"] == first["expression"]
     assert np.array(first["evidence"]).shape == (8, 6, 6)
 
 
@@ -172,6 +173,21 @@ def test_a_frame_holds_brows_and_mouth_of_every_skin_tone():
         (box,) = find_faces(picture)
         inside = (points - (box.left, box.top)) / box.side
         assert inside[17:27].min() > 0 and inside[48:68].min() > 0 and inside[48:68].max() < 1
+
+
+def test_a_face_that_no_expression_has_half_of_is_unsure(portrait, capsys):
+    faint = SyntheticFaces(16, size=96, seed=7, channels=3, expression="disgust")[10]["image"]
+    Image.fromarray(faint.permute(1, 2, 0).numpy()).save("faint.png")
+    portrait.save("a.png")
+    entries = ask(capsys, "faint.png", "a.png", "--whole")[1]["pictures"]
+    labels = []
+    for entry in entries:
+        (face,) = entry["faces"]
+        sure = max(face["probabilities"].values()) >= 0.5
+        labels.append(face["label"])
+        assert face["label"] == (face["expression"] if sure else "unsure")
+    assert labels == ["unsure", "happiness"]
+    assert main(["predict", "faint.png", "--whole"]) == 0 and "unsure: " in capsys.readouterr().out
 
 
 def test_boxes_of_one_face_are_merged_and_those_of_two_are_not():

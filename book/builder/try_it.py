@@ -101,7 +101,12 @@ def samples(reader: FaceReader) -> list[dict[str, Any]]:
     found = []
     for expression, seed, box in SAMPLES:
         face = SyntheticFaces(1, size=256, seed=seed, channels=3, expression=expression)[0]["image"]
-        found.append(_sample(face.numpy(), f"a synthetic face, {expression}", box, reader))
+        one = _sample(face.numpy(), f"a synthetic face, {expression}", box, reader)
+        read = reader.classes[int(np.argmax(one["answer"]["probabilities"]))]
+        one["note"] = f"Rendered as {expression}, and read as {read}."
+        if read != expression:
+            one["note"] = f"Rendered as {expression}. Networks trained on FER+ often confuse it with {read}."
+        found.append(one)
     portrait = np.asarray(Image.fromarray(astronaut()).resize((400, 400), Image.Resampling.BICUBIC))
     title = "the astronaut Eileen Collins, a photograph by NASA"
     found.append(_sample(np.moveaxis(portrait, 2, 0), title, ASTRONAUT, reader))

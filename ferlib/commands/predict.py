@@ -8,9 +8,10 @@
 
 A picture is searched at 640 pixels of its longer side, where most faces of 48 pixels and more are found, and
 larger where it shows none; "smaller than" is the side in pixels below which a face beside those found was not
-searched for. "confidence" is the detector's, a file that `make book` brings. Nothing is
-downloaded and nothing leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+
-cuts out its own, made gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
+searched for. "confidence" is that of the detector, a file that `make book` brings. "label" is the likeliest
+expression, or "unsure" where its calibrated probability is below one half. Nothing is downloaded and nothing
+leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+ cuts out its own, made
+gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
 the model is good for, and what not: MODEL_CARD.md beside it, and `ferlib predict --card`.
 
 Exit status 0; 1 where a file could not be read; 3 where all could be read but one shows no face. The other
@@ -30,16 +31,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from ferlib.detector import SMALLEST, Box, load_detector, searched_down_to
 from ferlib.errors import DataError, cell, printable
 from ferlib.files import replacing
 from ferlib.images import SUFFIXES, read_image
-from ferlib.predict import FOLDER, FaceReader, Prediction, draw
+from ferlib.predict import FOLDER, UNSURE, FaceReader, Prediction, draw
 
 NO_FACE = "no face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
 STANDARD_INPUT = ("-", "/dev/stdin")
-COLUMNS = ("picture", "note", "left", "top", "side", "confidence", "expression")
+COLUMNS = ("picture", "note", "left", "top", "side", "confidence", "expression", "label")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,7 +79,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.csv:
         csv.writer(sys.stdout, lineterminator="\n").writerow((*COLUMNS, *map(cell, reader.classes)))
     try:
-        for number, name in enumerate(names):
+        shown = not (options.json or options.csv)  # then the table itself shows how far it is
+        for number, name in enumerate(tqdm(names, unit="picture", delay=2, disable=shown or None)):
             try:
                 picture = _read(name)
                 faces = reader.read_picture(picture, _boxes(picture, given, options.whole))
@@ -142,6 +145,7 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
             "box": [round(v, 2) for v in (box.left, box.top, box.side, box.side)],
             "confidence": box.confidence and round(box.confidence, 3),
             "expression": face.expression,
+            "label": face.label,
             "probabilities": {c: round(float(p), 6) for c, p in shares},
         }
         if face.evidence is not None:
@@ -161,7 +165,15 @@ def _rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
         yield [name, cell(note)]
     for face in entry.get("faces", ()):
         shares = face["probabilities"].values()
-        yield [name, "", *face["box"][:3], face["confidence"], cell(face["expression"]), *shares]
+        yield [
+            name,
+            "",
+            *face["box"][:3],
+            face["confidence"],
+            cell(face["expression"]),
+            cell(face["label"]),
+            *shares,
+        ]
 
 
 def _table(entry: dict[str, Any]) -> str:
@@ -175,6 +187,7 @@ def _table(entry: dict[str, Any]) -> str:
         best = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         shares = "   ".join(f"{printable(name)} {100 * share:.0f} %" for name, share in best)
         place = ",".join(f"{value:.0f}" for value in face["box"])
+        shares = f"unsure: {shares}" if face["label"] == UNSURE else shares
         lines.append(f"  {number}  {place:<20} {shares}   confidence: {face['confidence'] or 'none'}")
     return "\n".join(lines)
 

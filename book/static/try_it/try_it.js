@@ -120,7 +120,7 @@
       faceless();
       return;
     }
-    host.dataset.told = found.length === 1 ? "One face was found." : `${found.length} faces were found; choose one.`;
+    host.dataset.told = found.length > 1 ? `${found.length} faces were found; choose one.` : sample?.note ?? "One face was found.";
     box.set(found[0], false, false);
     if (found.length > 1) {
       faces.append(...found.map((one, i) => button(`Face ${i + 1}`, () => { view.fresh(); box.set(one, true); })));
@@ -229,6 +229,19 @@
       if (event === "drop" && e.dataTransfer.files[0]) take(e.dataTransfer.files[0], null);
     });
   }
-  host.dataset.state = "ready";
-  tell("Choose a sample, a picture of your own, or the camera.");
+  // The page opens with a sample that is read, as it was read when the book was built: nothing is loaded for it.
+  async function begin() {
+    const first = made.samples.find((one) => one.note?.includes(", and read as")) ?? made.samples[0];
+    const number = order;
+    const next = await pictures.fromAddress(first.picture);
+    if (number !== order || shot) return;
+    choose(first);
+    show(next);
+    screen.setAttribute("aria-label", first.alt);
+    box.set(first.box, false, false);
+    view.set(pictures.frame(shot, first.box, faceSize), first.answer, "Computed when the book was built.");
+    tell(`${first.note ?? ""} Choose another sample, a picture of your own, or the camera.`);
+    host.dataset.state = "ready";
+  }
+  begin();
 })();
