@@ -300,7 +300,7 @@ def _table(sources: dict[str, Source]) -> list[str]:
     for source in sources.values():
         labels = source.labels
         if source.votes is not None:
-            labels = majority_label(source.votes, classes=len(source.classes))
+            labels = majority_label(source.votes)
         none, *counts = torch.bincount(labels.clamp_min(-1) + 1, minlength=len(source.classes) + 1).tolist()
         names = (*source.classes, "labeled", "no majority")
         for name, count in zip(names, (*counts, sum(counts), none), strict=True):

@@ -72,8 +72,7 @@ class Faces:
             held = (torch.arange(len(faces)) % HELD_OUT == 0) == (split == "valid")
             faces = SomeFaces(faces, torch.nonzero(held)[:, 0])
         if self.length and self.length < len(faces):
-            order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
-            faces = SomeFaces(faces, order[: self.length].sort().values)
+            faces = SomeFaces.drawn(faces, self.length)
         return faces
 
     def open_test(self) -> tuple[FaceDataset | None, str]:

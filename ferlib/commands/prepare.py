@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--splits", nargs="+", metavar="SPLIT", help="train, valid, test (default: all there are)"
     )
-    parser.add_argument("--size", type=int, metavar="PX", help="resize every face to this side first")
     parser.add_argument(
         "--upscale", type=int, default=1, metavar="N", help="enlarge N times (default 1: not at all)"
     )
@@ -68,7 +67,6 @@ def run(options: argparse.Namespace) -> int:
             options.source,
             options.out,
             splits=options.splits,
-            size=options.size,
             upscale=options.upscale,
             method=_method(options.method, options.weights),
             twins=options.twins,

@@ -269,7 +269,6 @@ class RAFDB(SourceDataset):
         root: The folder.
         split: ``"train"`` (12,271 faces) or ``"test"`` (3,068). There is no validation split: hold out a
             part of "train", and report on "test".
-        size: Side in pixels to resize to (default: as stored, 100, and pictures of another size are refused).
 
     Attributes:
         skipped: Files and rows that cannot be used.
@@ -278,8 +277,8 @@ class RAFDB(SourceDataset):
         DataError: Unknown layout or split; classes numbered otherwise; damaged files, when they are read.
     """
 
-    def __init__(self, root: str | Path, split: str = "train", *, size: int | None = None):
-        super().__init__(DATASETS["rafdb"].open(root, split, size))
+    def __init__(self, root: str | Path, split: str = "train"):
+        super().__init__(DATASETS["rafdb"].open(root, split))
 
 
 # ---- AffectNet ----
@@ -370,7 +369,6 @@ class AffectNet(SourceDataset):
         split: ``"train"``, ``"valid"`` or ``"test"``. The test set was never published, papers report on the
             validation set; where no test folder is there, "test" reads that one, too.
         classes: 7 or 8; 7 leaves contempt (the last class) out.
-        size: Side in pixels to resize to (default: as stored, 224, and pictures of another size are refused).
 
     Attributes:
         skipped: Files and rows that cannot be used.
@@ -380,10 +378,10 @@ class AffectNet(SourceDataset):
             they are read.
     """
 
-    def __init__(self, root: str | Path, split: str = "train", classes: int = 8, *, size: int | None = None):
+    def __init__(self, root: str | Path, split: str = "train", classes: int = 8):
         if classes not in (7, 8):
             raise DataError(f"classes={classes}; AffectNet has 8, or 7 without contempt")
-        source = DATASETS["affectnet"].open(root, split, size)
+        source = DATASETS["affectnet"].open(root, split)
         labels = source.labels.where(source.labels < classes, -1)
         super().__init__(source, labels)
         self.classes = EMOTIONS_AFFECTNET[:classes]

@@ -125,8 +125,8 @@ class Kind:
             if len(entries := list_folder(root)) != 1 or not (root := root / entries[0]).is_dir():
                 return "", {}
 
-    def open(self, root: str | os.PathLike[str], split: str, size: int | None = None) -> Source:
-        """One split of a folder, faces resized to ``size`` pixels if that is given.
+    def open(self, root: str | os.PathLike[str], split: str) -> Source:
+        """One split of a folder.
 
         Raises:
             DataError: The folder holds no such data set, or lacks the split, or its classes are numbered
@@ -149,7 +149,7 @@ class Kind:
                 f"{self.title}'s {split} set was never published; papers report on its validation set, so "
                 f"{split!r} reads that"
             )
-        return source.resized(size)
+        return source
 
     def doubts(self, sources: Mapping[str, Source]) -> list[str]:
         """What may be wrong with splits that can be read, one line for each."""
@@ -406,7 +406,6 @@ def prepare(
     out: str | os.PathLike[str],
     *,
     splits: Sequence[str] | None = None,
-    size: int | None = None,
     upscale: int = 1,
     method: str | Callable[..., torch.Tensor] = "bicubic",
     twins: str = "keep",
@@ -424,8 +423,6 @@ def prepare(
         source: The downloaded folder, in any layout, or another prepared folder.
         out: The folder to make.
         splits: Which splits (default: all that are there).
-        size: Resize every face to this side first (default: faces of another size than the data set's are
-            left out).
         upscale: Enlarge by this whole factor.
         method: How, as :func:`upscale` takes it.
         twins: ``"keep"`` all faces, or ``"drop-across"``: leave out of "train" the faces with a copy, exact
@@ -436,7 +433,7 @@ def prepare(
         wait: When another process prepares the same folder, wait for it instead of refusing.
 
     Returns:
-        What was prepared: uint8 (N, C, S, S) with S = upscale * size, and what was left out.
+        What was prepared: uint8 (N, C, S, S), S ``upscale`` times the side as stored, and what was left out.
 
     Raises:
         DataError: Nothing usable found, ``out`` holds something else, no room on the disk, unknown method.
@@ -449,10 +446,10 @@ def prepare(
         raise DataError("source and out are the same folder; give another --out", out)
     method = _method(method, upscale)
     there = kind.find(root)[1]
-    sources = [kind.open(root, split, size) for split in splits or there or kind.splits]
+    sources = [kind.open(root, split) for split in splits or there or kind.splits]
     if len(sides := {s.side for s in sources}) > 1:
-        raise DataError(f"splits have faces of {sorted(sides)} pixels; choose one with --size", root)
-    settings = {"size": size, "upscale": upscale, "method": method.name if upscale > 1 else None}
+        raise DataError(f"splits have faces of {sorted(sides)} pixels; prepare each with --splits", root)
+    settings = {"upscale": upscale, "method": method.name if upscale > 1 else None}
     if twins != "keep":
         settings["twins"] = twins
     first, already = sources[0], []

@@ -30,11 +30,6 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     return float(sk.accuracy_score(labels, predictions))
 
 
-def mean_class_accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean recall of the classes that occur, from labels and predictions (N,): rare ones count the same."""
-    return float(np.nanmean(recalls(confusion_matrix(labels, predictions, classes))))
-
-
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
     """How often faces of class r are given class c: (K, K) counts, rows are labels, columns predictions.
 
@@ -164,18 +159,18 @@ class Bin:
     accuracy: Interval | None
 
 
-def _binned(labels: Values, logits: Values, bins: int) -> tuple[NDArray, NDArray, NDArray]:
+def _binned(labels: Values, logits: Values) -> tuple[NDArray, NDArray, NDArray]:
     """Confidence, whether right, and in which of the bins of equal width: three times (N,)."""
     values, truth = _checked(labels, logits)
     confidence, guess = torch.from_numpy(values).softmax(1).float().max(1)
-    edges = torch.linspace(0, 1, bins + 1)
-    which = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(bins - 1)  # 1.0 is in the last
+    edges = torch.linspace(0, 1, BINS + 1)
+    which = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(BINS - 1)  # 1.0 is in the last
     return confidence.double().numpy(), guess.numpy() == truth, which.numpy()
 
 
 def _gaps(labels: Values, logits: Values) -> NDArray[np.float64]:
     """Confidence minus rightness of each face, in the column of its bin: (N, 15)."""
-    sure, right, which = _binned(labels, logits, BINS)
+    sure, right, which = _binned(labels, logits)
     return (sure - right)[:, None] * (which[:, None] == np.arange(BINS))
 
 
@@ -201,27 +196,25 @@ def calibration_error(labels: Values, logits: Values) -> float:
 def reliability(
     labels: Values,
     logits: Values,
-    bins: int = BINS,
     *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Bin]:
-    """What a reliability diagram shows: the accuracy in each bin of confidence, with bootstrap intervals.
+    """What a reliability diagram shows: the accuracy in 15 bins of confidence, with bootstrap intervals.
 
     ``book.figures.reliability`` draws it. Source: Niculescu-Mizil and Caruana 2005. Chapter 7.
 
     Args:
         labels: (N,).
         logits: (N, K).
-        bins: How many bins of equal width.
         resamples, seed: Of the bootstrap.
     """
-    sure, right, which = _binned(labels, logits, bins)
-    inside = which[:, None] == np.arange(bins)
+    sure, right, which = _binned(labels, logits)
+    inside = which[:, None] == np.arange(BINS)
     drawn = Resamples(len(sure), resamples, seed).sums(np.hstack([inside, inside & right[:, None]]))
-    faces, hits = drawn[:, :bins], drawn[:, bins:]
+    faces, hits = drawn[:, :BINS], drawn[:, BINS:]
     shares = np.divide(hits, faces, out=np.full(hits.shape, np.nan), where=faces > 0)
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.linspace(0, 1, BINS + 1)
     found = []
     for b, here in enumerate(inside.T):
         mean = accuracy = None

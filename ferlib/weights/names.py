@@ -144,13 +144,7 @@ def our_shapes(architecture: str) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
-def from_official(
-    state_dict: Mapping[str, Tensor],
-    architecture: str,
-    *,
-    part: str | None = None,
-    mapping: Mapping[str, str | None] | None = None,
-) -> Named:
+def from_official(state_dict: Mapping[str, Tensor], architecture: str) -> Named:
     """The original program's weights under our names, ready for ``load_state_dict``.
 
     Every tensor keeps its shape and values; nothing is copied. Wrappers (``{"state_dict": ...}``) and
@@ -160,8 +154,6 @@ def from_official(
     Args:
         state_dict: Original names, or names that are already ours, to tensors.
         architecture: A key of ``ARCHITECTURES``.
-        part: See :func:`place_official`.
-        mapping: See :func:`place_official`.
 
     Returns:
         Our names to the same tensors, in our order.
@@ -172,7 +164,7 @@ def from_official(
 
     Source: names as in the released code of each paper. Chapter 6.
     """
-    ours, report = place_official(state_dict, architecture, part=part, mapping=mapping)
+    ours, report = place_official(state_dict, architecture)
     if not report.complete:
         raise CheckpointError(f"these are not the weights of {architecture!r}\n{report}")
     return ours
