@@ -245,7 +245,7 @@ def test_refusals_are_one_line_and_change_nothing(tmp_path: Path, capsys: pytest
         ([str(root), str(tmp_path / "file")], "--out must be a folder"),
         ([str(root), str(root)], "source and out are the same folder"),
         ([str(tmp_path / "none"), str(tmp_path / "o")], "no FER+ found. Expected one of"),
-        ([str(root), str(tmp_path / "o"), "--upscale", "0"], "not 0"),
+        ([str(root), str(tmp_path / "o"), "--upscale", "0"], "upscale=0"),
         ([str(root), str(tmp_path / "o"), "--weights", str(tmp_path / "w")], "weights file is not there"),
         ([str(root), str(tmp_path / "o"), "--splits", "test"], "no split 'test'"),
     ]

@@ -13,6 +13,7 @@ from ferlib.data import RAFDB, AffectNet, DataError, FaceDataset, FERPlus
 from ferlib.data.faces import SomeFaces, drawn_faces
 from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest
 from ferlib.doctor import data_sets_in, look_at_data
+from ferlib.errors import choose
 
 KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
 HELD_OUT = 10  # every tenth training face, where a data set has no validation split of its own
@@ -146,7 +147,4 @@ def tell_left_out(faces: FaceDataset, data: str, split: str) -> None:
 
 
 def _kind(kind: str) -> Kind:
-    try:
-        return DATASETS[kind.rstrip("78")]
-    except KeyError:
-        raise DataError(f"no data set is called {kind!r}; known are {', '.join(DATASETS)}") from None
+    return DATASETS[choose("data set", kind.rstrip("78"), DATASETS, DataError)]

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from ferlib.data.base import DataError
 from ferlib.data.labels import CLASSES
-from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD
+from ferlib.data.transforms import IMAGENET_MEAN, IMAGENET_STD, LUMINANCE
 from ferlib.errors import class_names
 from ferlib.predict import FaceReader
 from ferlib.training import Recipe, bundled, load_recipe, recipe_from
 from ferlib.weights import checkpoints, load_network, read_weights
 from ferlib.weights.names import read_mapping
 
-LUMINANCE = (0.299, 0.587, 0.114)
 #: Checkpoints of this book that hold no class names, by their SHA-256: the data set whose names they have.
 NAMELESS = {
     "021e726079a57b6bcfb00aa6e31e23bba5488bc2969f6a476c2e0dd261866b6b": "ferplus",  # pocket_ferplus

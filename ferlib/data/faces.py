@@ -14,8 +14,8 @@ import torch
 from ferlib import files
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.ferplus import SPLITS, FERPlus
-from ferlib.data.prepare import DATASETS, check_root, check_split, is_cache, prepare
-from ferlib.data.transforms import resize
+from ferlib.data.prepare import DATASETS, check_root, is_cache, prepare
+from ferlib.errors import choose
 
 #: How many faces each split has when the book renders them.
 SYNTHETIC_LENGTHS = {"train": 4096, "valid": 1024, "test": 1024}
@@ -42,7 +42,7 @@ def open_faces(split: str = "train", *, length: int | None = None) -> FaceDatase
     Raises:
         DataError: ``FERLIB_DATA`` is no FER+ folder, lacks the split, or has fewer faces than asked for.
     """
-    check_split(split, SPLITS)
+    choose("split", split, SPLITS, DataError)
     if length is not None and length < 1:
         raise DataError(f"length={length}; expected at least one face")
     root = files.place("FERLIB_DATA")
@@ -140,15 +140,3 @@ class SomeFaces(FaceDataset):
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         return self.faces.batch(self.rows[torch.as_tensor(indices)])
-
-
-class ResizedFaces(FaceDataset):
-    """A data set at another size: images uint8 (C, size, size), bicubic, antialiased when shrinking."""
-
-    def __init__(self, faces: FaceDataset, size: int):
-        self.faces, self.size = faces, size
-        self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
-
-    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
-        batch = self.faces.batch(indices)
-        return {**batch, "image": resize(batch["image"], self.size)}

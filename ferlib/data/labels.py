@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ferlib.data.base import DataError
+from ferlib.errors import DataError
 
 #: The eight expressions in the order of FER+'s label files (and of the published prior matrix).
 EMOTIONS_FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")

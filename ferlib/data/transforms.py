@@ -12,7 +12,7 @@ from ferlib.data.base import DataError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_LUMA = (0.299, 0.587, 0.114)
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def _check(images: torch.Tensor, *, floating: bool | None = None) -> torch.Tensor:
@@ -242,7 +242,7 @@ def _warp(images: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
 def _luma(images: torch.Tensor) -> torch.Tensor:
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
+    weights = images.new_tensor(LUMINANCE)
     return torch.einsum("bchw,c->bhw", images, weights)[:, None]
 
 

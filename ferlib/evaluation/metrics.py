@@ -18,6 +18,7 @@ from sklearn import metrics as sk
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from ferlib.errors import choose
 from ferlib.evaluation.intervals import Interval, Resamples, mcnemar, percentiles
 
 Values = ArrayLike | Tensor
@@ -320,9 +321,7 @@ def compare(
     """
     same = {"classes": classes, "resamples": resamples, "seed": seed}
     a, b = (resampled_scores(labels, logits, **same) for logits in (first, second))
-    if metric not in a.points:
-        raise ValueError(f"metric is {metric!r}, expected one of: {', '.join(a.points)}")
-    difference = a.minus(b, metric)
+    difference = a.minus(b, choose("metric", metric, a.points))
     one, two = (np.asarray(logits).argmax(1) == np.asarray(labels) for logits in (first, second))
     only = (int((one & ~two).sum()), int((two & ~one).sum()))
     return Comparison(metric, a.points[metric], b.points[metric], difference, mcnemar(*only), *only)

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
+from ferlib.data.faces import KeptFaces, SomeFaces
 from ferlib.data.synthetic import SyntheticFaces
 from ferlib.data.transforms import model_input, resize
+from ferlib.errors import choose
 from ferlib.evaluation.evaluate import PREDICT, device_of, predict, start_record
 from ferlib.evaluation.intervals import mean_interval
 from ferlib.evaluation.metrics import confusion_matrix, resampled_scores
@@ -118,11 +119,8 @@ def _cover(images: Tensor, share: float, draws: Tensor) -> Tensor:
 
 
 def _value(kind: str, severity: int) -> float:
-    if kind not in CORRUPTIONS:
-        raise DataError(f"no corruption {kind!r}: expected one of {', '.join(CORRUPTIONS)}")
-    if severity not in range(1, 6):
-        raise DataError(f"severity is {severity!r}: expected 1 (slight) to 5 (severe)")
-    return CORRUPTIONS[kind][severity - 1]
+    choose("corruption", kind, CORRUPTIONS, DataError)
+    return CORRUPTIONS[kind][choose("severity", severity, range(1, 6), DataError) - 1]
 
 
 def _generator(kind: str, row: int, seed: int) -> torch.Generator:
@@ -149,12 +147,11 @@ class CorruptedFaces(FaceDataset):
         self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
         self._turned = None
         if kind == "pose":
-            drawn, rows, size = origin(faces)
+            drawn, rows = origin(faces)
             if not isinstance(drawn, SyntheticFaces):
                 raise DataError(f"{type(drawn).__name__}: {_NO_POSE}")
-            turned = SomeFaces(_TurnedFaces(drawn, value), rows)
             # kept in fixed blocks, since a pixel's rounding may depend on the faces rendered beside it
-            self._turned = KeptFaces(ResizedFaces(turned, size) if size else turned)
+            self._turned = KeptFaces(SomeFaces(_TurnedFaces(drawn, value), rows))
 
     def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Any]:
         """Many faces at once: the wrapped batch with other images (B, C, H, W)."""
@@ -269,8 +266,7 @@ def compose(labels: Tensor, size: int, how: str, seed: int = 0) -> list[Tensor]:
     Raises:
         ValueError: There is no such composition.
     """
-    if how not in COMPOSITIONS:
-        raise ValueError(f"composition is {how!r}, expected one of {', '.join(COMPOSITIONS)}")
+    choose("composition", how, COMPOSITIONS)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     if how == "shuffled":
         return list(order.split(size))
