@@ -159,12 +159,7 @@ def _look_at_computer() -> Iterator[Finding]:
 
 
 def look_at_data(given: Sequence[str | os.PathLike[str]] | None, *, every: bool = False) -> list[Finding]:
-    """Data sets in named folders, else in $FERLIB_DATA, else in ``data`` and the cache.
-
-    Args:
-        given: The named folders.
-        every: Open all images.
-    """
+    """Data sets in named folders, else in $FERLIB_DATA, else in ``data`` and the cache."""
     own = files.place("FERLIB_DATA")
     named = [Path(path).expanduser() for path in given or ([own] if own else [])]
     found: list[Finding] = []

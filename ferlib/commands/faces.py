@@ -47,11 +47,7 @@ class Faces:
     length: int | None = None
 
     def open(self, split: str, *, whole: bool = False) -> FaceDataset:
-        """One split.
-
-        Args:
-            split: "train", "valid" or "test".
-            whole: Whether "train" keeps what would otherwise be held out.
+        """One split; with ``whole`` "train" keeps what would otherwise be held out.
 
         Raises:
             DataError: It is not there, cannot be read, or a class has no face to learn from.

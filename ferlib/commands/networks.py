@@ -55,13 +55,9 @@ class Network:
         mapping: str | None = None,
         classes: str | None = None,
     ) -> Network:
-        """Read what the file says of itself.
+        """Read what the file says of itself; official files need ``recipe``, and may need ``mapping``.
 
-        Args:
-            path: The file.
-            recipe, mapping: For official files.
-            classes: Names of the classes with commas between them, in the order of the outputs, for files
-                that hold none.
+        ``classes`` are names with commas between them in the order of the outputs, for files that hold none.
 
         Raises:
             DataError: Nothing says which network the file is of, or it has other classes.

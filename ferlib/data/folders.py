@@ -36,11 +36,7 @@ def safe_name(name: str) -> str:
 
 
 def read_table(path: Path, *, delimiter: str | None = ",") -> list[list[str]]:
-    """Rows of a small text table, cells stripped, blank lines left out.
-
-    Args:
-        path: The file.
-        delimiter: Between cells; None: white space.
+    """Rows of a small text table, cells stripped, blank lines left out; None stands for white space.
 
     Raises:
         DataError: The file is missing, unreadable, empty or no UTF-8 text.
@@ -86,13 +82,7 @@ class Listing:
         self.skipped.append(Skip(name, reason))
 
     def add(self, name: str, label: int | list[float], files: Sequence[str] = ()) -> None:
-        """A face with its label or votes.
-
-        Args:
-            name: What it is called.
-            label: Its label, or its votes.
-            files: Names its file may have, in any case (default: the name itself).
-        """
+        """A face with its label or votes, and the names its file may have, in any case (its own)."""
         try:
             tried = [safe_name(file) for file in files or [name]]
         except DataError as error:
@@ -119,16 +109,10 @@ class Listing:
                 self.skip(name, reason)
 
     def source(self, classes: tuple[str, ...], side: int, channels: int, empty: str) -> Source:
-        """The faces in files.
-
-        Args:
-            classes: The classes' names.
-            side: Pixels as published; most of the files may say otherwise.
-            channels: 1 or 3.
-            empty: What to say where there are none.
+        """The faces that were added; most of the files may say otherwise than ``side``, as published.
 
         Raises:
-            DataError: There are none.
+            DataError: There are none; it begins with ``empty``.
         """
         if not self.rows:
             why = [" ".join(line.split()) for line in summarize(self.skipped, shown=1).splitlines()]

@@ -133,10 +133,7 @@ def confusion_prior(votes: Any, *, rule: str = "half") -> torch.Tensor:
 def read_class(text: str, classes: Sequence[str], first: int = 0) -> int | None:
     """The label that a folder or a cell of a table means, or None.
 
-    Args:
-        text: A number from ``first`` on ("3", "3.0"), or an expression in any case ("Happy").
-        classes: The expressions in label order.
-        first: The number of the first class.
+    It holds a number from ``first`` on ("3", "3.0"), or an expression in any case ("Happy").
     """
     word = text.strip().lower().removesuffix(".0")
     if word in map(str, range(first, first + len(classes))):
@@ -154,11 +151,7 @@ def class_folders(
 ) -> dict[str, int]:
     """The label of each folder that is a class's, after a check that the folders are those of a data set.
 
-    Args:
-        names: The folders' names. Beside a class's own name another word for it is no class.
-        classes, first: As :func:`read_class` takes them.
-        absent: Classes that may be missing.
-        title: What the data set is called in an error.
+    Beside a class's own name another word for it is no class; those of ``absent`` may be missing.
 
     Raises:
         DataError: Numbers of another data set, two folders of one class, or a class without a folder.
@@ -182,12 +175,7 @@ def class_folders(
 
 
 def match_classes(found: Sequence[str], wanted: Sequence[str], what: str) -> torch.Tensor:
-    """Where each class of a data set stands among a network's outputs, matched by name.
-
-    Args:
-        found: The K classes that a network knows, in the order of its outputs.
-        wanted: The classes of the data set, in label order.
-        what: What the network is called in an error.
+    """Where each class of a data set (``wanted``) stands among a network's outputs, matched by name.
 
     Returns:
         int64 (C,), C = len(wanted): column of each class; ``logits[:, columns]`` has the data set's order.
