@@ -159,12 +159,7 @@ def _look_at_computer() -> Iterator[Finding]:
 
 
 def look_at_data(given: Sequence[str | os.PathLike[str]] | None, *, every: bool = False) -> list[Finding]:
-    """Data sets in named folders, else in $FERLIB_DATA, else in ``data`` and the cache.
-
-    Args:
-        given: The named folders.
-        every: Open all images.
-    """
+    """Data sets in named folders, else in $FERLIB_DATA, else in ``data`` and the cache."""
     own = files.place("FERLIB_DATA")
     named = [Path(path).expanduser() for path in given or ([own] if own else [])]
     found: list[Finding] = []
@@ -300,7 +295,7 @@ def _table(sources: dict[str, Source]) -> list[str]:
     for source in sources.values():
         labels = source.labels
         if source.votes is not None:
-            labels = majority_label(source.votes, classes=len(source.classes))
+            labels = majority_label(source.votes)
         none, *counts = torch.bincount(labels.clamp_min(-1) + 1, minlength=len(source.classes) + 1).tolist()
         names = (*source.classes, "labeled", "no majority")
         for name, count in zip(names, (*counts, sum(counts), none), strict=True):

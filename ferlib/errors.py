@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class FerlibError(ValueError):
@@ -23,6 +26,17 @@ class DataError(FerlibError):
     def __init__(self, message: str, where: object = ""):
         super().__init__(f"{where}: {message}" if where else message)
         self.reason = message
+
+
+def choose(name: str, given: T, known: Collection[T], error: type[FerlibError] = FerlibError) -> T:
+    """The value of an option that has a few.
+
+    Raises:
+        FerlibError: It is none of them; of the kind ``error``.
+    """
+    if given not in known:
+        raise error(f"{name}={given!r:.80} is unknown; choose one of {', '.join(map(str, known))}")
+    return given
 
 
 def printable(text: str) -> str:

@@ -30,6 +30,7 @@ OPSET = 18  # the oldest that torch's exporter writes: every current runtime rea
 INPUT, OUTPUTS = "face", ("probabilities", "logits", "evidence")
 LARGE = 256  # tensors of fewer numbers stay in full precision: they weigh nothing
 MOST = 512  # faces at once, for the exporter's proof: batch attention computes more of them in another way
+FACE = 48  # pixels of the faces that a file takes
 COMPARED = 4  # synthetic faces on which the file has to agree with the network
 #: The largest difference between torch and onnxruntime that counts as agreement.
 TOLERANCE = 1e-4
@@ -45,7 +46,7 @@ class WholeClassifier(nn.Module):
     .. math:: p = \mathrm{softmax}(z / T), \qquad z_c / T = \frac{1}{P} \sum_{p=1}^{P} e_{c,p}
 
     Resizing is linear and separable, so it is two products with one matrix: exactly the resizing that
-    training used, on every runtime. ``forward`` takes gray faces (N, 1, S, S) in [0, 1] and returns
+    training used, on every runtime. ``forward`` takes gray faces (N, 1, 48, 48) in [0, 1] and returns
     probabilities (N, K), logits (N, K) and, where the network has a method ``evidence``, its maps
     (N, K, G, G); logits and maps are divided by the temperature. Chapters 7 and 8.
     """
@@ -54,17 +55,15 @@ class WholeClassifier(nn.Module):
         self,
         network: nn.Module,
         *,
-        face_size: int = 48,
         image_size: int | None = None,
         interpolation: str = "bicubic",
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
         self.network, self.temperature = network, temperature
-        self.resizes = image_size not in (None, face_size)
-        side = image_size if self.resizes else face_size
+        self.resizes = image_size not in (None, FACE)
         # a buffer's name is its tensor's in the file, so it must not be that of an operation
-        self.register_buffer("resizing_matrix", resizing_matrix(face_size, side, interpolation))
+        self.register_buffer("resizing_matrix", resizing_matrix(FACE, image_size or FACE, interpolation))
         self.register_buffer("pixel_mean", torch.tensor(IMAGENET_MEAN)[:, None, None])
         self.register_buffer("pixel_std", torch.tensor(IMAGENET_STD)[:, None, None])
 
@@ -114,7 +113,6 @@ def export_onnx(
     path: str | Path,
     *,
     classes: Sequence[str],
-    face_size: int = 48,
     image_size: int | None = None,
     interpolation: str = "bicubic",
     temperature: float = 1.0,
@@ -122,7 +120,7 @@ def export_onnx(
 ) -> Exported:
     """Write a network and all that stands around it (:class:`WholeClassifier`) to one ONNX file.
 
-    The file takes ``face`` (N, 1, S, S) in [0, 1] for any N and gives ``probabilities`` (N, K), ``logits``
+    The file takes ``face`` (N, 1, 48, 48) in [0, 1] for any N and gives ``probabilities`` (N, K), ``logits``
     (N, K) and, for networks with evidence, ``evidence`` (N, K, G, G). Weights are stored in half precision
     and become single precision when the file is loaded. The file takes its place only when it agrees with the
     network on synthetic faces, several at once and one alone. Chapters 7 and 8.
@@ -131,8 +129,7 @@ def export_onnx(
         network: The classifier, such as a :class:`ferlib.models.PocketNet`.
         path: The file to write.
         classes: Names of the K classes.
-        face_size: S, the side of the faces that the file takes.
-        image_size: The side that the network takes, S where it is left out.
+        image_size: The side that the network takes, 48 where it is left out.
         interpolation: How faces are resized to it.
         temperature: Divides the logits.
         facts: More facts for the file's metadata entry ``ferlib``, which holds JSON: classes, sizes,
@@ -153,12 +150,11 @@ def export_onnx(
     store_half(network)
     whole = WholeClassifier(
         network,
-        face_size=face_size,
         image_size=image_size,
         interpolation=interpolation,
         temperature=temperature,
     ).eval()
-    faces = to_float(drawn_faces("valid", length=COMPARED, size=face_size).batch(range(COMPARED))["image"])
+    faces = to_float(drawn_faces("valid", length=COMPARED).batch(range(COMPARED))["image"])
     try:
         with torch.no_grad():
             outputs = whole(faces)
@@ -172,8 +168,8 @@ def export_onnx(
         raise ExportError(f"the network has {outputs[0].shape[1]} classes, {len(classes)} were named")
     stored = {
         "classes": list(classes),
-        "face_size": face_size,
-        "image_size": image_size or face_size,
+        "face_size": FACE,
+        "image_size": image_size or FACE,
         "interpolation": interpolation,
         "temperature": temperature,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -248,7 +244,7 @@ def parity(path: str | Path, module: nn.Module, faces: Tensor) -> dict[str, floa
     Args:
         path: The exported file.
         module: What it must agree with: ``Exported.module``.
-        faces: Gray faces (N, 1, S, S) in [0, 1], N > 1.
+        faces: Gray faces (N, 1, 48, 48) in [0, 1], N > 1.
 
     Returns:
         One number for each output of the file, in the output's own unit.

@@ -20,7 +20,6 @@ empty, truncated or damaged            refused; never filled up with gray or bla
 cut, and closed with an end marker     refused, although a decoder makes a picture of it
 partly overwritten with zeros          refused where that shows: not in a BMP, not where the picture is flat
 more than 40 million pixels            refused before it is decoded
-another size than expected             refused, unless a size to resize to was asked for
 folder, pipe, missing, unreadable      refused
 =====================================  ==============================================================
 
@@ -64,17 +63,13 @@ _ORIENTATION = 0x0112
 _SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
 
 
-def read_image(
-    path: str | os.PathLike[str], *, mode: str = "L", expect: int | None = None, size: int | None = None
-) -> np.ndarray:
+def read_image(path: str | os.PathLike[str], *, mode: str = "L", size: int | None = None) -> np.ndarray:
     """Decode one image file by the rules of this module's table. Chapter 1.
 
     Args:
         path: The file.
         mode: ``"L"`` (gray) or ``"RGB"``.
-        expect: The side in pixels that a square picture must have; ``None``: any size is right.
-        size: Side in pixels to resize to (center square first, then antialiased bicubic); overrides
-            ``expect``.
+        size: Side in pixels to resize to (center square first, then antialiased bicubic); ``None``: as it is.
 
     Returns:
         uint8 (C, H, W), C = 1 for ``"L"``, 3 for ``"RGB"``.
@@ -88,7 +83,7 @@ def read_image(
             warnings.simplefilter("ignore")  # Pillow warns about what is refused or mended here
             if path.is_fifo():  # opening one waits for a writer
                 raise DataError("a pipe stands where an image is expected")
-            return _decode(path, mode, expect, size)
+            return _decode(path, mode, size)
     except DataError as error:
         reason = error.reason
     except FileNotFoundError:
@@ -123,7 +118,7 @@ def _what(path: Path) -> str:
     )
 
 
-def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.ndarray:
+def _decode(path: Path, mode: str, size: int | None) -> np.ndarray:
     if mode not in ("L", "RGB"):
         raise DataError(f"color mode {mode!r}; choose 'L' or 'RGB'")
     with Image.open(path, formats=FORMATS) as image:
@@ -139,8 +134,6 @@ def _decode(path: Path, mode: str, expect: int | None, size: int | None) -> np.n
             flat = _flatten(ImageOps.exif_transpose(image), mode)
     if size is not None:
         flat = center_square(flat, size)
-    elif expect is not None and flat.size != (expect, expect):
-        raise DataError(f"{flat.width} x {flat.height} pixels; expected {expect} x {expect}")
     return to_planes(np.array(flat))
 
 

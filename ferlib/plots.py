@@ -287,21 +287,20 @@ def curves(
     return ax.figure
 
 
-def overlay(image: ArrayLike, heat: ArrayLike, *, title: str = "", ax: Axes | None = None) -> Figure:
+def overlay(image: ArrayLike, heat: ArrayLike, *, ax: Axes | None = None) -> Figure:
     """A heat map laid over a face: the map is stretched to the face, from its own minimum to its maximum.
 
     Args:
         image: (C, H, W) or (H, W).
         heat: (h, w) of any size, any range.
-        title: Above the face.
         ax: Where it is drawn; None makes a figure.
     """
     picture = as_image(image)
     height, width = picture.shape[:2]
     if ax is None:
         side = max(1.4, height * 2 / 100)
-        _, ax = plt.subplots(figsize=(side, side + (0.25 if title else 0)))
-    show_face(ax, picture, title)
+        _, ax = plt.subplots(figsize=(side, side))
+    show_face(ax, picture)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     ax.imshow(_array(heat), cmap="viridis", alpha=0.55, interpolation="bilinear", extent=extent)
     ax.set(xlim=extent[:2], ylim=extent[2:])

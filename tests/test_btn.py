@@ -38,7 +38,7 @@ def test_training_gives_three_answers_and_evaluation_the_chosen_one(small):
         small.inference = name
         torch.testing.assert_close(small(faces), getattr(every, name))
     small.inference = "bt"
-    with pytest.raises(ValueError, match="'vit'"):
+    with pytest.raises(ValueError, match="'mean'"):
         btn_small(inference="mean")
 
 

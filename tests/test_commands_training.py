@@ -94,20 +94,17 @@ def test_json_holds_what_a_script_needs(recipe, tmp_path, capsys):
     assert _train(recipe, out, "--json") == 1 and capsys.readouterr().out == ""
 
 
-def test_class_names_stand_in_checkpoints_and_order_is_checked(recipe, tmp_path, capsys):
+def test_class_names_stand_in_checkpoints(recipe, tmp_path, capsys):
     assert _train(recipe, tmp_path / "run", "--quiet", "--epochs", "1", "--no-test") == 0
     best = tmp_path / "run" / "best.safetensors"
     found = checkpoints.load(best)
     assert found["classes"] == list(EMOTIONS_FERPLUS)
     weights = found.pop("model")
-    other = checkpoints.save(
-        tmp_path / "other.safetensors", weights, {**found, "classes": found["classes"][::-1]}
-    )
     damaged = checkpoints.save(tmp_path / "damaged.safetensors", weights, {**found, "classes": 5})
     words = ["evaluate", "--data", "synthetic", "--length", "16", "--resamples", "10"]
-    words += ["--checkpoint", str(best)]
-    for files, status in (([best], 0), ([other], 1), ([damaged], 1)):
-        assert main([*words, *map(str, files), "--record", str(tmp_path / "record.json")]) == status
+    words += ["--record", str(tmp_path / "record.json"), "--checkpoint"]
+    for file, status in ((best, 0), (damaged, 1)):
+        assert main([*words, str(file)]) == status
         assert capsys.readouterr().err.count("\n") >= status
 
 

@@ -72,7 +72,7 @@ def test_other_shapes_are_told(shape):
 
 
 def test_grey_faces_and_neighbours():
-    method = DICUpscaler(small(), "cpu")
+    method = DICUpscaler(small())
     faces = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8, generator=torch.manual_seed(0))
     large = method(faces)
     assert large.shape == (3, 3, 64, 64) and large.dtype == torch.uint8
@@ -82,7 +82,7 @@ def test_grey_faces_and_neighbours():
         mean = torch.tensor(MEAN).view(1, 3, 1, 1)
         exact = 255 * (method.network(faces[:1].expand(-1, 3, -1, -1) / 255 - mean) + mean)
     assert torch.equal(large[:1], exact.clamp(0, 255).round().to(torch.uint8))
-    with pytest.raises(ValueError, match="8 times, not 4"):
+    with pytest.raises(ValueError, match="scale=4"):
         method(faces, 4)
 
 
@@ -115,18 +115,18 @@ def test_names_are_taken_back_strictly(weights, tmp_path):
 
 
 def prepare(root: Path, out: Path, weights: Path, *more: str) -> int:
-    words = ["--size", "8", "--upscale", "8", "--method", "dic", "--weights", str(weights), *more]
+    words = ["--upscale", "8", "--method", "dic", "--weights", str(weights), *more]
     return main(["prepare", "ferplus", "--source", str(root), "--out", str(out), *words])
 
 
 def test_a_data_set_from_end_to_end(tmp_path, weights, monkeypatch, capsys):
-    root = microsoft(tmp_path / "in", {"train": 3})
+    root = microsoft(tmp_path / "in", {"train": 3}, side=8)
     assert prepare(root, tmp_path / "once", weights) == 0
     printed = capsys.readouterr()
     assert "64 x 64 px" in printed.out and "train: 100%" in printed.err
     faces = FERPlus(tmp_path / "once", "train")
     assert faces[0]["image"].shape == (3, 64, 64)
-    by_hand = upscale(FERPlus(root, "train", size=8)[2]["image"][None], 8, dic_upscaler(weights))
+    by_hand = upscale(FERPlus(root, "train")[2]["image"][None], 8, dic_upscaler(weights))
     assert torch.equal(faces[2]["image"], by_hand[0])
 
     done = []
@@ -149,16 +149,16 @@ def test_a_data_set_from_end_to_end(tmp_path, weights, monkeypatch, capsys):
 
 
 def test_what_cannot_be_is_one_line(tmp_path, weights, capsys):
-    root = microsoft(tmp_path / "in", {"train": 1})
+    root = microsoft(tmp_path / "in", {"train": 1}, side=20)
     start = ["prepare", "ferplus", "--source", str(root), "--out", str(tmp_path / "out"), "--method", "dic"]
     other = tmp_path / "other.pth"
     torch.save({"conv.weight": torch.zeros(2)}, other)
     cases = [
         (["--upscale", "8"], "get DIC_HELEN.pth", "--method bicubic"),
-        (["--upscale", "4", "--weights", str(weights)], "enlarges 8 times, not 4"),
+        (["--upscale", "4", "--weights", str(weights)], "upscale=4"),
         (["--upscale", "8", "--weights", str(other)], "conv_in.0.weight", "conv.weight"),
         (["--upscale", "8", "--weights", str(tmp_path / "no.pth")], "weights file is not there", "no.pth"),
-        (["--upscale", "8", "--size", "20", "--weights", str(weights)], "multiples of 8 pixels", "20, 20"),
+        (["--upscale", "8", "--weights", str(weights)], "multiples of 8 pixels", "20, 20"),
     ]
     for words, *messages in cases:
         assert main([*start, *words]) == 1

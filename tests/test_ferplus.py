@@ -142,14 +142,11 @@ def test_paths_of_label_csv_may_be_written_otherwise(tmp_path: Path) -> None:
     ]
 
 
-def test_a_picture_of_another_size_is_refused_unless_resizing_was_asked_for(tmp_path: Path) -> None:
+def test_a_picture_of_another_size_is_refused(tmp_path: Path) -> None:
     root = data_files.microsoft(tmp_path, {"train": 3})
     Image.fromarray(picture(9, 40)).save(root / "data" / "FER2013Train" / name_of("train", 2))
     with pytest.raises(DataError, match="40 x 40 pixels; expected 48 x 48"):
         FERPlus(root, "train")[2]
-    assert FERPlus(root, "train", size=32)[2]["image"].shape == (1, 32, 32)
-    with pytest.raises(DataError, match="size=3"):
-        FERPlus(root, "train", size=3)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +179,7 @@ def test_missing_folders_and_splits_are_one_error(tmp_path: Path) -> None:
     root = data_files.microsoft(tmp_path / "ms", {"train": 2})
     with pytest.raises(DataError, match="'test', only train"):
         FERPlus(root, "test")
-    with pytest.raises(DataError, match="'validation'; choose one of train, valid, test"):
+    with pytest.raises(DataError, match=r"'validation'.* train, valid, test"):
         FERPlus(root, "validation")
 
 

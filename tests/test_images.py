@@ -96,7 +96,6 @@ def saved(image: Image.Image, kind: str, **options: object) -> bytes:
         (b"", "empty"),
         (b"this is not a picture", "not an image"),
         (saved(Image.fromarray(picture(0)), "TIFF"), "not an image .* a TIFF: save it as PNG"),
-        (saved(Image.new("L", (40, 48)), "PNG"), "40 x 48 pixels; expected 48 x 48"),
         (
             saved(
                 Image.new("L", (48, 48)), "PNG", save_all=True, append_images=[Image.new("L", (48, 48), 9)]
@@ -116,7 +115,7 @@ def test_what_cannot_be_used_is_refused_with_file_and_reason(tmp_path: Path, con
     elif content is not None:
         content(path)
     with pytest.raises(DataError, match=message) as error:
-        read_image(path, expect=48)
+        read_image(path)
     assert str(error.value).startswith(str(path)) and str(path) not in error.value.reason
 
 

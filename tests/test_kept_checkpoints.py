@@ -27,14 +27,14 @@ def test_it_is_the_file_that_was_measured_and_says_how_it_was_made(path):
     record = ResultRecord.load(f"checkpoint_{path.stem}")
     assert record.extra["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     network = Network.find(str(path))
-    made = network.stored[0]["made of"]
+    made = network.stored["made of"]
     assert record.extra["made of"] == made
     bundled = [load_recipe(one["recipe"]).replace(seed=one["seed"]) for one in made]
     if network.recipe.model == "Ensemble":  # each of its members is what a bundled recipe makes
         members = network.recipe.model_options["members"]
         assert members == [{"model": r.model, "model_options": r.model_options} for r in bundled]
     else:
-        assert bundled == [recipe_from(network.stored[0]["recipe"], path.name)]
+        assert bundled == [recipe_from(network.stored["recipe"], path.name)]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -44,7 +44,7 @@ def test_the_class_folders_of_the_batch_transformers_readme(tmp_path: Path) -> N
     faces = RAFDB(root, "train")
     assert faces.labels.tolist() == [k for k in range(7) for _ in range(2)]
     assert faces[3]["name"] == "2/train_1_1.jpg" and faces.classes[faces[3]["label"]] == "fear"
-    assert len(RAFDB(root, "test")) == 7 and RAFDB(root, "test", size=48)[0]["image"].shape == (3, 48, 48)
+    assert len(RAFDB(root, "test")) == 7
     (tmp_path / "train").rename(tmp_path / "label")  # the folders of classes may lie in one of that name
     (tmp_path / "train").mkdir()
     (tmp_path / "label").rename(tmp_path / "train" / "label")

@@ -151,7 +151,7 @@ def test_progress_in_two_places(capsys):
     assert lines[0].startswith("epoch   1 of 2: training loss") and lines[-1] == "done"
     _fit(net(), RECIPE.replace(epochs=2), progress="terminal")
     assert "8/8" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="'auto'"):
+    with pytest.raises(ValueError, match="auto"):
         make_progress("loud")
 
 

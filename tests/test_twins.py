@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from ferlib.data import DataError, FaceDataset, SyntheticFaces, find_twins, render_faces
+from ferlib.data.twins import NEAR
 
 
 class Pictures(FaceDataset):
@@ -71,7 +72,7 @@ def test_planted_copies_are_found_and_nothing_else(size: int, channels: int) -> 
     assert twins.has_twin(1, 0).all()
     assert [pair.kind for pair in twins.pairs][:2] == ["exact", "mirrored"]
     assert all(pair.first == (0, 5 * i) and pair.second == (1, i) for i, pair in enumerate(twins.pairs))
-    assert all(twins.threshold <= pair.similarity <= 1.0001 for pair in twins.pairs)
+    assert all(NEAR <= pair.similarity <= 1.0001 for pair in twins.pairs)
 
 
 def test_other_pictures_of_one_person_or_one_expression_are_no_copies() -> None:
@@ -87,7 +88,6 @@ def test_other_pictures_of_one_person_or_one_expression_are_no_copies() -> None:
 def test_only_exact_copies_where_near_ones_are_not_wanted() -> None:
     images = faces(6)
     twins = find_twins(Pictures(torch.cat([images, images[:2], images[2:4].flip(3)])), near=False)
-    assert twins.threshold is None
     assert [(pair.first, pair.second, pair.kind) for pair in twins.pairs] == [
         ((0, 0), (0, 6), "exact"),
         ((0, 1), (0, 7), "exact"),

@@ -81,7 +81,7 @@ def test_the_poster_v2_part_of_a_btn_checkpoint():
     text = str(report)
     assert "the part 'poster-v2' is whole" in text and "bt.table  7 x 49" in text
     assert "levels.query.* (2)" in text and "ir_back.output_layer.*" in text
-    with pytest.raises(CheckpointError, match="no part 'face'"):
+    with pytest.raises(CheckpointError, match="'face'"):
         place_official({}, "btn-7", part="face")
 
 

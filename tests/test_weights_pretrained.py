@@ -52,7 +52,7 @@ def test_files_are_found_in_the_documented_places(tmp_path, monkeypatch):
     (tmp_path / "other" / "ir50.safetensors").touch()
     assert find_pretrained("ir50") == tmp_path / "other" / "ir50.safetensors"
     assert find_pretrained("ir50", tmp_path / "weights") == tmp_path / "weights" / "deep" / "IR50.pth"
-    with pytest.raises(CheckpointError, match="known: ir50, mobilefacenet"):
+    with pytest.raises(CheckpointError, match="ir50, mobilefacenet"):
         find_pretrained("resnet")
 
 

@@ -30,7 +30,7 @@ def main() -> None:
     valid = KeptFaces(FERPlus(os.environ["FERLIB_DATA"], "valid"))
     for path in sorted(FOLDER.glob("*.safetensors")):
         network = Network.find(str(path))
-        recipe, made = network.recipe, network.stored[0]["made of"]
+        recipe, made = network.recipe, network.stored["made of"]
         model = network.build(len(valid.classes))
         logits, labels = predict(model, valid, shuffle=0, **network.inputs())
         record = evaluate(model, valid, predictions=(logits, labels), split="valid", shuffle=0)
@@ -43,7 +43,7 @@ def main() -> None:
                 record.add(name, number, "with its mirror image", over="faces")
         record.name = f"checkpoint_{path.stem}"
         record.what = f"{path.name}, a kept checkpoint, on FER+ validation faces"
-        record.settings |= {"recipe": network.stored[0]["recipe"], "seed": recipe.seed, **network.inputs()}
+        record.settings |= {"recipe": network.stored["recipe"], "seed": recipe.seed, **network.inputs()}
         record.extra |= {
             "file": f"book/checkpoints/{path.name}",
             "bytes": path.stat().st_size,

@@ -141,7 +141,7 @@ def main() -> None:
     record.name = NAME
     record.what = "PocketNet as it is shipped, an ONNX file, on FER+ validation faces"
     record.settings |= {**done.facts, "robustness": {"faces": len(some), "severities": SEVERITIES}}
-    record.settings["stored recipe"] = network.stored[0].get("recipe")
+    record.settings["stored recipe"] = network.stored.get("recipe")
     record.extra |= {
         "bytes": size,
         "sha256": done.sha256,

@@ -90,9 +90,7 @@ def run(options: argparse.Namespace) -> int:
 def _classes(options: argparse.Namespace, stored: object) -> list[str] | None:
     """The names of the classes in the order of the network's outputs; None where there are none, or unknown.
 
-    Args:
-        options: The command line.
-        stored: What the file says of them, if it is one of ours.
+    ``stored`` is what the file says of them, if it is one of ours.
     """
     known = EXPRESSIONS.get(options.architecture, ())
     count = len(CLASSES[known[0]]) if known else 0

@@ -3,7 +3,6 @@
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --calibrate
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --against runs/b/best.safetensors
-  ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors runs/b/best.safetensors
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --suite robustness
   ferlib evaluate --data ~/FERPlus --checkpoint runs/a/best.safetensors --suite batch
   ferlib evaluate --data ~/RAF-DB --checkpoint RAFDB92.54.pth --recipe btn-rafdb
@@ -19,9 +18,8 @@ together.
 
 --calibrate fits the temperature that calibrates the probabilities on the validation faces and keeps it in the
 checkpoint, where this command and `ferlib export` find it. --suite robustness measures the same faces
-occluded, at 28 pixels (and more, and fewer), dark, noisy and, where the renderer draws them, turned; --list
-NAME=FILE adds a published list of difficult photographs. --suite batch measures what the size and the
-composition of the batch do.
+occluded, at 28 pixels (and more, and fewer), dark, noisy and, where the renderer draws them, turned. --suite
+batch measures what the size and the composition of the batch do.
 
 Every measurement leaves a record: what, on which faces (with their fingerprint), every number with its
 interval, settings, versions, device, time and commit, in the folder `evaluations` beside the checkpoint, or
@@ -72,10 +70,8 @@ PUBLISHED = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of ``ferlib evaluate``."""
     add = parser.add_argument
-    files = (
-        "best or last of a run, an official file or an exported one; of several, their averaged prediction"
-    )
-    add("--checkpoint", required=True, nargs="+", metavar="FILE", help=files)
+    files = "best or last of a run, an official file or an exported one"
+    add("--checkpoint", required=True, metavar="FILE", help=files)
     add_face_arguments(parser)
     add("--recipe", metavar="NAME", help=f"which network an official file is of: {', '.join(bundled())}")
     add("--mapping", metavar="FILE", help="JSON with places for names of an official file that are not known")
@@ -91,13 +87,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--against", metavar="FILE", help="another network, compared on the same faces")
     what.add_argument("--suite", choices=("robustness", "batch"), help="more than the plain scores")
-    severities = "of the robustness suite, 1 to 5 (default: all)"
-    add("--severities", nargs="+", type=int, default=[1, 2, 3, 4, 5], metavar="N", help=severities)
-    lists = "a published list of difficult photographs, for the robustness suite"
-    add("--list", action="append", default=[], metavar="NAME=FILE", dest="lists", help=lists)
-    sizes = [1, 2, 8, 64, 256]
-    add("--sizes", nargs="+", type=int, default=sizes, metavar="N", help="batch sizes of the batch suite")
-    add("--rounds", type=int, default=100, metavar="N", help="random batches per face, for the batch suite")
     add("--record", metavar="FILE", help="where the record goes (default: evaluations/ by the checkpoint)")
     add("--json", action="store_true", help="print JSON: scores, recall by class, faces, what was left out")
     add("--device", help="cpu, cuda, ... (default: the GPU where there is one)")
@@ -105,10 +94,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Evaluate, write the record, print; return the exit status."""
-    for name, least in (("batch_size", 1), ("resamples", 1), ("rounds", 2), ("sizes", 1)):
-        value = getattr(options, name)
-        if (value := min(value) if isinstance(value, list) else value) < least:
-            raise DataError(f"--{name.replace('_', '-')} {value}: expected at least {least}")
+    for name in ("batch_size", "resamples"):
+        if (value := getattr(options, name)) < 1:
+            raise DataError(f"--{name.replace('_', '-')} {value}: expected at least 1")
     network = Network.find(options.checkpoint, options.recipe, options.mapping, options.classes)
     source = choose_faces(options.data, options.dataset, network.recipe.data, options.length)
     faces, split = _faces(source, options.split)
@@ -159,10 +147,9 @@ def _measure(
         print(f"temperature {temperature:.3f}, fitted on {len(valid)} validation faces", file=sys.stderr)
     common["settings"] = {**network.facts(), "temperature": network.temperature(model)}
     if options.suite == "robustness":
-        more = {"severities": options.severities, "lists": _lists(options.lists)}
-        return robustness(model, faces, shuffle=shuffle, **more, **common)
+        return robustness(model, faces, shuffle=shuffle, **common)
     if options.suite == "batch":
-        return batch_dependence(model, faces, sizes=options.sizes, rounds=options.rounds, **common)
+        return batch_dependence(model, faces, **common)
     first, labels = predict(model, faces, shuffle=shuffle, progress=True, **how)
     scale = 1.0 if network.exported else network.temperature(model)
     given = {"predictions": (first, labels), "temperature": scale}
@@ -175,7 +162,7 @@ def _measure(
             f"{options.against} has the classes {named.classes}, the other network {faces.classes}"
         )
     second, _ = predict(rival, faces, shuffle=shuffle, progress=True, **how | other.inputs())
-    record.name, record.what = "comparison", f"{record.what}, against {other.paths[0].name}"
+    record.name, record.what = "comparison", f"{record.what}, against {other.path.name}"
     record.settings["against"] = other.facts()
     bootstrap = {"resamples": options.resamples, "seed": options.seed}
     for metric in COMPARED:
@@ -235,14 +222,6 @@ def _text(record: ResultRecord) -> str:
     return "\n".join(lines)
 
 
-def _lists(words: list[str]) -> dict[str, str]:
-    pairs = [word.partition("=") for word in words]
-    for word, parts in zip(words, pairs, strict=True):
-        if not all(parts):
-            raise DataError(f"--list {word}: expected NAME=FILE, such as pose45=pose_45_ferplus_list.txt")
-    return {name: path for name, _, path in pairs}
-
-
 def _place(options: argparse.Namespace, split: str) -> Path:
     """Where the record goes: as asked, else a name in a folder beside the checkpoint."""
     if options.record:
@@ -254,8 +233,8 @@ def _place(options: argparse.Namespace, split: str) -> Path:
             raise DataError(f"--record {place}: {folder} is no folder that can be written to")
         return place
     what = options.suite or (f"against-{Path(options.against).stem}" if options.against else "scores")
-    stem = "-and-".join(Path(one).stem for one in options.checkpoint)
-    return Path(options.checkpoint[0]).parent / "evaluations" / f"{stem}-{split}-{what}.json"
+    checkpoint = Path(options.checkpoint)
+    return checkpoint.parent / "evaluations" / f"{checkpoint.stem}-{split}-{what}.json"
 
 
 def _write(record: ResultRecord, place: Path, *, asked: bool) -> None:

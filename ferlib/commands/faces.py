@@ -13,6 +13,7 @@ from ferlib.data import RAFDB, AffectNet, DataError, FaceDataset, FERPlus
 from ferlib.data.faces import SomeFaces, drawn_faces
 from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest
 from ferlib.doctor import data_sets_in, look_at_data
+from ferlib.errors import choose
 
 KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
 HELD_OUT = 10  # every tenth training face, where a data set has no validation split of its own
@@ -46,11 +47,7 @@ class Faces:
     length: int | None = None
 
     def open(self, split: str, *, whole: bool = False) -> FaceDataset:
-        """One split.
-
-        Args:
-            split: "train", "valid" or "test".
-            whole: Whether "train" keeps what would otherwise be held out.
+        """One split; with ``whole`` "train" keeps what would otherwise be held out.
 
         Raises:
             DataError: It is not there, cannot be read, or a class has no face to learn from.
@@ -72,8 +69,7 @@ class Faces:
             held = (torch.arange(len(faces)) % HELD_OUT == 0) == (split == "valid")
             faces = SomeFaces(faces, torch.nonzero(held)[:, 0])
         if self.length and self.length < len(faces):
-            order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
-            faces = SomeFaces(faces, order[: self.length].sort().values)
+            faces = SomeFaces.drawn(faces, self.length)
         return faces
 
     def open_test(self) -> tuple[FaceDataset | None, str]:
@@ -147,7 +143,4 @@ def tell_left_out(faces: FaceDataset, data: str, split: str) -> None:
 
 
 def _kind(kind: str) -> Kind:
-    try:
-        return DATASETS[kind.rstrip("78")]
-    except KeyError:
-        raise DataError(f"no data set is called {kind!r}; known are {', '.join(DATASETS)}") from None
+    return DATASETS[choose("data set", kind.rstrip("78"), DATASETS, DataError)]

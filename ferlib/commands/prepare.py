@@ -19,14 +19,11 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from ferlib.data.base import DataError
-from ferlib.data.prepare import DATASETS, METHODS, PrepareReport, prepare
+from ferlib.data.prepare import DATASETS, METHODS, Method, PrepareReport, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--splits", nargs="+", metavar="SPLIT", help="train, valid, test (default: all there are)"
     )
-    parser.add_argument("--size", type=int, metavar="PX", help="resize every face to this side first")
     parser.add_argument(
         "--upscale", type=int, default=1, metavar="N", help="enlarge N times (default 1: not at all)"
     )
@@ -68,7 +64,6 @@ def run(options: argparse.Namespace) -> int:
             options.source,
             options.out,
             splits=options.splits,
-            size=options.size,
             upscale=options.upscale,
             method=_method(options.method, options.weights),
             twins=options.twins,
@@ -98,7 +93,7 @@ def _plain(report: PrepareReport) -> dict[str, Any]:
     }
 
 
-def _method(name: str, weights: str | None) -> str | Callable[..., Tensor]:
+def _method(name: str, weights: str | None) -> str | Method:
     if weights is not None and not Path(weights).is_file():
         raise DataError("the weights file is not there", weights)
     if name == "dic":

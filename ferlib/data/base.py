@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import Dataset, default_collate
 
 from ferlib.errors import DataError, printable
-from ferlib.images import center_square, to_pillow, to_planes
 
 T = TypeVar("T")
 
@@ -100,7 +99,6 @@ class Source:
         channels: 1 or 3.
         skipped: Rows and files that were already left out, each with its reason.
         notes: Odd things worth telling that lose no face.
-        resize: Resize faces of another size; otherwise they cannot be used.
     """
 
     dataset: str
@@ -116,7 +114,6 @@ class Source:
     channels: int
     skipped: list[Skip] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    resize: bool = False
 
     def __len__(self) -> int:
         return len(self.names)
@@ -127,16 +124,8 @@ class Source:
         _, height, width = planes.shape
         if height == width == self.side:
             return planes
-        if not self.resize:
-            where = self.files[index] if len(self.files) == len(self) else self.names[index]
-            raise DataError(f"{width} x {height} pixels; expected {self.side} x {self.side}", where)
-        return to_planes(np.array(center_square(to_pillow(planes), self.side)))
-
-    def resized(self, size: int | None) -> Source:
-        """The same faces at ``size`` x ``size`` pixels."""
-        if size is not None and not 8 <= size <= 4096:
-            raise DataError(f"size={size}; expected a side from 8 to 4096 pixels")
-        return self if size is None else replace(self, side=size, resize=True)
+        where = self.files[index] if len(self.files) == len(self) else self.names[index]
+        raise DataError(f"{width} x {height} pixels; expected {self.side} x {self.side}", where)
 
 
 class SourceDataset(FaceDataset):
@@ -164,10 +153,7 @@ class SourceDataset(FaceDataset):
         index = torch.as_tensor(indices)
         rows = self.rows[index].tolist()
         stored = getattr(self.source.load, "images", None)  # of a prepared folder
-        if stored is None or self.source.resize:
-            images = np.stack([self.source.read(row) for row in rows])
-        else:
-            images = stored[rows]
+        images = np.stack([self.source.read(row) for row in rows]) if stored is None else stored[rows]
         votes = {} if self.votes is None else {"votes": self.votes[index]}
         names = [self.source.names[row] for row in rows]
         return {"image": torch.from_numpy(images), "label": self.labels[index], **votes, "name": names}

@@ -14,51 +14,45 @@ import torch
 from ferlib import files
 from ferlib.data.base import DataError, FaceDataset
 from ferlib.data.ferplus import SPLITS, FERPlus
-from ferlib.data.prepare import DATASETS, check_root, check_split, is_cache, prepare
-from ferlib.data.transforms import resize
+from ferlib.data.prepare import DATASETS, check_root, is_cache, prepare
+from ferlib.errors import choose
 from ferlib.files import cache_root
 
 #: How many faces each split has when the book renders them.
 SYNTHETIC_LENGTHS = {"train": 4096, "valid": 1024, "test": 1024}
-_SEED_STEP = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
+SEEDS = {"train": 0, "valid": 1_000_003, "test": 2_000_003}
 
 
-def open_faces(
-    split: str = "train", *, size: int = 48, length: int | None = None, seed: int = 0
-) -> FaceDataset:
+def open_faces(split: str = "train", *, length: int | None = None) -> FaceDataset:
     """The faces a chapter works on; which they are is the reader's choice, not the chapter's.
 
     With the environment variable ``FERLIB_DATA`` set to a FER+ folder (any layout) these are real faces,
     prepared once into ``cache_root()``; otherwise synthetic ones, gray and framed as FER+ frames them,
-    rendered once and then kept in memory. Items are ``dict(image=uint8 (1, size, size), label=int,
+    rendered once and then kept in memory. Items are ``dict(image=uint8 (1, 48, 48), label=int,
     votes=(8,), name=str, ...)``. Chapter 1; used in all chapters.
 
     Args:
         split: ``"train"``, ``"valid"`` or ``"test"``; each renders from a seed of its own.
-        size: Side in pixels; real faces are resized when it is not theirs.
         length: How many faces (default: all real ones, or 4096 / 1024 / 1024 synthetic ones).
-        seed: Which synthetic people, or which random part of the real faces, are taken.
 
     Raises:
         DataError: ``FERLIB_DATA`` is no FER+ folder, lacks the split, or has fewer faces than asked for.
     """
-    check_split(split, SPLITS)
+    choose("split", split, SPLITS, DataError)
     if length is not None and length < 1:
         raise DataError(f"length={length}; expected at least one face")
     root = files.place("FERLIB_DATA")
     if not root:
-        return drawn_faces(split, size=size, length=length, seed=seed)
-    faces = FERPlus(_prepared(check_root(root)), split, size=None if size == 48 else size)
+        return drawn_faces(split, length=length)
+    faces = FERPlus(_prepared(check_root(root)), split)
     if length is None:
         return faces
     if length > len(faces):
         raise DataError(f"{split} has {len(faces):,} labeled faces, {length:,} were asked for", root)
-    return SomeFaces.drawn(faces, length, seed)
+    return SomeFaces.drawn(faces, length)
 
 
-def drawn_faces(
-    split: str = "train", *, size: int = 48, length: int | None = None, seed: int = 0
-) -> FaceDataset:
+def drawn_faces(split: str = "train", *, size: int = 48, length: int | None = None) -> FaceDataset:
     """Synthetic faces as FER+ shows its own: gray, and framed from brows to chin.
 
     Each split has people of its own; they are rendered once and then kept in memory. There are 4096 / 1024 /
@@ -67,8 +61,7 @@ def drawn_faces(
     from ferlib.data.synthetic import SyntheticFaces  # the renderer is loaded only where it draws
 
     count = SYNTHETIC_LENGTHS[split] if length is None else length
-    drawn = SyntheticFaces(count, size=size, seed=seed + _SEED_STEP[split], channels=1, framing="ferplus")
-    return KeptFaces(drawn)
+    return KeptFaces(SyntheticFaces(count, size=size, seed=SEEDS[split], channels=1, framing="ferplus"))
 
 
 def _prepared(root: Path) -> Path:
@@ -133,9 +126,9 @@ class SomeFaces(FaceDataset):
         self.votes = None if faces.votes is None else faces.votes[self.rows]
 
     @classmethod
-    def drawn(cls, faces: FaceDataset, length: int, seed: int = 0) -> SomeFaces:
+    def drawn(cls, faces: FaceDataset, length: int) -> SomeFaces:
         """That many of them, drawn at random and kept in their order."""
-        order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(len(faces), generator=torch.Generator().manual_seed(0))
         return cls(faces, order[:length].sort().values)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
@@ -143,15 +136,3 @@ class SomeFaces(FaceDataset):
 
     def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
         return self.faces.batch(self.rows[torch.as_tensor(indices)])
-
-
-class ResizedFaces(FaceDataset):
-    """A data set at another size: images uint8 (C, size, size), bicubic, antialiased when shrinking."""
-
-    def __init__(self, faces: FaceDataset, size: int):
-        self.faces, self.size = faces, size
-        self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
-
-    def batch(self, indices: Sequence[int] | torch.Tensor) -> dict[str, Any]:
-        batch = self.faces.batch(indices)
-        return {**batch, "image": resize(batch["image"], self.size)}

@@ -19,6 +19,7 @@ from ferlib.data.prepare import DATASETS, Kind
 from ferlib.images import SUFFIXES
 
 SPLITS = ("train", "valid", "test")
+SIDE = 48  # pixels of a face as published
 FOLDERS = {"train": "FER2013Train", "valid": "FER2013Valid", "test": "FER2013Test"}
 USAGE = {"train": "Training", "valid": "PublicTest", "test": "PrivateTest"}
 # The Neural Resizer's csv calls FER+'s private test images PublicTest, and the public ones PrivateTest.
@@ -97,11 +98,11 @@ def read_fer2013new(path: str | Path) -> tuple[list[str], list[str], torch.Tenso
     return [row[0] for row in table], [row[1] for row in table], torch.from_numpy(found)
 
 
-def read_pixels(text: str, side: int = 48) -> np.ndarray:
-    """One row of pixels as FER2013's csv holds it: ``side * side`` numbers 0..255 between spaces. Chapter 1.
+def read_pixels(text: str) -> np.ndarray:
+    """One row of pixels as FER2013's csv holds it: 48 * 48 numbers 0..255 between spaces. Chapter 1.
 
     Returns:
-        uint8 (1, side, side).
+        uint8 (1, 48, 48).
 
     Raises:
         DataError: Another count of numbers, something that is no whole number, or a number outside 0..255.
@@ -110,11 +111,11 @@ def read_pixels(text: str, side: int = 48) -> np.ndarray:
         values = np.array(text.split(), dtype=np.int64)
     except (ValueError, OverflowError):
         raise DataError("the pixels hold something that is no whole number") from None
-    if len(values) != side * side:
-        raise DataError(f"{len(values):,} pixels; expected {side * side:,} ({side} x {side})")
+    if len(values) != SIDE * SIDE:
+        raise DataError(f"{len(values):,} pixels; expected {SIDE * SIDE:,} ({SIDE} x {SIDE})")
     if values.min() < 0 or values.max() > 255:
         raise DataError(f"pixel values from {values.min()} to {values.max()}; expected 0 to 255")
-    return values.astype(np.uint8).reshape(1, side, side)
+    return values.astype(np.uint8).reshape(1, SIDE, SIDE)
 
 
 def _load_row(path: Path, starts: Sequence[int], column: int, names: Sequence[str], index: int) -> np.ndarray:
@@ -205,7 +206,7 @@ def _microsoft(folder: Path, split: str) -> Source:
     listing.unlisted("no row in label.csv")
     return listing.source(
         EMOTIONS_FERPLUS,
-        48,
+        SIDE,
         1,
         f"none of the {len(names):,} images named in label.csv is there. Write them with Microsoft's "
         "generate_training_data.py, or put Kaggle's fer2013.csv beside fer2013new.csv",
@@ -243,7 +244,7 @@ def _kaggle(files: tuple[Path, Path | None], split: str) -> Source:
         else:
             places.setdefault(names[i], starts[i])
             listing.add(names[i], votes[i].tolist())
-    source = listing.source(EMOTIONS_FERPLUS, 48, 1, f"{new.name} has no row of usage {USAGE[split]!r}")
+    source = listing.source(EMOTIONS_FERPLUS, SIDE, 1, f"{new.name} has no row of usage {USAGE[split]!r}")
     rows = [places[name] for name in source.names]
     source.load = partial(_load_row, pixels, rows, header.index("pixels"), source.names)
     source.files = [pixels]
@@ -294,7 +295,7 @@ def _neural_resizer(files: tuple[Path, Path], split: str) -> Source:
             stem, dot, suffix = row[name].rpartition(".")
             listing.add(row[name], label, [f"{stem}{u}{dot}{suffix}" for u in UPSCALED])
     source = listing.source(
-        EMOTIONS_FERPLUS, 48, 1, f"none of the {split!r} images named in {path.name} is there"
+        EMOTIONS_FERPLUS, SIDE, 1, f"none of the {split!r} images named in {path.name} is there"
     )
     source.notes.append(note)
     return source
@@ -322,7 +323,7 @@ class FERPlus(SourceDataset):
     what ``ferlib prepare ferplus`` makes of any of them (much the fastest). "valid" is FER2013's PublicTest
     and "test" its PrivateTest in every layout, also in the Neural Resizer's, whose csv exchanges the two
     names. Items are ``dict(image=uint8 (1, S, S), label=int, votes=float (8,), name=str)``, S = 48 as
-    published.
+    published (pictures of another size are refused).
 
     Source: Barsoum et al. 2016 (FER+); label rule of the Neural Resizer. Chapter 1.
 
@@ -332,7 +333,6 @@ class FERPlus(SourceDataset):
         labels: ``"majority"`` (after outlier removal: 25,045 / 3,191 faces of label.csv in train / valid),
             ``"half"`` (at least half of all votes) or ``"votes"`` (every face with a vote for an expression;
             train on the votes); see :func:`ferlib.data.majority_label`.
-        size: Side in pixels to resize to (default: as stored, and pictures of another size are refused).
 
     Attributes:
         votes: float32 (N, 8), counts for the expressions; None in the Neural Resizer's layout, whose file has
@@ -344,12 +344,10 @@ class FERPlus(SourceDataset):
         DataError: Unknown layout, split or rule; damaged files, when they are read.
     """
 
-    def __init__(
-        self, root: str | Path, split: str = "train", labels: str = "majority", *, size: int | None = None
-    ):
-        source = DATASETS["ferplus"].open(root, split, size)
+    def __init__(self, root: str | Path, split: str = "train", labels: str = "majority"):
+        source = DATASETS["ferplus"].open(root, split)
         if source.votes is not None:
-            chosen = majority_label(source.votes, labels, classes=len(EMOTIONS_FERPLUS))
+            chosen = majority_label(source.votes, labels)
         elif labels == "majority":
             chosen = source.labels
         else:

@@ -36,11 +36,7 @@ def safe_name(name: str) -> str:
 
 
 def read_table(path: Path, *, delimiter: str | None = ",") -> list[list[str]]:
-    """Rows of a small text table, cells stripped, blank lines left out.
-
-    Args:
-        path: The file.
-        delimiter: Between cells; None: white space.
+    """Rows of a small text table, cells stripped, blank lines left out; None stands for white space.
 
     Raises:
         DataError: The file is missing, unreadable, empty or no UTF-8 text.
@@ -86,13 +82,7 @@ class Listing:
         self.skipped.append(Skip(name, reason))
 
     def add(self, name: str, label: int | list[float], files: Sequence[str] = ()) -> None:
-        """A face with its label or votes.
-
-        Args:
-            name: What it is called.
-            label: Its label, or its votes.
-            files: Names its file may have, in any case (default: the name itself).
-        """
+        """A face with its label or votes, and the names its file may have, in any case (its own)."""
         try:
             tried = [safe_name(file) for file in files or [name]]
         except DataError as error:
@@ -119,16 +109,10 @@ class Listing:
                 self.skip(name, reason)
 
     def source(self, classes: tuple[str, ...], side: int, channels: int, empty: str) -> Source:
-        """The faces in files.
-
-        Args:
-            classes: The classes' names.
-            side: Pixels as published; most of the files may say otherwise.
-            channels: 1 or 3.
-            empty: What to say where there are none.
+        """The faces that were added; most of the files may say otherwise than ``side``, as published.
 
         Raises:
-            DataError: There are none.
+            DataError: There are none; it begins with ``empty``.
         """
         if not self.rows:
             why = [" ".join(line.split()) for line in summarize(self.skipped, shown=1).splitlines()]
@@ -269,7 +253,6 @@ class RAFDB(SourceDataset):
         root: The folder.
         split: ``"train"`` (12,271 faces) or ``"test"`` (3,068). There is no validation split: hold out a
             part of "train", and report on "test".
-        size: Side in pixels to resize to (default: as stored, 100, and pictures of another size are refused).
 
     Attributes:
         skipped: Files and rows that cannot be used.
@@ -278,8 +261,8 @@ class RAFDB(SourceDataset):
         DataError: Unknown layout or split; classes numbered otherwise; damaged files, when they are read.
     """
 
-    def __init__(self, root: str | Path, split: str = "train", *, size: int | None = None):
-        super().__init__(DATASETS["rafdb"].open(root, split, size))
+    def __init__(self, root: str | Path, split: str = "train"):
+        super().__init__(DATASETS["rafdb"].open(root, split))
 
 
 # ---- AffectNet ----
@@ -370,7 +353,6 @@ class AffectNet(SourceDataset):
         split: ``"train"``, ``"valid"`` or ``"test"``. The test set was never published, papers report on the
             validation set; where no test folder is there, "test" reads that one, too.
         classes: 7 or 8; 7 leaves contempt (the last class) out.
-        size: Side in pixels to resize to (default: as stored, 224, and pictures of another size are refused).
 
     Attributes:
         skipped: Files and rows that cannot be used.
@@ -380,10 +362,10 @@ class AffectNet(SourceDataset):
             they are read.
     """
 
-    def __init__(self, root: str | Path, split: str = "train", classes: int = 8, *, size: int | None = None):
+    def __init__(self, root: str | Path, split: str = "train", classes: int = 8):
         if classes not in (7, 8):
             raise DataError(f"classes={classes}; AffectNet has 8, or 7 without contempt")
-        source = DATASETS["affectnet"].open(root, split, size)
+        source = DATASETS["affectnet"].open(root, split)
         labels = source.labels.where(source.labels < classes, -1)
         super().__init__(source, labels)
         self.classes = EMOTIONS_AFFECTNET[:classes]

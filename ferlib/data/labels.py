@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from ferlib.data.base import DataError
+from ferlib.errors import DataError
 
 #: The eight expressions in the order of FER+'s label files (and of the published prior matrix).
 EMOTIONS_FERPLUS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
@@ -39,7 +39,7 @@ VOTE_COLUMNS = (*EMOTIONS_FERPLUS, "unknown", "NF")
 LABEL_RULES = ("majority", "half", "votes")
 
 
-def _as_votes(votes: Any, classes: int | None) -> tuple[torch.Tensor, int]:
+def _as_votes(votes: Any) -> tuple[torch.Tensor, int]:
     """Votes as a tensor, and how many leading columns are expressions."""
     votes = torch.as_tensor(votes).double()
     columns = votes.shape[-1] if votes.ndim in (1, 2) else 0
@@ -49,13 +49,10 @@ def _as_votes(votes: Any, classes: int | None) -> tuple[torch.Tensor, int]:
         raise DataError(
             "votes must be counts or shares, not negative and not NaN: look at the label file's rows"
         )
-    classes = classes or (len(EMOTIONS_FERPLUS) if columns == len(VOTE_COLUMNS) else columns)
-    if not 2 <= classes <= columns:
-        raise DataError(f"classes={classes} does not fit votes with {columns} columns")
-    return votes, classes
+    return votes, len(EMOTIONS_FERPLUS) if columns == len(VOTE_COLUMNS) else columns
 
 
-def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = None) -> torch.Tensor:
+def majority_label(votes: Any, rule: str = "majority") -> torch.Tensor:
     """The label that a named rule reads out of annotators' votes, or -1 where the rule gives none.
 
     With v the votes of one face and V = sum of v over all columns, the last two ("unknown", "not a face")
@@ -75,7 +72,6 @@ def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = 
     Args:
         votes: (N, 10) in the order of ``VOTE_COLUMNS``, (N, K) for expressions only, or one row.
         rule: One of ``LABEL_RULES``.
-        classes: How many leading columns are expressions (default: 8 of 10 columns, otherwise all).
 
     Returns:
         int64 (N,), or a scalar for one row.
@@ -87,7 +83,7 @@ def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = 
     """
     if rule not in LABEL_RULES:
         raise DataError(f"label rule {rule!r} is not known; choose one of {', '.join(LABEL_RULES)}")
-    votes, classes = _as_votes(votes, classes)
+    votes, classes = _as_votes(votes)
     if rule == "majority":
         votes = torch.where(votes <= 1, 0.0, votes)
     total = votes.sum(-1)
@@ -101,7 +97,7 @@ def majority_label(votes: Any, rule: str = "majority", *, classes: int | None = 
     return torch.where(enough & (label < classes) & (total > 0), label, -1)
 
 
-def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = None) -> torch.Tensor:
+def confusion_prior(votes: Any, *, rule: str = "half") -> torch.Tensor:
     r"""How annotators share their votes on the faces of each class: the prior D of the F-PDLS loss.
 
     .. math:: D_{yc} = \frac{1}{|\{i : y_i = y\}|} \sum_{i : y_i = y} \frac{v_{ic}}{\sum_k v_{ik}}
@@ -112,7 +108,6 @@ def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = Non
     Args:
         votes: (N, 10) or (N, K).
         rule: The rule that gives the labels y, see :func:`majority_label`.
-        classes: How many leading columns are expressions.
 
     Returns:
         float32 (K, K); rows: label, columns: vote share.
@@ -122,8 +117,8 @@ def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = Non
 
     Source: Neural Resizer, the distribution of the PDLS loss. Chapters 1 and 3.
     """
-    votes, classes = _as_votes(votes, classes)
-    label = majority_label(votes, rule, classes=classes)
+    votes, classes = _as_votes(votes)
+    label = majority_label(votes, rule)
     votes, kept = votes[:, :classes], label >= 0
     share = votes / votes.sum(1, keepdim=True).clamp_min(1e-12)
     prior = torch.zeros(classes, classes, dtype=torch.float64).index_add_(0, label[kept], share[kept])
@@ -138,10 +133,7 @@ def confusion_prior(votes: Any, *, rule: str = "half", classes: int | None = Non
 def read_class(text: str, classes: Sequence[str], first: int = 0) -> int | None:
     """The label that a folder or a cell of a table means, or None.
 
-    Args:
-        text: A number from ``first`` on ("3", "3.0"), or an expression in any case ("Happy").
-        classes: The expressions in label order.
-        first: The number of the first class.
+    It holds a number from ``first`` on ("3", "3.0"), or an expression in any case ("Happy").
     """
     word = text.strip().lower().removesuffix(".0")
     if word in map(str, range(first, first + len(classes))):
@@ -159,11 +151,7 @@ def class_folders(
 ) -> dict[str, int]:
     """The label of each folder that is a class's, after a check that the folders are those of a data set.
 
-    Args:
-        names: The folders' names. Beside a class's own name another word for it is no class.
-        classes, first: As :func:`read_class` takes them.
-        absent: Classes that may be missing.
-        title: What the data set is called in an error.
+    Beside a class's own name another word for it is no class; those of ``absent`` may be missing.
 
     Raises:
         DataError: Numbers of another data set, two folders of one class, or a class without a folder.
@@ -187,12 +175,7 @@ def class_folders(
 
 
 def match_classes(found: Sequence[str], wanted: Sequence[str], what: str) -> torch.Tensor:
-    """Where each class of a data set stands among a network's outputs, matched by name.
-
-    Args:
-        found: The K classes that a network knows, in the order of its outputs.
-        wanted: The classes of the data set, in label order.
-        what: What the network is called in an error.
+    """Where each class of a data set (``wanted``) stands among a network's outputs, matched by name.
 
     Returns:
         int64 (C,), C = len(wanted): column of each class; ``logits[:, columns]`` has the data set's order.

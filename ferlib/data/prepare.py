@@ -30,7 +30,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import torch
@@ -40,7 +40,7 @@ from tqdm import tqdm
 
 from ferlib.data.base import DataError, FaceDataset, Skip, Source, SourceDataset, summarize
 from ferlib.data.twins import find_twins, told
-from ferlib.errors import cell
+from ferlib.errors import cell, choose
 from ferlib.files import write_text
 from ferlib.images import to_pillow, to_planes
 
@@ -59,12 +59,6 @@ def check_root(root: str | os.PathLike[str]) -> Path:
     raise DataError(
         "a file; give the folder it lies in" if root.exists() else "the folder is not there", root
     )
-
-
-def check_split(split: str, splits: Mapping[str, Any] | Sequence[str]) -> None:
-    """Refuse an unknown split with the known ones."""
-    if split not in splits:
-        raise DataError(f"split {split!r}; choose one of {', '.join(splits)}")
 
 
 def list_folder(folder: Path) -> list[str]:
@@ -125,15 +119,16 @@ class Kind:
             if len(entries := list_folder(root)) != 1 or not (root := root / entries[0]).is_dir():
                 return "", {}
 
-    def open(self, root: str | os.PathLike[str], split: str, size: int | None = None) -> Source:
-        """One split of a folder, faces resized to ``size`` pixels if that is given.
+    def open(self, root: str | os.PathLike[str], split: str) -> Source:
+        """One split of a folder.
 
         Raises:
             DataError: The folder holds no such data set, or lacks the split, or its classes are numbered
                 otherwise.
         """
         root = check_root(root)
-        check_split(split, self.splits)
+        if split not in self.splits:
+            raise DataError(f"split {split!r}; choose one of {', '.join(self.splits)}")
         layout, there = self.find(root)
         if not layout:
             raise DataError(f"no {self.title} found. Expected one of: {self.expected}", root)
@@ -149,7 +144,7 @@ class Kind:
                 f"{self.title}'s {split} set was never published; papers report on its validation set, so "
                 f"{split!r} reads that"
             )
-        return source.resized(size)
+        return source
 
     def doubts(self, sources: Mapping[str, Source]) -> list[str]:
         """What may be wrong with splits that can be read, one line for each."""
@@ -297,45 +292,35 @@ def _prepared(root: Path, split: str) -> Source:
 # ---- enlarging ----
 
 
-class Interpolation:
-    """One of Pillow's: "nearest", "bilinear", "bicubic" or "lanczos".
+#: The interpolations of Pillow by name.
+METHODS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
-    An object with the same attributes is a method, too, such as what ``ferlib.weights.dic_upscaler`` makes of
-    the weights of DIC, which the Neural Resizer's authors used.
+
+class Method(Protocol):
+    """A network that enlarges, such as ``ferlib.weights.dic_upscaler`` makes of the weights of DIC.
 
     Attributes:
         name: What a prepared folder says of it.
         scales: The factors it can do.
-        channels: Of what it gives; None: as many as it gets.
+        channels: Of what it gives.
         at_once: Faces worth a piece of their own when a data set is prepared, for slow methods.
     """
 
-    scales, channels, at_once = range(1, 17), None, None
+    name: str
+    scales: Sequence[int]
+    channels: int
+    at_once: int | None
 
-    def __init__(self, name: str):
-        if name not in METHODS:
-            raise DataError(f"method {name!r} is not known; choose one of {', '.join(METHODS)}")
-        self.name = name
-
-    def __call__(self, images: torch.Tensor, scale: int) -> torch.Tensor:
-        size = (images.shape[3] * scale, images.shape[2] * scale)
-        large = [to_pillow(planes).resize(size, METHODS[self.name]) for planes in images.numpy()]
-        return torch.from_numpy(np.stack([to_planes(np.array(image)) for image in large]))
+    def __call__(self, images: torch.Tensor, scale: int) -> torch.Tensor: ...
 
 
-#: The interpolations by name.
-METHODS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
-
-
-def upscale(
-    images: torch.Tensor, scale: int, method: str | Callable[..., torch.Tensor] = "bicubic"
-) -> torch.Tensor:
+def upscale(images: torch.Tensor, scale: int, method: str | Method = "bicubic") -> torch.Tensor:
     """Enlarge faces by a whole factor. The Neural Resizer takes 384 px; FER+ faces have 48. Chapter 1.
 
     Args:
         images: uint8 (B, C, H, W).
-        scale: The factor.
-        method: A name of ``METHODS``, or an object like :class:`Interpolation`.
+        scale: The factor, at most 16.
+        method: A name of ``METHODS``, or a :class:`Method`.
 
     Returns:
         uint8 (B, C, scale * H, scale * W), or as many channels as the method gives.
@@ -343,21 +328,23 @@ def upscale(
     Raises:
         DataError: Unknown method, a factor it cannot do, or pixels that are not uint8.
     """
-    method = _method(method, scale)
+    _check_method(method, scale)
     if images.dtype != torch.uint8 or images.ndim != 4:
         raise DataError(f"expected uint8 (B, C, H, W), found {images.dtype} {tuple(images.shape)}")
+    if isinstance(method, str):
+        size = (images.shape[3] * scale, images.shape[2] * scale)
+        large = [to_pillow(planes).resize(size, METHODS[method]) for planes in images.numpy()]
+        return torch.from_numpy(np.stack([to_planes(np.array(image)) for image in large]))
     try:
         return method(images, scale)
     except ValueError as error:  # networks know nothing of data sets and have errors of their own
         raise DataError(f"method {method.name!r}: {error}") from None
 
 
-def _method(method: str | Callable[..., torch.Tensor], scale: int) -> Any:
-    found: Any = Interpolation(method) if isinstance(method, str) else method
-    if scale not in found.scales:
-        known = ", ".join(map(str, found.scales))
-        raise DataError(f"method {found.name!r} enlarges {known} times, not {scale}; choose one of these")
-    return found
+def _check_method(method: str | Method, scale: int) -> None:
+    if isinstance(method, str):
+        choose("method", method, METHODS, DataError)
+    choose("upscale", scale, getattr(method, "scales", range(1, 17)), DataError)
 
 
 # ---- preparing ----
@@ -406,9 +393,8 @@ def prepare(
     out: str | os.PathLike[str],
     *,
     splits: Sequence[str] | None = None,
-    size: int | None = None,
     upscale: int = 1,
-    method: str | Callable[..., torch.Tensor] = "bicubic",
+    method: str | Method = "bicubic",
     twins: str = "keep",
     workers: int | None = None,
     progress: bool = True,
@@ -424,8 +410,6 @@ def prepare(
         source: The downloaded folder, in any layout, or another prepared folder.
         out: The folder to make.
         splits: Which splits (default: all that are there).
-        size: Resize every face to this side first (default: faces of another size than the data set's are
-            left out).
         upscale: Enlarge by this whole factor.
         method: How, as :func:`upscale` takes it.
         twins: ``"keep"`` all faces, or ``"drop-across"``: leave out of "train" the faces with a copy, exact
@@ -436,23 +420,22 @@ def prepare(
         wait: When another process prepares the same folder, wait for it instead of refusing.
 
     Returns:
-        What was prepared: uint8 (N, C, S, S) with S = upscale * size, and what was left out.
+        What was prepared: uint8 (N, C, S, S), S ``upscale`` times the side as stored, and what was left out.
 
     Raises:
         DataError: Nothing usable found, ``out`` holds something else, no room on the disk, unknown method.
     """
-    check_split(dataset, DATASETS)
-    if twins not in ("keep", "drop-across"):
-        raise DataError(f"twins={twins!r}; choose keep or drop-across")
-    kind, root, out = DATASETS[dataset], check_root(source), Path(out).expanduser()
+    kind = DATASETS[choose("dataset", dataset, DATASETS, DataError)]
+    choose("twins", twins, ("keep", "drop-across"), DataError)
+    root, out = check_root(source), Path(out).expanduser()
     if out.resolve() == root.resolve():
         raise DataError("source and out are the same folder; give another --out", out)
-    method = _method(method, upscale)
+    _check_method(method, upscale)
     there = kind.find(root)[1]
-    sources = [kind.open(root, split, size) for split in splits or there or kind.splits]
+    sources = [kind.open(root, split) for split in splits or there or kind.splits]
     if len(sides := {s.side for s in sources}) > 1:
-        raise DataError(f"splits have faces of {sorted(sides)} pixels; choose one with --size", root)
-    settings = {"size": size, "upscale": upscale, "method": method.name if upscale > 1 else None}
+        raise DataError(f"splits have faces of {sorted(sides)} pixels; prepare each with --splits", root)
+    settings = {"upscale": upscale, "method": getattr(method, "name", method) if upscale > 1 else None}
     if twins != "keep":
         settings["twins"] = twins
     first, already = sources[0], []
@@ -462,7 +445,7 @@ def prepare(
         "dataset": dataset,
         "layout": first.layout,
         "classes": list(first.classes),
-        "shape": [method.channels or first.channels, side, side],
+        "shape": [getattr(method, "channels", first.channels), side, side],
         "settings": settings,
     }
     try:
@@ -592,7 +575,7 @@ class _Split:
         """Write the split, from where an earlier run stopped; gives its part of the description."""
         source, split, total = self.source, self.source.split, len(self.source)
         per_face = int(np.prod(self.shape))
-        at_once = method.at_once if method.at_once and scale > 1 else max(1, PIECE_BYTES // per_face)
+        at_once = getattr(method, "at_once", None) or max(1, PIECE_BYTES // per_face)
         start, left_out = self._resume()
         needed, free = (total - start) * per_face, shutil.disk_usage(self.out).free
         if needed > free:

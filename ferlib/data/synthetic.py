@@ -54,15 +54,9 @@ def vote_probabilities(noise: float) -> torch.Tensor:
 
 
 def draw_votes(labels: torch.Tensor, probabilities: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Count the votes of the annotators.
+    """Count the votes ``(B, K)`` of the annotators, which sum to ``ANNOTATORS``.
 
-    Args:
-        labels: ``(B,)``.
-        probabilities: ``(K, K)``.
-        u: uniform numbers ``(B, ANNOTATORS)``.
-
-    Returns:
-        Votes ``(B, K)`` that sum to ``ANNOTATORS``.
+    Takes labels ``(B,)``, probabilities ``(K, K)`` and uniform numbers ``(B, ANNOTATORS)``.
     """
     cumulative = probabilities.double().cumsum(1)[labels]
     choice = (u.double()[:, :, None] > cumulative[:, None, :-1]).sum(2)

@@ -12,7 +12,7 @@ from ferlib.data.base import DataError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-_LUMA = (0.299, 0.587, 0.114)
+LUMINANCE = (0.299, 0.587, 0.114)
 
 
 def _check(images: torch.Tensor, *, floating: bool | None = None) -> torch.Tensor:
@@ -35,19 +35,14 @@ def to_rgb(images: torch.Tensor) -> torch.Tensor:
     return _check(images).expand(-1, 3, -1, -1)
 
 
-def normalize(
-    images: torch.Tensor,
-    mean: tuple[float, ...] = IMAGENET_MEAN,
-    std: tuple[float, ...] = IMAGENET_STD,
-) -> torch.Tensor:
-    """Shift and scale each channel: (x - mean) / std, by default with ImageNet's numbers.
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """Shift and scale each channel by ImageNet's numbers: (x - mean) / std.
 
     Args:
-        images: float (B, C, H, W) in [0, 1].
-        mean, std: Numbers of each channel; one gray channel is spread over them.
+        images: float (B, 1 or 3, H, W) in [0, 1]; one gray channel is spread over three.
 
     Returns:
-        float (B, C', H, W), C' the length of ``mean``.
+        float (B, 3, H, W).
 
     Raises:
         DataError: uint8 pixels.
@@ -55,10 +50,8 @@ def normalize(
     Chapter 1.
     """
     _check(images, floating=True)
-    mean_, std_ = (
-        torch.tensor(v, dtype=images.dtype, device=images.device)[:, None, None] for v in (mean, std)
-    )
-    return (images - mean_) / std_
+    mean, std = (images.new_tensor(v)[:, None, None] for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return (images - mean) / std
 
 
 def resize(images: torch.Tensor, size: int, mode: str = "bicubic") -> torch.Tensor:
@@ -249,7 +242,7 @@ def _warp(images: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
 def _luma(images: torch.Tensor) -> torch.Tensor:
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
+    weights = images.new_tensor(LUMINANCE)
     return torch.einsum("bchw,c->bhw", images, weights)[:, None]
 
 

@@ -23,7 +23,7 @@ import torch
 from scipy.fft import dct
 
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.transforms import resize
+from ferlib.data.transforms import LUMINANCE, resize
 
 SIDE = 48  # pixels at which faces are compared
 NEAR = 0.85  # similarity from which two faces count as copies
@@ -32,11 +32,8 @@ _COARSE, _FINE = 7, 16  # cosine coefficients per axis: of the first comparison,
 _CANDIDATE, _RESEMBLING = 0.74, 0.65  # cosines from which a pair is compared again
 _FLAT = 1.0  # gray levels: a picture with less structure than this resembles nothing
 _CELLS = 8_000_000  # coarse similarities held at once
-_PART, _PLAY, _EDGE = (
-    13,
-    2,
-    4,
-)  # side of a part, its own shift, and the margin around the 3 x 3 parts, in pixels
+#: Side of a part, its own shift, and the margin around the 3 x 3 parts, in pixels.
+_PART, _PLAY, _EDGE = 13, 2, 4
 
 
 class TwinPair(NamedTuple):
@@ -60,13 +57,10 @@ class Twins:
             data sets. Groups are numbered from 0 in the order of their first faces.
         pairs: The copies, in the order of their faces. Of n exact copies the n - 1 pairs with the first one
             are listed, and near copies are listed between those first ones.
-        threshold: The similarity from which near copies were accepted; ``None`` where only exact ones were
-            searched.
     """
 
     groups: tuple[torch.Tensor, ...]
     pairs: tuple[TwinPair, ...]
-    threshold: float | None
 
     def has_twin(self, dataset: int, other: int | None = None) -> torch.Tensor:
         """Which faces of a data set have a copy in another data set, or among themselves.
@@ -162,14 +156,17 @@ def find_twins(*datasets: FaceDataset, near: bool = True, threshold: float = NEA
     _, starts, numbers = np.unique(group, return_index=True, return_inverse=True)
     numbered = torch.from_numpy(starts.argsort().argsort()[numbers])
     pairs = (TwinPair(place[a], place[b], round(s, 4), kind) for a, b, s, kind in sorted(found))
-    return Twins(numbered.split([len(d) for d in datasets]), tuple(pairs), threshold if near else None)
+    return Twins(numbered.split([len(d) for d in datasets]), tuple(pairs))
 
 
 def _gray(images: torch.Tensor) -> torch.Tensor:
     """uint8 (n, C, H, W) -> uint8 (n, 48, 48)."""
     if images.shape[1] == 3:
-        weights = torch.tensor([0.299, 0.587, 0.114])
-        images = torch.einsum("nchw,c->nhw", images.float(), weights)[:, None].round().to(torch.uint8)
+        images = (
+            torch.einsum("nchw,c->nhw", images.float(), torch.tensor(LUMINANCE))[:, None]
+            .round()
+            .to(torch.uint8)
+        )
     return resize(images, SIDE)[:, 0]
 
 

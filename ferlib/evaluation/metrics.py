@@ -18,6 +18,7 @@ from sklearn import metrics as sk
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from ferlib.errors import choose
 from ferlib.evaluation.intervals import Interval, Resamples, mcnemar, percentiles
 
 Values = ArrayLike | Tensor
@@ -28,11 +29,6 @@ BINS = 15
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     r"""Share of predictions (N,) that are right, :math:`\frac1N \sum_i [\hat y_i = y_i]`."""
     return float(sk.accuracy_score(labels, predictions))
-
-
-def mean_class_accuracy(labels: ArrayLike, predictions: ArrayLike, classes: int) -> float:
-    """Mean recall of the classes that occur, from labels and predictions (N,): rare ones count the same."""
-    return float(np.nanmean(recalls(confusion_matrix(labels, predictions, classes))))
 
 
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: int) -> NDArray[np.int64]:
@@ -164,18 +160,18 @@ class Bin:
     accuracy: Interval | None
 
 
-def _binned(labels: Values, logits: Values, bins: int) -> tuple[NDArray, NDArray, NDArray]:
+def _binned(labels: Values, logits: Values) -> tuple[NDArray, NDArray, NDArray]:
     """Confidence, whether right, and in which of the bins of equal width: three times (N,)."""
     values, truth = _checked(labels, logits)
     confidence, guess = torch.from_numpy(values).softmax(1).float().max(1)
-    edges = torch.linspace(0, 1, bins + 1)
-    which = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(bins - 1)  # 1.0 is in the last
+    edges = torch.linspace(0, 1, BINS + 1)
+    which = (torch.bucketize(confidence, edges, right=True) - 1).clamp_max(BINS - 1)  # 1.0 is in the last
     return confidence.double().numpy(), guess.numpy() == truth, which.numpy()
 
 
 def _gaps(labels: Values, logits: Values) -> NDArray[np.float64]:
     """Confidence minus rightness of each face, in the column of its bin: (N, 15)."""
-    sure, right, which = _binned(labels, logits, BINS)
+    sure, right, which = _binned(labels, logits)
     return (sure - right)[:, None] * (which[:, None] == np.arange(BINS))
 
 
@@ -201,27 +197,25 @@ def calibration_error(labels: Values, logits: Values) -> float:
 def reliability(
     labels: Values,
     logits: Values,
-    bins: int = BINS,
     *,
     resamples: int = 1000,
     seed: int = 0,
 ) -> list[Bin]:
-    """What a reliability diagram shows: the accuracy in each bin of confidence, with bootstrap intervals.
+    """What a reliability diagram shows: the accuracy in 15 bins of confidence, with bootstrap intervals.
 
     ``book.figures.reliability`` draws it. Source: Niculescu-Mizil and Caruana 2005. Chapter 7.
 
     Args:
         labels: (N,).
         logits: (N, K).
-        bins: How many bins of equal width.
         resamples, seed: Of the bootstrap.
     """
-    sure, right, which = _binned(labels, logits, bins)
-    inside = which[:, None] == np.arange(bins)
+    sure, right, which = _binned(labels, logits)
+    inside = which[:, None] == np.arange(BINS)
     drawn = Resamples(len(sure), resamples, seed).sums(np.hstack([inside, inside & right[:, None]]))
-    faces, hits = drawn[:, :bins], drawn[:, bins:]
+    faces, hits = drawn[:, :BINS], drawn[:, BINS:]
     shares = np.divide(hits, faces, out=np.full(hits.shape, np.nan), where=faces > 0)
-    edges = np.linspace(0, 1, bins + 1)
+    edges = np.linspace(0, 1, BINS + 1)
     found = []
     for b, here in enumerate(inside.T):
         mean = accuracy = None
@@ -327,9 +321,7 @@ def compare(
     """
     same = {"classes": classes, "resamples": resamples, "seed": seed}
     a, b = (resampled_scores(labels, logits, **same) for logits in (first, second))
-    if metric not in a.points:
-        raise ValueError(f"metric is {metric!r}, expected one of: {', '.join(a.points)}")
-    difference = a.minus(b, metric)
+    difference = a.minus(b, choose("metric", metric, a.points))
     one, two = (np.asarray(logits).argmax(1) == np.asarray(labels) for logits in (first, second))
     only = (int((one & ~two).sum()), int((two & ~one).sum()))
     return Comparison(metric, a.points[metric], b.points[metric], difference, mcnemar(*only), *only)

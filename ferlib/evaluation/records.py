@@ -16,7 +16,7 @@ import torch
 
 import ferlib
 from ferlib.data.base import FaceDataset, fingerprint
-from ferlib.data.faces import ResizedFaces, SomeFaces
+from ferlib.data.faces import SomeFaces
 from ferlib.errors import FerlibError
 from ferlib.evaluation.intervals import Interval
 from ferlib.files import write_text
@@ -279,7 +279,7 @@ def about(data: FaceDataset, split: str = "") -> dict[str, Any]:
 
     The name is that of the data set itself, whatever it is wrapped in. Chapter 7.
     """
-    inner, _, _ = origin(data)
+    inner, _ = origin(data)
     counts = np.bincount(np.asarray(data.labels), minlength=len(data.classes))
     left_out = Counter(one.reason for one in getattr(inner, "skipped", ()))
     return {
@@ -291,15 +291,11 @@ def about(data: FaceDataset, split: str = "") -> dict[str, Any]:
     } | ({"left out": dict(left_out.most_common(20))} if left_out else {})
 
 
-def origin(data: FaceDataset) -> tuple[FaceDataset, torch.Tensor, int | None]:
-    """The data set itself, without what it is wrapped in; which of its rows (n,) are meant, and at what size
-    where they are resized.
-    """
-    rows, size = torch.arange(len(data)), None
+def origin(data: FaceDataset) -> tuple[FaceDataset, torch.Tensor]:
+    """The data set itself, without what it is wrapped in, and which of its rows (n,) are meant."""
+    rows = torch.arange(len(data))
     while isinstance(inner := getattr(data, "faces", None), FaceDataset):
         if isinstance(data, SomeFaces):
             rows = data.rows[rows]
-        elif isinstance(data, ResizedFaces):
-            size = size or data.size
         data = inner
-    return data, rows, size
+    return data, rows

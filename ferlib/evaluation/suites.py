@@ -1,10 +1,9 @@
 """Two suites: accuracy on corrupted faces, and how predictions depend on the other images of the batch.
 
 The Batch Transformer paper reports faces that are occluded, reduced to 28 pixels, turned (RAF-DB) and dark
-(Oulu-CASIA). Its sets of occluded and turned faces are published lists of photographs, which
-:func:`listed_rows` reads; the corruptions here can be applied to any faces. What happens to face i depends on
-its number and the seed alone, not on the batch it is in, and a later step goes further in the same way: the
-same place is covered, the same noise is scaled up.
+(Oulu-CASIA). Its sets of occluded and turned faces are photographs; the corruptions here can be applied to
+any faces. What happens to face i depends on its number and the seed alone, not on the batch it is in, and a
+later step goes further in the same way: the same place is covered, the same noise is scaled up.
 
 In the Batch Transformer Network only the last step looks at the other images. So a face is encoded once, and
 a thousand batches cost a thousand small attentions. Any other network predicts each batch as a whole.
@@ -15,8 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +24,10 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ferlib.data.base import DataError, FaceDataset
-from ferlib.data.faces import KeptFaces, ResizedFaces, SomeFaces
+from ferlib.data.faces import KeptFaces, SomeFaces
 from ferlib.data.synthetic import SyntheticFaces
 from ferlib.data.transforms import model_input, resize
+from ferlib.errors import choose
 from ferlib.evaluation.evaluate import PREDICT, device_of, predict, start_record
 from ferlib.evaluation.intervals import mean_interval
 from ferlib.evaluation.metrics import confusion_matrix, resampled_scores
@@ -57,7 +56,7 @@ _WORDS = {
     "noise": "noise of {:.0f} gray levels",
     "pose": "turned {:.0f} degrees to the side",
 }
-_NO_POSE = "only synthetic faces can be turned; for photographs give a published list of turned faces"
+_NO_POSE = "only synthetic faces can be turned"
 _GAMMA = 2.2  # pixels are roughly the light to the power 1 / 2.2
 _PROBE = 256  # faces by which a network that predicts whole batches is tried for dependence
 _VISIBLE = 1e-3  # of a probability: rounding in batches of another shape stays below
@@ -120,11 +119,8 @@ def _cover(images: Tensor, share: float, draws: Tensor) -> Tensor:
 
 
 def _value(kind: str, severity: int) -> float:
-    if kind not in CORRUPTIONS:
-        raise DataError(f"no corruption {kind!r}: expected one of {', '.join(CORRUPTIONS)}")
-    if severity not in range(1, 6):
-        raise DataError(f"severity is {severity!r}: expected 1 (slight) to 5 (severe)")
-    return CORRUPTIONS[kind][severity - 1]
+    choose("corruption", kind, CORRUPTIONS, DataError)
+    return CORRUPTIONS[kind][choose("severity", severity, range(1, 6), DataError) - 1]
 
 
 def _generator(kind: str, row: int, seed: int) -> torch.Generator:
@@ -151,12 +147,11 @@ class CorruptedFaces(FaceDataset):
         self.classes, self.labels, self.votes = faces.classes, faces.labels, faces.votes
         self._turned = None
         if kind == "pose":
-            drawn, rows, size = origin(faces)
+            drawn, rows = origin(faces)
             if not isinstance(drawn, SyntheticFaces):
                 raise DataError(f"{type(drawn).__name__}: {_NO_POSE}")
-            turned = SomeFaces(_TurnedFaces(drawn, value), rows)
             # kept in fixed blocks, since a pixel's rounding may depend on the faces rendered beside it
-            self._turned = KeptFaces(ResizedFaces(turned, size) if size else turned)
+            self._turned = KeptFaces(SomeFaces(_TurnedFaces(drawn, value), rows))
 
     def batch(self, indices: Sequence[int] | Tensor) -> dict[str, Any]:
         """Many faces at once: the wrapped batch with other images (B, C, H, W)."""
@@ -198,7 +193,6 @@ def robustness(
     *,
     kinds: Sequence[str] | None = None,
     severities: Sequence[int] = (1, 2, 3, 4, 5),
-    lists: Mapping[str, str | Path] | None = None,
     split: str = "",
     resamples: int = 1000,
     seed: int = 0,
@@ -218,8 +212,6 @@ def robustness(
         model: The network.
         data: N faces of K classes.
         kinds, severities: Of ``CORRUPTIONS``; by default all that can be made from these faces.
-        lists: Published lists of photographs (:func:`listed_rows`): those faces as they are, by themselves,
-            with the list's name for the condition.
         split, settings: For the record.
         resamples, seed: Of the bootstrap; the seed also draws the corruptions.
         progress: Show a bar on standard error.
@@ -232,25 +224,22 @@ def robustness(
     start, options = time.perf_counter(), PREDICT | {"shuffle": 0} | options
     turnable = isinstance(origin(data)[0], SyntheticFaces)
     kinds = [kind for kind in CORRUPTIONS if turnable or kind != "pose"] if kinds is None else list(kinds)
-    bootstrap, lists = {"resamples": resamples, "seed": seed}, lists or {}
+    bootstrap = {"resamples": resamples, "seed": seed}
     chosen = {
         **options,
         **bootstrap,
         "kinds": kinds,
         "severities": list(severities),
         **(settings or {}),
-        "lists": {name: Path(path).name for name, path in lists.items()},
     }
     record, data = start_record(model, data, "robustness", split, chosen), _in_memory(data)
     variants = {f"{kind} {s}": CorruptedFaces(data, kind, s, seed) for kind in kinds for s in severities}
-    parts = {name: SomeFaces(data, listed_rows(data, path)) for name, path in lists.items()}
     record.extra = {
         "severities": {k: {str(s): describe_corruption(k, s) for s in severities} for k in kinds},
         "left out": {} if turnable or "pose" in kinds else {"pose": _NO_POSE},
-        "faces of the lists": {name: len(faces) for name, faces in parts.items()},
     }
     clean = None
-    for key, faces in tqdm({"clean": data, **variants, **parts}.items(), disable=not progress):
+    for key, faces in tqdm({"clean": data, **variants}.items(), disable=not progress):
         logits, labels = predict(model, faces, **options)
         found = resampled_scores(labels, logits, record.classes, **bootstrap)
         if clean is None:
@@ -265,40 +254,6 @@ def robustness(
     return record
 
 
-def listed_rows(faces: FaceDataset, path: str | Path) -> Tensor:
-    """Which of a data set's faces a published list of difficult photographs names: int64 (n,), ascending.
-
-    Wang et al. (Region Attention Networks, 2020) listed the occluded faces of RAF-DB, FER+ and AffectNet, and
-    those turned by more than 30 and 45 degrees; later papers report on these lists. A line names one
-    photograph, with or without its class's folder, ending or further columns: ``0/test_0004_aligned.jpg``,
-    ``test_0003_aligned 3 4``, ``2/fer0032227.jpg``.
-
-    Raises:
-        DataError: The file cannot be read, or it names none of the faces.
-    """
-    path, (inner, places, _) = Path(path), origin(faces)
-    if not hasattr(inner, "names"):
-        raise DataError(f"{type(inner).__name__}: its faces are not files, so no list can name them")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a readable list of faces ({error})") from None
-    wanted: set[str] = set()
-    for line in lines:
-        if fields := line.split():
-            parts = PurePosixPath(fields[0].replace("\\", "/")).parts
-            wanted.update(PurePosixPath(part).stem for part in parts)
-    names = [PurePosixPath(inner.names[row]).stem for row in places.tolist()]
-    rows = [i for i, name in enumerate(names) if name in wanted]
-    if not rows:
-        first = next((line for line in lines if line.strip()), "nothing")
-        raise DataError(
-            f"{path.name} names none of the {len(names)} faces: it begins with {first!r}, the faces with "
-            f"{names[0]!r}; is it of another data set or split?"
-        )
-    return torch.tensor(rows)
-
-
 def compose(labels: Tensor, size: int, how: str, seed: int = 0) -> list[Tensor]:
     """The rows of N faces in batches: shuffled, sorted by class, or each batch from one class only.
 
@@ -311,8 +266,7 @@ def compose(labels: Tensor, size: int, how: str, seed: int = 0) -> list[Tensor]:
     Raises:
         ValueError: There is no such composition.
     """
-    if how not in COMPOSITIONS:
-        raise ValueError(f"composition is {how!r}, expected one of {', '.join(COMPOSITIONS)}")
+    choose("composition", how, COMPOSITIONS)
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     if how == "shuffled":
         return list(order.split(size))

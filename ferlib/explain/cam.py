@@ -19,6 +19,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ferlib.errors import choose
 from ferlib.explain.recorder import grid_of, output_logits, undisturbed
 from ferlib.models.btn import LEVELS
 from ferlib.models.common import evaluating
@@ -86,8 +87,7 @@ def grad_cam(
         ValueError: The method is unknown, the network does not have the classes, or the layer's output is no
             picture or has no influence on the score.
     """
-    if method not in CAMS:
-        raise ValueError(f"method is {method!r}, expected one of {', '.join(CAMS)}")
+    choose("method", method, CAMS)
     if layer is None:
         layer, reshape, _ = target_layer(model, images[:1])
     elif not any(layer is module for module in model.modules()):

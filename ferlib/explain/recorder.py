@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ferlib.errors import choose
 from ferlib.models.batch_transformer import ClassBatchAttention
 from ferlib.models.btn import LEVELS, MultiLevelAttention
 from ferlib.models.common import evaluating
@@ -34,9 +35,7 @@ def output_logits(model: nn.Module, images: Tensor, output: str = "vit") -> Tens
     """
     if not hasattr(model, "outputs"):
         return model(images)
-    if output not in ("vit", "bt", "cba"):
-        raise ValueError(f"output is one of vit, bt, cba, got {output!r}")
-    return getattr(model.outputs(images), output)
+    return getattr(model.outputs(images), choose("output", output, ("vit", "bt", "cba")))
 
 
 @contextmanager
@@ -281,8 +280,7 @@ class AttentionRecorder:
 
     def __init__(self, model: nn.Module, *, keep_graph: bool = False, heads: str = "all") -> None:
         _refuse_compiled(model)
-        if heads not in ("all", "mean"):
-            raise ValueError(f"heads is 'all' or 'mean', got {heads!r}")
+        choose("heads", heads, ("all", "mean"))
         if heads == "mean" and keep_graph:
             raise ValueError("the network uses each head, not their mean: keep_graph needs heads='all'")
         self.model, self.keep_graph, self.heads = model, keep_graph, heads

@@ -38,8 +38,8 @@ def rollout(weights: Sequence[Tensor], *, residual: float = 0.5) -> Tensor:
     return result
 
 
-def token_map(attention: Tensor, *, grid: int, query: int = 0, prefix: int = 1) -> Tensor:
-    """The share of one output token (by default the class token) that comes from each place of the picture.
+def token_map(attention: Tensor, *, grid: int, prefix: int = 1) -> Tensor:
+    """The share of the first output token, the class token, that comes from each place of the picture.
 
     Tokens after the ``prefix`` are read row by row on a square grid; the shares of several levels of the same
     grid, one after the other, are added.
@@ -47,7 +47,6 @@ def token_map(attention: Tensor, *, grid: int, query: int = 0, prefix: int = 1) 
     Args:
         attention: (B, N, N) with N = prefix + levels * grid^2.
         grid: Places on a side.
-        query: The output token.
         prefix: Tokens in front that stand for no place.
 
     Returns:
@@ -56,7 +55,7 @@ def token_map(attention: Tensor, *, grid: int, query: int = 0, prefix: int = 1) 
     Raises:
         ValueError: N does not fit.
     """
-    row = attention[:, query, prefix:]
+    row = attention[:, 0, prefix:]
     if row.shape[1] == 0 or row.shape[1] % (grid * grid):
         raise ValueError(f"{row.shape[1]} tokens after the first {prefix} do not fill a {grid} x {grid} grid")
     return row.unflatten(1, (-1, grid, grid)).sum(1)

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
-from ferlib.errors import FerlibError
-from ferlib.models.common import choose, expect
+from ferlib.errors import FerlibError, choose
+from ferlib.models.common import expect
 
 ENCODINGS = ("sinusoidal", "learned", "none")
 EXPLICIT_BATCH = 512  # up to here the (C, B, B) weights are small and writing them down is fastest

@@ -21,9 +21,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ferlib.errors import choose
 from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
 from ferlib.models.batch_transformer import BatchTransformer
-from ferlib.models.common import choose, divisors, evaluating, expect
+from ferlib.models.common import divisors, evaluating, expect
 from ferlib.models.poster_v2 import PosterV2Encoder, TokenTransformer
 
 OUTPUTS = ("vit", "bt", "cba")

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 from torch import Tensor, nn
 
 from ferlib.errors import FerlibError
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -27,17 +24,6 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-def choose(name: str, given: T, known: Collection[T]) -> T:
-    """The value of an option that has a few.
-
-    Raises:
-        FerlibError: It is none of them.
-    """
-    if given not in known:
-        raise FerlibError(f"{name}={given!r} is unknown; choose one of {', '.join(map(repr, known))}")
-    return given
 
 
 def divisors(width: int) -> list[int]:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ferlib.errors import FerlibError
+from ferlib.errors import FerlibError, choose
 from ferlib.models.common import expect
 
 SCALE = 8
@@ -312,13 +312,10 @@ class DICUpscaler:
     Chapter 2.
     """
 
-    scales = (SCALE,)
-    channels = 3
-    at_once = 1
+    name, scales, channels, at_once = "dic", (SCALE,), 3, 1
 
-    def __init__(self, network: DIC, device: str | torch.device | None = None, name: str = "dic") -> None:
-        self.name = name
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    def __init__(self, network: DIC) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # channels last: a transposed convolution of 48 maps is four times faster on a CPU
         network = network.to(self.device, memory_format=torch.channels_last)
         self.network = network.eval().requires_grad_(False)
@@ -326,8 +323,7 @@ class DICUpscaler:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, scale: int = SCALE) -> Tensor:
-        if scale != SCALE:
-            raise FerlibError(f"DIC enlarges {SCALE} times, not {scale}")
+        choose("scale", scale, self.scales)
         large = []
         for face in images.split(1):
             small = face.to(self.device).float().expand(-1, 3, -1, -1) / 255 - self.mean

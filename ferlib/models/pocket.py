@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 
 import ferlib.models
-from ferlib.errors import FerlibError
-from ferlib.models.common import choose, stem
+from ferlib.errors import FerlibError, choose
+from ferlib.models.common import stem
 from ferlib.models.resizer import FixedResizer, NeuralResizer
 from ferlib.models.small import stages
 

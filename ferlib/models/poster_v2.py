@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
-from ferlib.errors import FerlibError
+from ferlib.errors import FerlibError, choose
 from ferlib.models.attention import ScaledDotProduct, merge_heads, split_heads
-from ferlib.models.common import choose, divisors, expect
+from ferlib.models.common import divisors, expect
 from ferlib.models.iresnet import IResNet50, resize_to
 from ferlib.models.mobilefacenet import MobileFaceNet
 from ferlib.models.mobilenet_faces import MobileNetFacesBranch, to_unit

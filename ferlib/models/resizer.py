@@ -12,10 +12,11 @@ from collections import OrderedDict
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ferlib.errors import FerlibError
-from ferlib.models.common import choose, expect
+from ferlib.errors import FerlibError, choose
+from ferlib.models.common import expect
 
 SAMPLINGS = ("scale-factor", "exact-size")
+SLOPE = 0.2  # of the LeakyReLUs below zero
 
 
 def published_scale_factor(in_size: int, out_size: int) -> float:
@@ -67,16 +68,15 @@ class ResidualBlock(nn.Module):
     Source: released code of the Neural Resizer. Chapter 2.
     """
 
-    def __init__(self, channels: int, slope: float = 0.2) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.norm2 = nn.BatchNorm2d(channels)
-        self.slope = slope
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.leaky_relu(self.norm1(self.conv1(x)), self.slope, inplace=True)
+        y = F.leaky_relu(self.norm1(self.conv1(x)), SLOPE, inplace=True)
         return x + self.norm2(self.conv2(y))
 
 
@@ -103,7 +103,6 @@ class NeuralResizer(nn.Module):
         sampling: Where the interpolation reads. ``"scale-factor"`` is the published behavior, a factor
             rounded to three decimals; ``"exact-size"`` uses the true ratio of the sizes. Weights trained with
             one should be used with the same. Chapter 2 measures the difference.
-        slope: Of the LeakyReLUs below zero.
         start_bilinear: Begin with the last convolution at zero, so that the untrained network is plain
             bilinear interpolation. Ours, not the paper's.
 
@@ -123,7 +122,6 @@ class NeuralResizer(nn.Module):
         *,
         in_channels: int = 3,
         sampling: str = "scale-factor",
-        slope: float = 0.2,
         start_bilinear: bool = False,
     ) -> None:
         super().__init__()
@@ -133,13 +131,13 @@ class NeuralResizer(nn.Module):
         self.features = nn.Sequential(
             OrderedDict(
                 lift=nn.Conv2d(in_channels, channels, 7, padding=3),
-                act1=nn.LeakyReLU(slope, inplace=True),  # in place: backward needs what comes out only
+                act1=nn.LeakyReLU(SLOPE, inplace=True),  # in place: backward needs what comes out only
                 mix=nn.Conv2d(channels, channels, 1),
-                act2=nn.LeakyReLU(slope, inplace=True),
+                act2=nn.LeakyReLU(SLOPE, inplace=True),
                 norm=nn.BatchNorm2d(channels),
             )
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(channels, slope) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
         self.fuse = nn.Sequential(
             OrderedDict(
                 conv=nn.Conv2d(channels, channels, 3, padding=1),

@@ -196,15 +196,9 @@ def oblique(units: torch.Tensor) -> torch.Tensor:
 
 
 def draw_action_units(labels: torch.Tensor, intensity: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """Draw action units: a prototype each, every unit uniform in its range, times the intensity.
+    """Draw action units ``(B, n_au)``: a prototype each, units uniform in their ranges, times the intensity.
 
-    Args:
-        labels: int ``(B,)``, positions in ``EXPRESSIONS``.
-        intensity: ``(B,)``.
-        u: uniform numbers ``(B, 1 + n_au)`` or more.
-
-    Returns:
-        Intensities ``(B, n_au)``.
+    Takes labels and intensity ``(B,)``, and uniform numbers ``(B, 1 + n_au)`` or more.
     """
     which = (u[:, :1] > CUMULATIVE[labels]).sum(1).clamp(max=LOW.shape[1] - 1)
     low, high = LOW[labels, which], HIGH[labels, which]

@@ -11,16 +11,18 @@ import torch
 from ferlib.synthetic.expressions import MIRROR
 from ferlib.synthetic.geometry import CENTER, face_landmarks, outline, outline_radius, snap_jaw, unproject
 from ferlib.synthetic.identity import FaceParameters, skin_color
-from ferlib.synthetic.paint import Canvas, Curve, bell, below, blob, line, noise, smooth, table, wide
+from ferlib.synthetic.paint import LUMINANCE, Curve, bell, below, blob, line, noise, smooth, table, wide
 
 HAIR = "181414 261c18 3e2a1e 60422a 966e44 c4a068 8c4424"
 IRIS = "3a2418 54341e 684e2c 5c6846 5c8096 788892"
 LIPS = "c47670 ba6062 a8484e"
 GRAY = torch.tensor([186.0, 184.0, 182.0]) / 255
+#: A color (B, 3), (3,) or three numbers; or one for every pixel, (B, C, H, W).
+Color = torch.Tensor | tuple[float, float, float]
 
 
-class Face(Canvas):
-    """B faces in the making: the canvas, and what several layers need, computed once per batch.
+class Face:
+    """B pictures of faces in the making, and what several layers need, computed once per batch.
 
     Args:
         p: the faces.
@@ -28,7 +30,9 @@ class Face(Canvas):
         channels: 1 or 3.
 
     Attributes:
-        u, v: face coordinates without pose, ``(B, H, W)``.
+        image: ``(B, C, H, W)`` in [0, 1].
+        x, y: face coordinates ``(B, H, W)``; u, v the same without pose.
+        pixel: ``(B, 1, 1)`` width of a pixel in face units.
         points: ``(B, 68, 2)`` landmarks in face coordinates.
         distance, mask: from the outline of the head, and where the head is, ``(B, H, W)``.
         lx, ly, lz, ambient: direction of the light, and its ambient share, ``(B, 1, 1)``.
@@ -55,6 +59,40 @@ class Face(Canvas):
         tone = table(HAIR, p.get("hair_color") * (1 - 0.85 * smooth(p.get("skin") - 0.35, 0.3)))
         gray = smooth(p.get("age") - 0.62, 0.35)[:, None]
         self.hair = torch.lerp(tone, GRAY.expand_as(tone), 0.85 * gray)
+
+    def color(self, rgb: Color, shade: torch.Tensor | None = None) -> torch.Tensor:
+        """A color in the picture's channels, gray being luminance, times a shade ``(B, H, W)``."""
+        rgb = torch.as_tensor(rgb).expand(len(self.image), 3)
+        if self.image.shape[1] == 1:
+            rgb = (rgb * LUMINANCE).sum(1, keepdim=True)
+        rgb = rgb[:, :, None, None]
+        return rgb if shade is None else rgb * shade[:, None]
+
+    def paint(self, mask: torch.Tensor, color: Color, shade: torch.Tensor | None = None) -> None:
+        """Lay a color over the picture where the mask ``(B, H, W)`` is, lit by a shade ``(B, H, W)``."""
+        if not isinstance(color, torch.Tensor) or color.dim() < 4:
+            color = self.color(color, shade)
+        self.image = torch.lerp(self.image, color.expand_as(self.image), mask[:, None].expand_as(self.image))
+
+    def dim(self, mask: torch.Tensor, amount: float | torch.Tensor) -> None:
+        """Multiply by ``1 - amount * mask``; a negative amount brightens."""
+        self.image = self.image * (1 - amount * mask)[:, None]
+
+    def inside(self, distance: torch.Tensor, width: float) -> torch.Tensor:
+        """1 where distance < 0; the edge is ``width`` wide, and at least a pixel."""
+        return below(distance, self.pixel.clamp(min=width))
+
+    def spot(
+        self,
+        x: torch.Tensor | float,
+        y: torch.Tensor | float,
+        sx: torch.Tensor | float,
+        sy: torch.Tensor | float,
+        dx: float = 0.0,
+        dy: float = 0.0,
+    ) -> torch.Tensor:
+        """A bump of widths sx and sy around (x - dx, y - dy)."""
+        return blob(self.x - x + dx, self.y - y + dy, sx, sy)
 
     def get(self, name: str) -> torch.Tensor:
         """One named proportion or look, ``(B, 1, 1)``."""

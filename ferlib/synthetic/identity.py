@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ferlib.errors import DataError
+from ferlib.errors import DataError, choose
 from ferlib.synthetic.expressions import AU_INDEX, EXPRESSIONS, draw_action_units, sided
 from ferlib.synthetic.paint import LUMINANCE, table
 
@@ -153,9 +153,7 @@ def uniforms(seed: int, indices: list[int]) -> torch.Tensor:
 
 def camera_of(framing: str) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean camera and its spread, each ``(3,)``. Raises ``DataError`` for an unknown framing."""
-    if framing not in FRAMINGS:
-        raise DataError(f"framing={framing!r}: expected one of {', '.join(FRAMINGS)}")
-    centre, spread = FRAMINGS[framing]
+    centre, spread = FRAMINGS[choose("framing", framing, FRAMINGS, DataError)]
     return torch.tensor(centre), torch.tensor(spread)
 
 
@@ -209,21 +207,5 @@ def draw_parameters(
     if resolution is not None:
         effective = resolution[0] * (resolution[1] / resolution[0]) ** u[:, 88]
     background, place, phase = (u[:, i:j].clone() for i, j in ((82, 86), (89, 93), (100, 108)))
-    return FaceParameters(
-        *(
-            shape,
-            look,
-            units,
-            side,
-            pose,
-            gaze,
-            light,
-            camera,
-            tone,
-            background,
-            kind,
-            place,
-            effective,
-            phase,
-        )
-    )
+    person, scene = (shape, look, units, side, pose, gaze), (light, camera, tone, background)
+    return FaceParameters(*person, *scene, kind, place, effective, phase)

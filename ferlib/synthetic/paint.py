@@ -1,4 +1,4 @@
-"""Soft shapes: the few operations with which every part of a face is painted, on B pictures at once.
+"""Soft shapes: the few functions with which every part of a face is painted, on B pictures at once.
 
 All shapes are functions of continuous face coordinates, so one face is the same at every size; an edge is
 never sharper than one pixel, which antialiases it.
@@ -10,58 +10,6 @@ import torch
 import torch.nn.functional as F
 
 LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
-#: A color (B, 3), (3,) or three numbers; or one for every pixel, (B, C, H, W).
-Color = torch.Tensor | tuple[float, float, float]
-Place = torch.Tensor | float
-
-
-class Canvas:
-    """B pictures in the making.
-
-    Attributes:
-        image: ``(B, C, H, W)`` in [0, 1].
-        x, y: face coordinates ``(B, H, W)``.
-        pixel: ``(B, 1, 1)`` width of a pixel in face units.
-    """
-
-    image: torch.Tensor
-    x: torch.Tensor
-    y: torch.Tensor
-    pixel: torch.Tensor
-
-    def color(self, rgb: Color, shade: torch.Tensor | None = None) -> torch.Tensor:
-        """A color in the picture's channels, gray being luminance, times a shade ``(B, H, W)``."""
-        rgb = torch.as_tensor(rgb).expand(len(self.image), 3)
-        if self.image.shape[1] == 1:
-            rgb = (rgb * LUMINANCE).sum(1, keepdim=True)
-        rgb = rgb[:, :, None, None]
-        return rgb if shade is None else rgb * shade[:, None]
-
-    def paint(self, mask: torch.Tensor, color: Color, shade: torch.Tensor | None = None) -> None:
-        """Lay a color over the picture where the mask ``(B, H, W)`` is, lit by a shade ``(B, H, W)``."""
-        if not isinstance(color, torch.Tensor) or color.dim() < 4:
-            color = self.color(color, shade)
-        self.image = torch.lerp(self.image, color.expand_as(self.image), mask[:, None].expand_as(self.image))
-
-    def dim(self, mask: torch.Tensor, amount: float | torch.Tensor) -> None:
-        """Multiply by ``1 - amount * mask``; a negative amount brightens."""
-        self.image = self.image * (1 - amount * mask)[:, None]
-
-    def inside(self, distance: torch.Tensor, width: float) -> torch.Tensor:
-        """1 where distance < 0; the edge is ``width`` wide, and at least a pixel."""
-        return below(distance, self.pixel.clamp(min=width))
-
-    def spot(
-        self,
-        x: Place,
-        y: Place,
-        sx: float | torch.Tensor,
-        sy: float | torch.Tensor,
-        dx: Place = 0.0,
-        dy: Place = 0.0,
-    ) -> torch.Tensor:
-        """A bump of widths sx and sy around (x - dx, y - dy)."""
-        return blob(self.x - x + dx, self.y - y + dy, sx, sy)
 
 
 def wide(t: torch.Tensor) -> torch.Tensor:

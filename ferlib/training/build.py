@@ -49,10 +49,7 @@ def build_model(recipe: Recipe, num_classes: int = 8) -> nn.Module:
 def check_image_size(model: nn.Module, recipe: Recipe, faces: FaceDataset) -> None:
     """Refuse faces of a size that the network cannot take, by running it on two black pictures.
 
-    Args:
-        model: The network.
-        recipe: Named in the error.
-        faces: What it is trained on, as large as they are where the recipe has no ``image_size``.
+    They are as large as ``faces`` where the recipe has no ``image_size``.
 
     Raises:
         RecipeError: Naming recipe, ``image_size`` and what the network says.
@@ -204,14 +201,9 @@ def start_from(
 ) -> list[str]:
     """Put the recipe's pretrained parts into a fresh network.
 
-    The files are those of ``ferlib.weights.PRETRAINED``. A ``backbone`` that is not there is fetched by
+    The recipe's ``weights`` name the parts and their files of ``ferlib.weights.PRETRAINED``, which lie in
+    ``folder``, by default ``$FERLIB_WEIGHTS`` or ``weights``. A ``backbone`` that is not there is fetched by
     ``timm``. All files are looked for before the first is read.
-
-    Args:
-        model: The network; its tensors are replaced.
-        recipe: Its ``weights`` names the parts and their files.
-        folder: Where the files are, by default ``$FERLIB_WEIGHTS`` or ``weights``.
-        from_scratch: Leave the network as it is.
 
     Returns:
         A line of text for each part.

@@ -7,6 +7,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ferlib.errors import choose
+
 
 class Progress:
     """Shows nothing. Override ``start``, ``step``, ``epoch`` and ``close`` to watch a run of ``fit``."""
@@ -87,8 +89,6 @@ def make_progress(kind: str | Progress | None = "auto") -> Progress:
         return kind
     if kind is None:
         return Progress()
-    if kind == "auto":
+    if choose("progress", kind, ("auto", "terminal", "log")) == "auto":
         kind = "terminal" if sys.stderr.isatty() else "log"
-    if kind not in ("terminal", "log"):
-        raise ValueError(f"progress is {kind!r}, expected 'auto', 'terminal', 'log' or None")
     return BarProgress(disable=kind == "log")

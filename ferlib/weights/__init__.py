@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ferlib import files, models
+from ferlib.errors import choose
 from ferlib.weights import checkpoints
 from ferlib.weights.checkpoints import CheckpointError
 from ferlib.weights.names import ARCHITECTURES, LoadReport, from_official, place_official
@@ -133,9 +134,7 @@ def build_network(model: str, options: Mapping[str, Any], num_classes: int | Non
     Raises:
         CheckpointError: An unknown name, an option that a file may not set, or options that do not fit.
     """
-    if model not in models.NETWORKS:
-        known = ", ".join(models.NETWORKS)
-        raise CheckpointError(f"no network is called {str(model)[:60]!r}; known are {known}")
+    choose("model", model, models.NETWORKS, CheckpointError)
     makers = (*models.NETWORKS.values(), models.PosterV2Encoder, models.NeuralResizer)
     allowed = {name for maker in makers for name in inspect.signature(maker).parameters} - {"pretrained"}
     for key, value in _entries(options):
@@ -322,8 +321,7 @@ def find_pretrained(kind: str, folder: str | Path | None = None) -> Path | None:
     Raises:
         CheckpointError: An unknown kind.
     """
-    if kind not in PRETRAINED:
-        raise CheckpointError(f"no pretrained weights are called {kind!r}; known: {', '.join(PRETRAINED)}")
+    choose("pretrained weights", kind, PRETRAINED, CheckpointError)
     root = weights_folder(folder)
     found = sorted(root.rglob("*"), reverse=True) if root.is_dir() else []
     there = {path.name.lower(): path for path in found if path.is_file()}

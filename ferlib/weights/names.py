@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from ferlib import models
+from ferlib.errors import choose
 from ferlib.models import iresnet, mobilenet_faces
 from ferlib.weights.checkpoints import CheckpointError
 from ferlib.weights.reading import state_dict_in
@@ -129,28 +130,15 @@ class Architecture:
         return name
 
 
-def architecture_named(name: str) -> Architecture:
-    """The entry of ``ARCHITECTURES``; an unknown name is an error that lists them."""
-    if name not in ARCHITECTURES:
-        raise CheckpointError(f"architecture {name!r} is unknown; known are: {', '.join(ARCHITECTURES)}")
-    return ARCHITECTURES[name]
-
-
 @cache
 def our_shapes(architecture: str) -> dict[str, torch.Size]:
     """Names and shapes of our network's tensors, built without memory."""
     with torch.device("meta"):
-        module = architecture_named(architecture).build()
+        module = ARCHITECTURES[choose("architecture", architecture, ARCHITECTURES, CheckpointError)].build()
     return {name: tensor.shape for name, tensor in module.state_dict().items()}
 
 
-def from_official(
-    state_dict: Mapping[str, Tensor],
-    architecture: str,
-    *,
-    part: str | None = None,
-    mapping: Mapping[str, str | None] | None = None,
-) -> Named:
+def from_official(state_dict: Mapping[str, Tensor], architecture: str) -> Named:
     """The original program's weights under our names, ready for ``load_state_dict``.
 
     Every tensor keeps its shape and values; nothing is copied. Wrappers (``{"state_dict": ...}``) and
@@ -160,8 +148,6 @@ def from_official(
     Args:
         state_dict: Original names, or names that are already ours, to tensors.
         architecture: A key of ``ARCHITECTURES``.
-        part: See :func:`place_official`.
-        mapping: See :func:`place_official`.
 
     Returns:
         Our names to the same tensors, in our order.
@@ -172,7 +158,7 @@ def from_official(
 
     Source: names as in the released code of each paper. Chapter 6.
     """
-    ours, report = place_official(state_dict, architecture, part=part, mapping=mapping)
+    ours, report = place_official(state_dict, architecture)
     if not report.complete:
         raise CheckpointError(f"these are not the weights of {architecture!r}\n{report}")
     return ours
@@ -203,10 +189,10 @@ def place_official(
 
     Chapter 6.
     """
-    entry, known = architecture_named(architecture), our_shapes(architecture)
+    known, entry = our_shapes(architecture), ARCHITECTURES[architecture]
     shapes = known if shapes is None else shapes
-    if part is not None and part not in entry.parts:
-        raise CheckpointError(f"{architecture!r} has no part {part!r}; its parts: {list(entry.parts)}")
+    if part is not None:
+        choose(f"part of {architecture}", part, entry.parts, CheckpointError)
     given = state_dict_in(state_dict)
     placed, dropped = _by_mapping(given, mapping or {}, shapes)
     rest = {name: tensor for name, tensor in given.items() if name not in {*placed.values(), *dropped}}

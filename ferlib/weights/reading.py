@@ -245,12 +245,6 @@ class InertReader(pickle._Unpickler):
         for key, value in zip(items[::2], items[1::2], strict=True):
             _set(self.stack[-1], key, value)
 
-    def _set_of(self) -> None:
-        self.stack.append(self.pop_mark())
-
-    def _add_items(self) -> None:
-        self.stack[-1].extend(self.pop_mark())
-
     dispatch = pickle._Unpickler.dispatch | {
         pickle.BUILD[0]: _build,
         pickle.SETITEM[0]: _set_item,
