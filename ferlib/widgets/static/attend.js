@@ -1,5 +1,7 @@
 // The arithmetic of class batch attention, without a page: what ferlib.models.class_batch_attention computes.
 
+const STEPS = ["query times key", "scaled score", "softmax along the row", "times value", "added up"];
+
 // Products of one image's query map with the key maps of the members, for one class: q[i, c] . k[j, c].
 function productsOf({ query, key, width, classes }, members, image, c) {
   const start = (which) => (which * classes + c) * width;
