@@ -15,7 +15,7 @@ function labPanel(source, onedit) {
     const cell = (token - prefix) % cells, level = levels[Math.floor((token - prefix) / cells)];
     return `${level ? `${level} ` : ""}row ${Math.floor(cell / side) + 1}, column ${(cell % side) + 1}`;
   };
-  let last = null, aim = null, lastEdit = noEdits();
+  let last = null, chosen = null, aim = 0, lastEdit = noEdits();
   const edit = (part) => onedit(lastEdit = { ...last.edits, ...part });
 
   // The row as a picture: the class token's column in front, then the levels side by side, a blank column between.
@@ -32,10 +32,10 @@ function labPanel(source, onedit) {
   };
   const grid = cellMap({ label: "the row of weights: class token, then level by level; arrow keys choose the place attended to",
     onmove: (x, y) => { // over a blank column to the next place
-      const before = placeOf(aim ?? 0), step = x > before[0] ? 1 : -1;
+      const before = placeOf(aim), step = x > before[0] ? 1 : -1;
       let token = tokenAt(x, y);
       if (token === aim && x !== before[0]) token = tokenAt(clamp(x + step, 0, wide - 1), y);
-      aim = token;
+      chosen = token;
       onedit(lastEdit);
     } });
   const weight = slider({ label: "weight of this place", hint: "the others make room", min: 0, max: 1, step: 0.01,
@@ -52,7 +52,8 @@ function labPanel(source, onedit) {
 
   const draw = (step, body) => {
     const { at, row, score, layer, head } = last, { q, k, v } = vectorsOf(at, head, last.query, aim);
-    const both = q.map((a, e) => a * k[e]), dot = both.reduce((a, b) => a + b, 0), across = q.length > 16 ? q.length / 2 : q.length;
+    const both = q.map((a, e) => a * k[e]), dot = both.reduce((a, b) => a + b, 0), power = 2 ** Math.ceil(Math.log2(q.length) / 2);
+    const across = q.length % power ? q.length : power;
     Object.assign(body.dataset, { dot, score, weight: row[aim], layer, head });
     if (step === 0) {
       const top = greatest(q.concat(k));
@@ -85,21 +86,21 @@ function labPanel(source, onedit) {
       h("p", { class: "fer-heading" }, `${source.name}, computed in this page`),
       h("div", { class: "fer-two" }, h("div", {}, h("p", { class: "fer-legend" }, `one row of weights: class token${levels.length ? `, then ${levels.join(", ")}` : ""}; press a place`),
         grid.element, edits), h("div", {}, table, verdict)), steps.element),
-    reset() { aim = null; lastEdit = noEdits(); },
+    reset() { chosen = null; lastEdit = noEdits(); },
     set({ face, edits: now, view, asking, query, name }) {
       const layer = Math.min(view.layer, network.depth - 1), head = view.head ?? 0;
       const [x, y] = query.map((v) => clamp(Math.floor(v * side), 0, side - 1));
       const from = asking === "patch" ? prefix + (view.level ?? 0) * cells + y * side + x : 0;
       const result = network.run(face, now), before = network.run(face, noEdits()), at = result.layers[layer];
       const start = (head * tokens + from) * tokens, row = Array.from(at.weights.subarray(start, start + tokens));
-      if (aim == null) aim = argmax(row);
+      aim = chosen ?? argmax(row);
       last = { edits: now, layer, head, query: from, at, row, score: at.scores[start + aim] };
       const picture = new Float64Array(wide * side).fill(NaN), top = greatest(row);
       for (let i = 0; i < picture.length; i += 1) {
         const [cx, cy] = [i % wide, Math.floor(i / wide)], token = tokenAt(cx, cy), [tx, ty] = placeOf(token);
         if (tx === cx && ty === cy) picture[i] = row[token];
       }
-      grid.set(picture, wide, (v) => (Number.isNaN(v) ? [128, 128, 128] : viridis(v / top)), placeOf(aim), `${nameOf(aim)}: ${number(row[aim], 3)}`);
+      grid.set(picture, wide, (v) => (Number.isNaN(v) ? null : viridis(v / top)), placeOf(aim), `${nameOf(aim)}: ${number(row[aim], 3)}`);
       weight.set(Math.round(row[aim] * 100) / 100, number(row[aim], 3));
       write(steps.title, `${name}, block ${layer + 1}, head ${head + 1}${view.head == null ? " (the maps above show the mean of the heads)" : ""}: ${nameOf(from)} attends to ${nameOf(aim)}.`);
       if (steps.body.contains(document.activeElement)) steps.body.dataset.weight = row[aim]; // a slider that is being moved stays

@@ -187,11 +187,16 @@ function diverging(share) {
   return far.map((v) => Math.round(247 + (v - 247) * much));
 }
 
-// Numbers as pixels of a canvas, one each, row by row; `colour` gives three bytes for a number.
+// Numbers as pixels of a canvas, one each, row by row; `colour` gives three bytes for a number, or nothing where none is.
 function paintValues(canvas, values, wide, colour) {
-  const pixels = new Uint8ClampedArray(3 * values.length);
-  for (let i = 0; i < values.length; i += 1) pixels.set(colour(values[i]), 3 * i);
-  return paint(canvas, pixels, wide, values.length / wide, 3);
+  const image = new ImageData(wide, values.length / wide);
+  for (let i = 0; i < values.length; i += 1) {
+    const bytes = colour(values[i]);
+    if (bytes) image.data.set([...bytes, 255], 4 * i);
+  }
+  Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
 }
 const greatest = (values) => Array.from(values).reduce((top, v) => Math.max(top, Math.abs(v)), 0) || 1;
 
