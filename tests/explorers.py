@@ -54,10 +54,25 @@ def batch(count: int = 9, seed: int = 3, size: float = 0.6) -> dict[str, torch.T
     return {"faces": faces, "query": query, "key": key, "value": value, "labels": torch.arange(count) % 8}
 
 
+def toy_layers() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of three layers shaped like those of chapter 4's toy."""
+    draw = torch.Generator().manual_seed(7)
+    shapes = {"query": 8, "key": 8, "value": 49 * 8}
+    return {
+        name: (torch.randn(8, width, generator=draw) / 4, torch.randn(8, generator=draw))
+        for name, width in shapes.items()
+    }
+
+
 def batch_explorer() -> BatchAttentionExplorer:
     names = [f"{name} 1" for name in CLASSES] + ["neutral 2"]
     return BatchAttentionExplorer(
-        **batch(), classes=CLASSES, start=[2, 0, 5], presets={"pair": [2, 7]}, names=names
+        **batch(),
+        classes=CLASSES,
+        start=[2, 0, 5],
+        presets={"pair": [2, 7]},
+        names=names,
+        own=toy_layers(),
     )
 
 

@@ -1,19 +1,23 @@
-"""The explorers' arithmetic without a browser: Node runs it on random numbers, and torch says what is right."""
+"""The explorers' arithmetic without a browser: Node runs it on random numbers, torch is the reference."""
 
+import inspect
 import json
+import math
 import shutil
 import subprocess
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
+from book.builder.notebooks import ROOT
 from book.figures.token_attention import computed
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.models import class_batch_attention
-from ferlib.widgets import unpack
+from ferlib.widgets import pack, unpack
 from ferlib.widgets.base import module
-from tests.explorers import inputs, network
+from tests.explorers import inputs, network, toy_layers
 
 NODE = shutil.which("node")
 pytestmark = pytest.mark.skipif(NODE is None, reason="needs Node.js")
@@ -36,7 +40,7 @@ def test_class_batch_attention(scale: float) -> None:
     members = [0, 2, 3, 5]
     found = node(
         ("attend.js",),
-        "const net = given; return { bt: given.members.map((i) => scoresOf(net, net.members, i, net.scale).bt),"
+        "const net = given; return { bt: net.members.map((i) => scoresOf(net, net.members, i, net.scale).bt),"
         " rows: [0, 1].map((c) => net.members.map((i) => weightsOf(net, net.members, i, c, net.scale))) };",
         query=query.flatten().tolist(),
         key=key.flatten().tolist(),
@@ -145,3 +149,34 @@ def test_permuted_weights_keep_their_values() -> None:
     got = np.reshape(found["weights"][0], (2, 148, 148))
     np.testing.assert_allclose(np.sort(got), np.sort(kept[0][0]), atol=1e-4)
     assert np.abs(got - kept[0][0].numpy()).max() > 0.01
+
+
+def edge_cells(images: torch.Tensor) -> torch.Tensor:
+    """Chapter 4's features of gray faces: (B, 1, 48, 48) -> (B, 49, 8)."""
+    x = F.interpolate(images.float() / 255, size=58, mode="bilinear")
+    across = x[..., 1:-1, 2:] - x[..., 1:-1, :-2]
+    down = x[..., 2:, 1:-1] - x[..., :-2, 1:-1]
+    direction = torch.arange(8).view(1, 8, 1, 1) * math.pi / 4
+    facing = torch.relu(torch.cos(torch.atan2(down, across) - direction)) ** 2
+    found = F.avg_pool2d(torch.hypot(across, down) * facing, 8)
+    return (found / (found.norm(dim=1, keepdim=True) + 0.05)).flatten(2).transpose(1, 2)
+
+
+def test_a_face_of_the_reader_s_own_gets_chapter_4_s_query_key_and_value() -> None:
+    chapter = json.loads((ROOT / "notebooks" / "04_batch_attention.ipynb").read_text(encoding="utf-8"))
+    assert any(
+        inspect.getsource(edge_cells).splitlines()[-1] in "".join(c["source"]) for c in chapter["cells"]
+    )
+    face = torch.randint(0, 256, (1, 1, 48, 48), generator=torch.Generator().manual_seed(4))
+    layers = toy_layers()
+    script = """
+      globalThis.atob ||= (text) => Buffer.from(text, "base64").toString("binary");
+      const found = toyOf(given.face, 48, await openToy(given.layers));
+      return Object.fromEntries(Object.entries(found).map(([name, part]) => [name, Array.from(part)]));"""
+    packed = {name: [pack(part, "float32") for part in layer] for name, layer in layers.items()}
+    found = node(("attend.js", "edges.js"), script, face=face.flatten().tolist(), layers=packed)
+    cells = edge_cells(face)
+    for name in ("query", "key"):
+        want = F.linear(cells, *layers[name]).mT
+        np.testing.assert_allclose(np.reshape(found[name], (1, 8, 49)), want, atol=1e-4)
+    np.testing.assert_allclose(found["value"], F.linear(cells.flatten(1), *layers["value"])[0], atol=1e-4)

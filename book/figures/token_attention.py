@@ -121,7 +121,7 @@ class TokenAttention:
 
 
 def computed(model: Any, images: Any, classes: Sequence[str]) -> dict[str, Any]:
-    """The transformer of a small Batch Transformer Network, with its input for some faces, to be run in a page.
+    """The transformer of a small Batch Transformer Network and its input for some faces, to run in a page.
 
     The page computes the output "vit", which does not depend on other images. Weights and tokens are rounded
     to half precision. Chapter 8.

@@ -185,11 +185,18 @@ const TASKS = [
     "Such a batch moves the scores most: they depend on who else is in it."],
 ];
 
-async function render({ model, el }) {
-  const data = model.get("data"), { names, labels, classes, colours, presets, scales } = data;
-  const [count, height, width] = data.faces.shape;
-  const [pixels, query, key, value] = await Promise.all([data.faces, data.query, data.key, data.value].map(unpack));
+async function render({ model, el, alone }) {
+  const data = model.get("data"), { classes, colours, presets, scales } = data, toy = data.own && await openToy(data.own);
+  const names = [...data.names, ...(toy ? ["your face"] : [])], labels = [...data.labels, ...(toy ? [-1] : [])];
+  const [, height, width] = data.faces.shape, count = names.length, mine = toy ? count - 1 : -1;
+  const [pixels, query, key, value] = (await Promise.all([data.faces, data.query, data.key, data.value].map(unpack))).map((part) => {
+    if (!toy) return part;
+    const more = new part.constructor(part.length + part.length / (count - 1)); // a place for the reader's face
+    more.set(part);
+    return more;
+  });
   const net = { query, key, value, classes: classes.length, width: data.query.shape[2] };
+  let joined = false; // whether the reader's face is there
   const face = () => h("canvas", { "aria-hidden": "true", width, height });
   const draw = (canvas, i) => paint(canvas, pixels.subarray(i * height * width, (i + 1) * height * width), width, height);
   const addresses = Array.from({ length: count }, (_, i) => draw(face(), i).toDataURL());
@@ -205,11 +212,25 @@ async function render({ model, el }) {
     else say("A batch needs at least one face.");
   };
   const group = unique("attends");
-  const cards = names.map((name, i) => faceCard({ name, colour: colours[labels[i]], canvas: draw(face(), i), group,
+  const cards = names.map((name, i) => faceCard({ name, colour: colours[labels[i]] || "var(--accent)", canvas: draw(face(), i), group,
     ontoggle: () => toggle(i), onchoose: () => { edits = {}; change(model, { attending: i }); matrix.go(model.get("members").indexOf(i), matrix.place()[1]); } }));
-  const all = Array.from({ length: count }, (_, i) => i);
+  const all = () => labels.map((_, i) => i).filter((i) => i !== mine || joined);
+  if (toy) cards[mine].element.hidden = true;
+  const own = toy && ownFace({ side: width, alone, say: (text) => say(text), onface: (gray) => {
+    const parts = toyOf(gray, width, toy);
+    pixels.set(gray, mine * gray.length);
+    for (const [name, part] of Object.entries(parts)) net[name].set(part, mine * part.length);
+    const canvas = cards[mine].element.querySelector("canvas");
+    addresses[mine] = draw(canvas, mine).toDataURL();
+    drawn.fill(-1);
+    cards[mine].element.hidden = false;
+    joined = true;
+    const members = model.get("members");
+    if (members.includes(mine)) refresh();
+    else put([...members, mine], mine);
+  } });
   const given = presets.map(([name]) => name);
-  const starts = [...presets, ...[["everyone", all], ["alone", null]].filter(([name]) => !given.includes(name))];
+  const starts = [...presets, ...[["everyone", all], ["alone", () => [model.get("attending")]]].filter(([name]) => !given.includes(name))];
   const small = classes.map(() => h("canvas", { class: "fer-small", "aria-hidden": "true", width: 8, height: 8 }));
   const choose = pills({ label: "class (one head each)", options: classes, colours, marks: small, onchange: (c) => change(model, { cls: c }) });
   const scaling = pills({ label: "scores divided by", options: scales.map(([text]) => text), onchange: (i) => change(model, { scale: scales[i][1] }) });
@@ -226,7 +247,7 @@ async function render({ model, el }) {
     if (row) { edits = Object.fromEntries(classes.map((_, c) => [c, row])); refresh(); }
   });
   const undo = button("attention as computed", () => { edits = {}; refresh(); });
-  const cell = cellPanel(data, net, edit, everywhere, undo);
+  const cell = cellPanel({ names, classes }, net, edit, everywhere, undo);
   const legend = h("p", { class: "fer-key" }, h("span", {}, "0"), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
   const rows = classes.map((name, c) => {
     const bars = WAYS.map(() => bar({ colour: colours[c] }));
@@ -241,11 +262,11 @@ async function render({ model, el }) {
   const tasks = taskList(TASKS), { element: said, say } = announcer();
   el.append(figure("batch", "Explore batch attention: put faces into the batch, choose which one attends, and see to whom",
     h("div", { class: "fer-controls", role: "group", "aria-label": "batches to start from" }, h("span", { class: "fer-legend" }, "batch"),
-      starts.map(([name, members]) => button(name, () => put(members || [model.get("attending")]))),
+      starts.map(([name, members]) => button(name, () => put(typeof members === "function" ? members() : members))),
       resetButton(model, ["members", "attending", "cls", "scale"], () => { edits = {}; })),
     h("p", { class: "fer-legend" }, "Press a face to put it into the batch or take it out; the round button below it makes it the face that attends. ",
       "Bars: its attention weights."),
-    h("div", { class: "fer-tray", role: "list", "aria-label": "faces" }, cards.map((c) => c.element)),
+    h("div", { class: "fer-tray", role: "list", "aria-label": "faces" }, cards.map((c) => c.element)), own ? own.element : null,
     h("div", { class: "fer-controls fer-heads" }, choose.element),
     h("div", { class: "fer-controls" }, scaling.element),
     h("div", { class: "fer-two" },
@@ -256,10 +277,10 @@ async function render({ model, el }) {
 
   const drawn = [-1, -1];
   function refresh() {
-    const members = model.get("members"), attending = model.get("attending"), c = model.get("cls"), scale = model.get("scale");
+    const members = model.get("members").filter((i) => i !== mine || joined), attending = model.get("attending"), c = model.get("cls"), scale = model.get("scale");
     const chosen = members.indexOf(attending), of = (who, k) => weightsOf(net, members, who, k, scale, who === attending ? edits : null);
-    const grid = members.map((who) => of(who, c)), top = Math.max(...grid.flat()), mine = grid[chosen];
-    cards.forEach((card, i) => card.set(members.includes(i), i === attending, mine[members.indexOf(i)], Math.max(...mine)));
+    const grid = members.map((who) => of(who, c)), top = Math.max(...grid.flat()), weights = grid[chosen];
+    cards.forEach((card, i) => card.set(members.includes(i), i === attending, weights[members.indexOf(i)], Math.max(...weights)));
     choose.set(c);
     small.forEach((canvas, k) => {
       const shares = members.flatMap((who) => of(who, k)), most = Math.max(...shares);
@@ -271,10 +292,10 @@ async function render({ model, el }) {
     const [i, j] = matrix.place(), pairOf = [members[i], members[j]];
     pairOf.forEach((who, n) => { if (drawn[n] !== who) { draw(pair[n], who); drawn[n] = who; } });
     write(reading, `${capital(names[pairOf[0]])} gives ${i === j ? "itself" : names[pairOf[1]]} the weight ${number(grid[i][j])}.`);
-    beams.set(attending, members, mine);
+    beams.set(attending, members, weights);
     cell.set({ members, i, j, c, scale, row: grid[i], dots: productsOf(net, members, members[i], c), value, edits: i === chosen ? edits : {}, chosen });
     const scores = scoresOf(net, members, attending, scale, edits), before = scoresOf(net, members, attending, scale), y = labels[attending];
-    const shift = moved(mine, weightsOf(net, members, attending, c, scale));
+    const shift = moved(weights, weightsOf(net, members, attending, c, scale));
     everywhere.disabled = !edits[c];
     undo.disabled = Object.keys(edits).length === 0;
     const winners = WAYS.map(([way], w) => {
@@ -287,14 +308,14 @@ async function render({ model, el }) {
       });
       return `${classes[winner]} ${number(p[winner])}`;
     });
-    const best = members[argmax(mine)];
+    const best = members[argmax(weights)];
     const batch = members.length > 1 ? `with the batch as ${winners[2]}` : `and its doubled score gives ${winners[2]}`;
     write(verdict, `For ${classes[c]}, ${names[attending]} attends most to ${best === attending ? "itself" : names[best]}` +
-      ` (${number(Math.max(...mine))}). Alone it is read as ${winners[0]}, ${batch}.` +
+      ` (${number(Math.max(...weights))}). Alone it is read as ${winners[0]}, ${batch}.` +
       (shift > 0 ? ` By hand, ${number(shift)} of the weight has moved.` : ""));
-    const right = WAYS.map(([way]) => members.filter((m) => argmax(scoresOf(net, members, m, scale, m === attending ? edits : null)[way]) === labels[m]).length);
-    write(tally, `Right in this batch of ${members.length}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`);
-    const news = tasks.check({ scores, before, shift, own: y, others: members.filter((m) => m !== attending).map((m) => labels[m]) });
+    const known = members.filter((m) => labels[m] >= 0), right = WAYS.map(([way]) => known.filter((m) => argmax(scoresOf(net, members, m, scale, m === attending ? edits : null)[way]) === labels[m]).length);
+    write(tally, `Right in this batch of ${known.length === members.length ? members.length : `${known.length} labeled faces`}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`);
+    const news = tasks.check({ scores, before, shift, own: y, others: known.filter((m) => m !== attending).map((m) => labels[m]) });
     say(news || `${verdict.textContent} ${tally.textContent}`);
   }
   return watch(model, ["members", "attending", "cls", "scale"], refresh);

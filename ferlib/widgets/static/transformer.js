@@ -1,17 +1,6 @@
 // A small transformer as torch computes it, block by block, with its attention open to be changed by hand:
 // what ferlib.models.poster_v2.TokenTransformer does after the class token and the positions.
 
-// Rows (n, k) times a weight (m, k), plus a bias (m): (n, m), all flat.
-function linear(x, { weight, bias }) {
-  const m = bias.length, k = weight.length / m, n = x.length / k, out = new Float32Array(n * m);
-  for (let i = 0; i < n; i += 1) for (let j = 0; j < m; j += 1) {
-    let sum = bias[j];
-    for (let e = 0, a = i * k, b = j * k; e < k; e += 1, a += 1, b += 1) sum += x[a] * weight[b];
-    out[i * m + j] = sum;
-  }
-  return out;
-}
-
 function layerNorm(x, { weight, bias }, epsilon = 1e-6) {
   const k = weight.length, out = new Float32Array(x.length);
   for (let start = 0; start < x.length; start += k) {

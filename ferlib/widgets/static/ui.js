@@ -68,6 +68,32 @@ function viridis(share) {
   return [0, 1, 2].map((i) => Math.round(VIRIDIS[3 * low + i] * (1 - rest) + VIRIDIS[3 * low + 3 + i] * rest));
 }
 
+// Bilinear, between the centres of the cells, as torch's interpolate(align_corners=False).
+const axes = new Map();
+function axisOf(count, size) { // for each of `count` places the lower cell, the upper one, and the share of the upper
+  const name = `${count}/${size}`;
+  if (!axes.has(name)) {
+    const axis = { low: new Int32Array(count), high: new Int32Array(count), share: new Float64Array(count) };
+    for (let i = 0; i < count; i += 1) {
+      const place = clamp((i + 0.5) * size / count - 0.5, 0, size - 1);
+      axis.low[i] = Math.floor(place);
+      axis.high[i] = Math.min(size - 1, axis.low[i] + 1);
+      axis.share[i] = place - axis.low[i];
+    }
+    axes.set(name, axis);
+  }
+  return axes.get(name);
+}
+function enlarge(values, width, height, wide, high) {
+  const x = axisOf(wide, width), y = axisOf(high, height), out = new Float32Array(wide * high), row = new Float64Array(width);
+  for (let i = 0, at = 0; i < high; i += 1) {
+    const upper = y.low[i] * width, lower = y.high[i] * width, v = y.share[i];
+    for (let c = 0; c < width; c += 1) row[c] = values[upper + c] * (1 - v) + values[lower + c] * v;
+    for (let j = 0; j < wide; j += 1, at += 1) out[at] = row[x.low[j]] * (1 - x.share[j]) + row[x.high[j]] * x.share[j];
+  }
+  return out;
+}
+
 // ---- state ---------------------------------------------------------------------------------------
 
 // Draw once now, and once a frame after any of the named values has changed, here or in Python.
