@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from book.figures.token_attention import TokenAttention
+from book.figures.token_attention import TokenAttention, computed
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.losses import FERPLUS_PRIOR
+from ferlib.models import BatchTransformerNetwork, btn_small
 from ferlib.widgets import (
     AttentionExplorer,
     BatchAttentionExplorer,
@@ -53,10 +54,25 @@ def batch(count: int = 9, seed: int = 3, size: float = 0.6) -> dict[str, torch.T
     return {"faces": faces, "query": query, "key": key, "value": value, "labels": torch.arange(count) % 8}
 
 
+def toy_layers() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Weight and bias of three layers shaped like those of chapter 4's toy."""
+    draw = torch.Generator().manual_seed(7)
+    shapes = {"query": 8, "key": 8, "value": 49 * 8}
+    return {
+        name: (torch.randn(8, width, generator=draw) / 4, torch.randn(8, generator=draw))
+        for name, width in shapes.items()
+    }
+
+
 def batch_explorer() -> BatchAttentionExplorer:
     names = [f"{name} 1" for name in CLASSES] + ["neutral 2"]
     return BatchAttentionExplorer(
-        **batch(), classes=CLASSES, start=[2, 0, 5], presets={"pair": [2, 7]}, names=names
+        **batch(),
+        classes=CLASSES,
+        start=[2, 0, 5],
+        presets={"pair": [2, 7]},
+        names=names,
+        own=toy_layers(),
     )
 
 
@@ -86,6 +102,22 @@ def regions() -> torch.Tensor:
     return truth
 
 
+@cache
+def network() -> BatchTransformerNetwork:
+    """A small network whose transformer attends unevenly, its weights rounded as a page has them."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = btn_small(dim=32, depth=2, widths=[8, 8, 16], blocks=[1, 1, 1]).eval()
+    with torch.no_grad():
+        for name, weight in model.vit.named_parameters():
+            weight.copy_((weight * (6 if "qkv" in name else 1)).half())
+    return model
+
+
+def inputs(count: int = 3) -> torch.Tensor:
+    return torch.randn(count, 3, 48, 48, generator=torch.Generator().manual_seed(9))
+
+
 def attention_explorer(seed: int = 5) -> AttentionExplorer:
     scores, draw = attention(seed), torch.Generator().manual_seed(seed + 1)
     shares = {name: {k: v.softmax(-1) for k, v in layers.items()} for name, layers in scores.items()}
@@ -99,6 +131,7 @@ def attention_explorer(seed: int = 5) -> AttentionExplorer:
             "levels": TokenAttention(shares["levels"], prefix=2, levels=("28", "14", "7")).packed,
             "windows": TokenAttention(shares["windows"]).packed,
             "Grad-CAM": torch.randn(3, 30, 24, generator=draw),
+            "network": computed(network(), inputs(), CLASSES),
         },
         truth=regions(),
         answers={"ViT": ["reads fear", "reads fear", "reads surprise"]},

@@ -16,7 +16,9 @@ from tests.explorers import (
     attention_explorer,
     clean,
     go_live,
+    inputs,
     map_of,
+    network,
     opened,
     regions,
     settle,
@@ -148,12 +150,12 @@ def test_pointer_and_controls_show_the_maps_that_python_holds(browser) -> None:
         view.hover("left", 0.9, 0.2)
         view.agrees("left", "ViT", "hard", query=(0.9, 0.2))
         view.agrees("right", "levels", "hard", query=(0.9, 0.2))
-        left.get_by_role("radio", name="3", exact=True).check()
+        left.get_by_role("radio", name="second, head 3").check()
         view.agrees("left", "ViT", "hard", query=(0.9, 0.2), head=2)
         left.get_by_role("radio", name="scores").check()
         view.agrees("left", "ViT", "hard", query=(0.9, 0.2), head=2, step="scores")
         left.get_by_role("radio", name="rollout").check()
-        left.get_by_role("slider", name="layer").fill("0")
+        left.get_by_role("radio", name="first, head 3").check()
         view.agrees("left", "ViT", "hard", query=(0.9, 0.2), layer="first", step="rollout")
         page.get_by_role("radio", name="class token").check()
         view.agrees("left", "ViT", "hard", query="token", layer="first", step="rollout")
@@ -238,6 +240,75 @@ def test_heat_is_drawn_where_the_attention_is(browser) -> None:
         alpha = np.array(flat).reshape(7, 7, 4)[..., 3]
         want = view.map("left")
         np.testing.assert_allclose(alpha, 255 * (0.2 + 0.8 * np.sqrt(want / want.max())), atol=0.51)
+
+
+def test_a_pressed_patch_stays_until_it_is_pressed_again(browser) -> None:
+    with opened(browser, "attention") as reader:
+        view, page = Page(reader), reader.page
+        view.hover("left", 0.9, 0.2)
+        page.mouse.down()
+        page.mouse.up()
+        view.hover("left", 0.1, 0.9)
+        view.agrees("left", "ViT", "hard", query=(0.9, 0.2))
+        view.hover("left", 0.9, 0.2)
+        page.mouse.down()
+        page.mouse.up()
+        view.hover("left", 0.5, 0.9)
+        view.agrees("left", "ViT", "hard", query=(0.5, 0.9))
+        assert page.locator(".fer-links path").count() > 0
+        page.get_by_role("button", name="reset").click()
+        view.agrees("left", "ViT", "hard", query=(0.5, 0.4))
+
+
+def test_a_network_is_computed_stepped_through_and_edited(browser) -> None:
+    """The prediction and one weight are torch's; covering a place and equal weights change them; reset."""
+    with torch.no_grad():
+        want = network().outputs(inputs()).vit
+    with opened(browser, "attention") as reader:
+        view, page = Page(reader), reader.page
+        view.side("left").get_by_label("left map").select_option("network")
+        lab = page.get_by_role("region", name="network, computed here")
+        read = "all => all.map(e => Number(e.dataset.logit))"
+
+        def logits() -> np.ndarray:
+            settle(page)
+            return np.array(lab.locator(".fer-bar").evaluate_all(read))
+
+        np.testing.assert_allclose(logits(), want[0], atol=2e-3)  # tokens are rounded to half precision
+        page.get_by_role("radio", name="friend").check()
+        np.testing.assert_allclose(logits(), want[2], atol=2e-3)
+        step = lab.locator(".fer-step")
+        assert step.locator("canvas").count() == 3
+        dot, score = (float(step.get_attribute(f"data-{name}")) for name in ("dot", "score"))
+        assert score == pytest.approx(dot / 4, abs=1e-4)
+        for _ in range(4):
+            lab.get_by_role("button", name="next").click()
+        assert len(re.findall(r"[\d.]+", step.get_attribute("data-sum"))) == 16
+        lab.get_by_role("radio", name="3 softmax").check()
+        lab.get_by_role("slider", name="weight of this place").fill("0.95")
+        settle(page)
+        assert float(step.get_attribute("data-weight")) == pytest.approx(0.95, abs=1e-6)
+        assert np.abs(logits() - want[2].numpy()).max() > 1e-4
+        lab.get_by_role("button", name="attention as computed").click()
+        np.testing.assert_allclose(logits(), want[2], atol=2e-3)
+        lab.get_by_role("application").press("ArrowRight")
+        lab.get_by_role("button", name="cover this place").click()
+        settle(page)
+        assert lab.get_by_role("button", name="uncover this place").count() == 1
+        assert np.abs(logits() - want[2].numpy()).max() > 1e-4
+        page.get_by_role("button", name="reset").click()
+        np.testing.assert_allclose(logits(), want[0], atol=2e-3)
+        clean(reader)
+
+
+def test_tasks_say_when_they_are_done(browser) -> None:
+    with opened(browser, "attention") as reader:
+        view, page = Page(reader), reader.page
+        view.side("left").get_by_label("left map").select_option("network")
+        page.locator(".fer-tasks summary").click()
+        page.get_by_role("button", name="permute").click()
+        says(page.locator("[role=status]"), "Task 2 done")
+        assert "✓" in page.locator(".fer-tasks li").nth(1).text_content()
 
 
 def test_clear_words_for_wrong_arguments() -> None:

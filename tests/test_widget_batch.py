@@ -1,10 +1,12 @@
 """BatchAttentionExplorer in a browser: what it recomputes is ``ferlib.models.class_batch_attention``."""
 
+import io
 import re
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.models import class_batch_attention
@@ -126,3 +128,39 @@ def test_attention_can_be_edited_and_a_task_says_when_it_is_done(browser) -> Non
         page.get_by_role("button", name="reset").click()
         agrees(page, data, members, 2, 2, 8**-0.5)
         clean(reader)
+
+
+def picture() -> bytes:
+    stream = io.BytesIO()
+    noise = np.random.default_rng(1).integers(0, 256, (48, 64), np.uint8)
+    Image.fromarray(noise).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def test_the_reader_s_own_face_joins_the_batch_and_the_page_closes(browser) -> None:
+    """It takes part in the attention, can be taken out again, and nothing can be sent any more."""
+    with opened(browser, "batch") as reader:
+        page = reader.page
+        assert page.get_by_role("button", name="your face").count() == 0
+        assert page.locator("meta[data-fer-policy]").count() == 0
+        chosen = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"hello"}
+        page.locator("input[type=file]").set_input_files(chosen)
+        says(page.locator("[role=status]"), "notes.txt is not a picture that this browser can read")
+        page.locator("input[type=file]").dispatch_event("click")
+        assert "connect-src 'none'" in page.locator("meta[data-fer-policy]").get_attribute("content")
+        page.locator("input[type=file]").set_input_files(
+            {"name": "me.png", "mimeType": "image/png", "buffer": picture()}
+        )
+        page.get_by_role("button", name="your face").wait_for()
+        cells = values(page, ".fer-cells rect[data-value]").reshape(4, 4)
+        np.testing.assert_allclose(cells.sum(1), 1, atol=1e-6)
+        says(page.locator("[role=status]"), "your face attends most to")
+        before = values(page, ".fer-batch .fer-row .fer-bar")
+        page.get_by_role("slider", name="closer").fill("2")
+        assert np.abs(values(page, ".fer-batch .fer-row .fer-bar") - before).max() > 1e-4
+        page.get_by_role("button", name="your face").click()
+        agrees(page, batch(), [0, 2, 5], 0, 2, 8**-0.5)
+        page.get_by_role("button", name="everyone").click()
+        assert len(values(page, ".fer-cells rect[data-value]")) == 100
+        assert page.evaluate("fetch('https://example.org').catch(() => 'refused')") == "refused"
+        assert reader.outside == []

@@ -12,7 +12,8 @@ from scipy.linalg import block_diag
 
 from ferlib.style import as_array
 from ferlib.widgets.attention import faces_of
-from ferlib.widgets.codec import pack_rows
+from ferlib.widgets.base import class_colors
+from ferlib.widgets.codec import pack, pack_rows
 
 
 class TokenAttention:
@@ -54,7 +55,6 @@ class TokenAttention:
         layers = [
             {
                 "name": str(name),
-                "scores": None,
                 "rollout": self._block(f"rollout of {name!r}", rollout[name], 3) if name in rollout else None,
                 "softmax": self._block(f"attention of {name!r}", rows, 4),
             }
@@ -118,3 +118,41 @@ class TokenAttention:
         line = np.kron(np.eye(self._grid), np.ones(side // self._grid))
         grids = np.kron(np.eye(max(1, len(self._levels))), np.kron(line, line))
         return block_diag(np.eye(self._prefix), grids)
+
+
+def computed(model: Any, images: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """The transformer of a small Batch Transformer Network and its input for some faces, to run in a page.
+
+    The page computes the output "vit", which does not depend on other images. Weights and tokens are rounded
+    to half precision. Chapter 8.
+
+    Args:
+        model: A :class:`ferlib.models.BatchTransformerNetwork` in evaluation mode.
+        images: Its input, (F, 3, H, W).
+        classes: Names of its classes.
+
+    Example::
+
+        AttentionExplorer(faces, {"small network": computed(model, inputs, EMOTIONS_FERPLUS)})
+    """
+    import torch
+
+    vit, levels = model.vit, ("fine", "middle", "coarse")
+    with torch.no_grad():
+        tokens = model.encode(images)[0]
+        start = torch.cat([vit.cls_token.expand(len(tokens), -1, -1), tokens], 1) + vit.pos_embed
+    weights = {
+        name: pack(value, "float16")
+        for name, value in vit.state_dict().items()
+        if name not in ("cls_token", "pos_embed")
+    }
+    network = {
+        "tokens": pack(start, "float16"),
+        "weights": weights,
+        "heads": vit.blocks[0].attn.heads,
+        "depth": len(vit.blocks),
+        "side": math.isqrt(tokens.shape[1] // len(levels)),
+        "classes": [str(name) for name in classes],
+        "colours": class_colors(classes),
+    }
+    return {"prefix": 1, "levels": list(levels), "network": network}

@@ -10,6 +10,7 @@ from ferlib.widgets.codec import pack, pack_maps, unpack
 from ferlib.widgets.loss import LossExplorer
 from ferlib.widgets.resizer import ResizerExplorer
 from ferlib.widgets.sam import SAMExplorer
+from ferlib.widgets.stages import StagesExplorer
 
 __all__ = [
     "AttentionExplorer",
@@ -17,6 +18,7 @@ __all__ = [
     "LossExplorer",
     "ResizerExplorer",
     "SAMExplorer",
+    "StagesExplorer",
     "pack",
     "pack_maps",
     "unpack",

@@ -23,6 +23,8 @@ def faces_of(source: Packed) -> int:
     """How many faces a packed source is of, which is the same in all its layers."""
     if "size" in source:
         return source["codes"]["shape"][0]
+    if "network" in source:
+        return source["network"]["tokens"]["shape"][0]
     blocks = [layer[step] for layer in source["layers"] for step in ("softmax", "rollout") if layer[step]]
     counts = {block["codes"]["shape"][0] for block in blocks}
     if len(counts) > 1:
@@ -39,11 +41,15 @@ class AttentionExplorer(Explorer):
     ``right``, ``asks``, ``query``, ``left_view``, ``right_view``, ``region`` and ``heat`` follow the reader's
     hand when a kernel is there. Chapter 8.
 
+    A recorded source holds weights of attention alone. A computed one
+    (``book.figures.token_attention.computed``) carries a small network: the page steps through one weight
+    with real numbers, lets attention be changed by hand, and computes the prediction anew.
+
     Args:
         faces: Name -> picture (H, W), (H, W, 3) or (3, H, W), uint8 or floats in [0, 1], all of one size, 16
             at most.
         sources: Name -> an array (F, h, w) of one map a face (negative heat counts as none), or what a record
-            keeps: maps of ``pack_maps``, attention as ``book.figures.token_attention`` packs it.
+            keeps: maps of ``pack_maps``, attention or a network as ``book.figures.token_attention`` packs it.
         truth: (F, H', W') in [0, 1], such as the renderer's ``masks["expression"]``; 0.5 and more is inside.
         answers: Source name -> F short texts, such as what the network predicts for each face.
         query: The query at first: "patch" (the one in the middle), "token" or "all" (default: the class token
@@ -61,7 +67,7 @@ class AttentionExplorer(Explorer):
                           sources={"Grad-CAM": cam, "edges": edges})
     """
 
-    _source = module("heat.js", "attention.js")
+    _source = module("attend.js", "transformer.js", "heat.js", "lab.js", "attention.js")
     _smaller = "average the heads, pool to a coarser grid (grid=7), or give fewer layers, sources or faces"
     face = traitlets.Int(0).tag(sync=True)
     left = traitlets.Int(0).tag(sync=True)
@@ -126,7 +132,9 @@ class AttentionExplorer(Explorer):
 
     def _view(self, name: str) -> dict[str, object]:
         """What a side shows at first: the last layer, all heads and levels, after the softmax."""
-        last = max(0, len(self._sources[name].get("layers", ())) - 1)
+        source = self._sources[name]
+        layers = source["network"]["depth"] if "network" in source else len(source.get("layers", ()))
+        last = max(0, layers - 1)
         return {"layer": last, "head": None, "step": "softmax", "level": None}
 
     def fallback(self) -> str:

@@ -39,6 +39,9 @@ class BatchAttentionExplorer(Explorer):
         start: The members at first, the first of them attends.
         presets: Name -> members ("everyone" and "alone" are always there).
         names: N names (default: the class of each).
+        own: The layers "query", "key" and "value" of chapter 4's toy, (weight, bias) each. With them a face
+            of the reader's own can join the batch: the page finds its edges as that chapter does. The faces
+            are then squares of 48 pixels, and E is 49.
 
     Raises:
         ValueError: For shapes that disagree, and for labels or members out of range.
@@ -51,7 +54,7 @@ class BatchAttentionExplorer(Explorer):
                                presets={"with the false friend": [0, 1, 4, 5]})   # last line of a cell
     """
 
-    _source = module("attend.js", "batch_attention.js")
+    _source = module("attend.js", "edges.js", "own.js", "batch_attention.js")
     members = traitlets.List(traitlets.Int()).tag(sync=True)
     attending = traitlets.Int(0).tag(sync=True)
     cls = traitlets.Int(0).tag(sync=True)
@@ -70,6 +73,7 @@ class BatchAttentionExplorer(Explorer):
         start: Sequence[int] | None = None,
         presets: Mapping[str, Sequence[int]] | None = None,
         names: Sequence[str] | None = None,
+        own: Mapping[str, tuple[ArrayLike, ArrayLike]] | None = None,
     ) -> None:
         classes = [str(c) for c in classes]
         pictures = _gray(faces)
@@ -104,6 +108,8 @@ class BatchAttentionExplorer(Explorer):
             "faces": pack(pictures),
             **{name: pack(part, "float32") for name, part in zip(PARTS, (query, key, value), strict=True)},
         }
+        if own is not None:
+            data["own"] = {name: [pack(part, "float32") for part in own[name]] for name in PARTS}
         self._pictures = pictures
         super().__init__(
             data, members=sorted(first), attending=first[0], cls=int(labels[first[0]]), scale=scale

@@ -1,5 +1,7 @@
 // The arithmetic of class batch attention, without a page: what ferlib.models.class_batch_attention computes.
 
+const STEPS = ["query times key", "scaled score", "softmax along the row", "times value", "added up"];
+
 // Products of one image's query map with the key maps of the members, for one class: q[i, c] . k[j, c].
 function productsOf({ query, key, width, classes }, members, image, c) {
   const start = (which) => (which * classes + c) * width;
@@ -36,3 +38,14 @@ function scoresOf(net, members, image, scale, edits = null) {
 
 // Half the absolute difference of two rows: the share of attention that has moved.
 const moved = (one, other) => one.reduce((sum, v, j) => sum + Math.abs(v - other[j]), 0) / 2;
+
+// Rows (n, k) times a weight (m, k), plus a bias (m): (n, m), all flat.
+function linear(x, { weight, bias }) {
+  const m = bias.length, k = weight.length / m, n = x.length / k, out = new Float32Array(n * m);
+  for (let i = 0; i < n; i += 1) for (let j = 0; j < m; j += 1) {
+    let sum = bias[j];
+    for (let e = 0, a = i * k, b = j * k; e < k; e += 1, a += 1, b += 1) sum += x[a] * weight[b];
+    out[i * m + j] = sum;
+  }
+  return out;
+}

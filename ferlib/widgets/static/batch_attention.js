@@ -1,7 +1,6 @@
 // BatchAttentionExplorer: faces go in and out of a batch; attention, its computation and class scores follow.
 
 const WAYS = [["alone", "alone"], ["cba", "from the batch (CBA)"], ["bt", "both (BT)"]];
-const STEPS = ["query times key", "scaled score", "softmax along the row", "times value", "added up"];
 
 // A face to put in or take out, its weight in the row that is looked at, and the choice of that row.
 function faceCard({ name, colour, canvas, group, ontoggle, onchoose }) {
@@ -52,12 +51,7 @@ function matrixPanel(most, faceOf, oncell) {
     frame(cursor, ...place, size());
     oncell();
   };
-  const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
-  svg.addEventListener("keydown", (event) => {
-    if (!step[event.key]) return;
-    event.preventDefault();
-    go(place[0] + step[event.key][0], place[1] + step[event.key][1]);
-  });
+  arrowKeys(svg, (dx, dy) => go(place[0] + dy, place[1] + dx));
   svg.addEventListener("pointerdown", (event) => {
     const box = svg.getBoundingClientRect(), unit = (side + edge) / box.width;
     const j = Math.floor(((event.clientX - box.left) * unit - edge) / size());
@@ -113,27 +107,12 @@ function linesPanel(faceOf, nameOf) {
   };
 }
 
-// A map of 49 places (or another square number) as a small heat picture, blue below zero and red above.
-function signedMap(values, top) {
-  const side = Math.round(Math.sqrt(values.length)), pixels = new Uint8ClampedArray(3 * values.length);
-  values.forEach((v, n) => {
-    const share = clamp(Math.abs(v) / top, 0, 1), far = v < 0 ? [33, 102, 172] : [178, 24, 43];
-    far.forEach((colour, k) => { pixels[3 * n + k] = 247 + (colour - 247) * share; });
-  });
-  return paint(h("canvas", { class: "fer-map", "aria-hidden": "true" }), pixels, side, values.length / side, 3);
-}
-
 // One cell of the matrix in five steps with the numbers of this batch.
 function cellPanel({ names, classes }, net, onedit, ...more) {
-  let step = 0, last = null;
-  const title = h("p", { class: "fer-legend" }), body = h("div", { class: "fer-step" });
-  const choose = pills({ label: "step", options: STEPS.map((text, n) => `${n + 1} ${text}`), onchange: (n) => { step = n; show(); } });
-  const back = button("◂ back", () => { step = Math.max(0, step - 1); show(); });
-  const next = button("next ▸", () => { step = Math.min(STEPS.length - 1, step + 1); show(); });
+  let last = null;
   const maps = (which, image, c) => Array.from(which.subarray((image * net.classes + c) * net.width, (image * net.classes + c + 1) * net.width));
-  const line = (...kids) => h("p", { class: "fer-sum" }, kids);
   const sliders = new Map();
-  function rowOf({ members, row, i, j, c }) {
+  function rowOf({ members, row, j }) {
     const list = h("div", { class: "fer-weights" });
     members.forEach((who, n) => {
       if (!sliders.has(who)) {
@@ -146,29 +125,24 @@ function cellPanel({ names, classes }, net, onedit, ...more) {
     });
     return list;
   }
-  function show() {
+  function draw(step, body) {
     const { members, i, j, c, scale, row, dots, value, edits } = last, one = members[i], other = members[j];
-    choose.set(step);
-    back.disabled = step === 0;
-    next.disabled = step === STEPS.length - 1;
-    write(title, `${capital(names[one])} attends to ${one === other ? "itself" : names[other]}, class ${classes[c]}.`);
     const q = maps(net.query, one, c), k = maps(net.key, other, c), both = q.map((v, e) => v * k[e]);
-    const kids = [];
+    const wide = Math.round(Math.sqrt(q.length)), kids = [];
     if (step === 0) {
-      const top = Math.max(...q.concat(k).map(Math.abs)), most = Math.max(...both.map(Math.abs));
-      const labelled = (canvas, text) => h("figure", { class: "fer-mapbox" }, canvas, h("figcaption", {}, text));
-      kids.push(h("div", { class: "fer-product" }, labelled(signedMap(q, top), `query of ${names[one]}`), h("span", {}, "×"),
-        labelled(signedMap(k, top), `key of ${names[other]}`), h("span", {}, "="), labelled(signedMap(both, most), "product, place by place")),
+      const top = greatest(q.concat(k));
+      kids.push(h("div", { class: "fer-product" }, heatBox(q, wide, `query of ${names[one]}`, top), h("span", {}, "×"),
+        heatBox(k, wide, `key of ${names[other]}`, top), h("span", {}, "="), heatBox(both, wide, "product, place by place")),
       line(`The sum over the ${q.length} places is q · k = `, h("b", {}, number(dots[j], 3)), "."));
     } else if (step === 1) {
       kids.push(line(`${number(dots[j], 3)} × ${number(scale, 4)} = `, h("b", {}, number(scale * dots[j], 3)), "."),
-        line(`The scale keeps the scores in a range where softmax is neither flat nor a choice of one.`));
+        line("The scale keeps the scores in a range where softmax is neither flat nor a choice of one."));
     } else if (step === 2) {
       kids.push(line("weight = exp(score) / sum of exp(score) along the row. The sliders show the row; move one to change the attention by hand, "
         + "and the others make room so that the row sums to one."), rowOf(last),
       line(`Scores of the row: ${dots.map((dot) => number(scale * dot, 2)).join(", ")}.`));
       if (i !== last.chosen) kids.push(line("Sliders act on the row of the face that attends; choose this face in the tray to edit its row."));
-      sliders.forEach((one) => { one.input.disabled = i !== last.chosen; });
+      sliders.forEach((each) => { each.input.disabled = i !== last.chosen; });
     } else if (step === 3) {
       kids.push(line(`${number(row[j], 3)} × ${number(value[other * net.classes + c], 3)} = `,
         h("b", {}, number(row[j] * value[other * net.classes + c], 3)), "."),
@@ -181,40 +155,21 @@ function cellPanel({ names, classes }, net, onedit, ...more) {
       body.dataset.bt = cba + own;
     }
     Object.assign(body.dataset, { dot: dots[j], score: scale * dots[j], weight: row[j], value: value[other * net.classes + c] });
-    body.replaceChildren(...kids);
     attribute(body, "data-edited", Boolean(edits[c]));
+    return kids;
   }
+  const steps = stepper({ label: "one cell of the matrix, step by step", steps: STEPS, draw, more });
   return {
-    element: h("div", { class: "fer-cell", role: "group", "aria-label": "one cell of the matrix, step by step" },
-      h("div", { class: "fer-controls" }, choose.element), title, body, h("div", { class: "fer-controls" }, back, next, more)),
+    element: steps.element,
     set(now) {
-      const moving = last && step === 2 && now.i === last.i && now.c === last.c && now.members.length === last.members.length;
+      const moving = last && steps.step() === 2 && now.i === last.i && now.c === last.c && now.members.length === last.members.length;
       last = now;
-      if (!moving) return show();
+      const { members, i, j, c } = now;
+      write(steps.title, `${capital(names[members[i]])} attends to ${i === j ? "itself" : names[members[j]]}, class ${classes[c]}.`);
+      if (!moving) return steps.show();
       now.members.forEach((who, n) => sliders.get(who)?.set(Math.round(now.row[n] * 100) / 100, number(now.row[n], 3)));
-      Object.assign(body.dataset, { weight: now.row[now.j] });
+      Object.assign(steps.body.dataset, { weight: now.row[now.j] });
       return undefined;
-    },
-  };
-}
-
-// Things to find out; each is marked when the state shows it, and stays marked.
-function taskList(tasks) {
-  const items = tasks.map(([text]) => h("li", {}, h("span", { class: "fer-tick", "aria-hidden": "true" }, "○"), ` ${text}`));
-  const done = tasks.map(() => false);
-  return {
-    element: h("details", { class: "fer-tasks" }, h("summary", {}, "Three things to find out"), h("ol", {}, items)),
-    check(state) {
-      let news = "";
-      tasks.forEach(([, reached, answer], n) => {
-        if (done[n] || !reached(state)) return;
-        done[n] = true;
-        items[n].classList.add("fer-done");
-        items[n].firstChild.textContent = "✓";
-        items[n].append(h("span", { class: "fer-found" }, ` Found. ${answer}`));
-        news = `Task ${n + 1} done. ${answer}`;
-      });
-      return news;
     },
   };
 }
@@ -230,15 +185,21 @@ const TASKS = [
     "Such a batch moves the scores most: they depend on who else is in it."],
 ];
 
-async function render({ model, el }) {
-  const data = model.get("data"), { names, labels, classes, colours, presets, scales } = data;
-  const [count, height, width] = data.faces.shape;
-  const [pixels, query, key, value] = await Promise.all([data.faces, data.query, data.key, data.value].map(unpack));
+async function render({ model, el, alone }) {
+  const data = model.get("data"), { classes, colours, presets, scales } = data, toy = data.own && await openToy(data.own);
+  const names = [...data.names, ...(toy ? ["your face"] : [])], labels = [...data.labels, ...(toy ? [-1] : [])];
+  const [, height, width] = data.faces.shape, count = names.length, mine = toy ? count - 1 : -1;
+  const [pixels, query, key, value] = (await Promise.all([data.faces, data.query, data.key, data.value].map(unpack))).map((part) => {
+    if (!toy) return part;
+    const more = new part.constructor(part.length + part.length / (count - 1)); // a place for the reader's face
+    more.set(part);
+    return more;
+  });
   const net = { query, key, value, classes: classes.length, width: data.query.shape[2] };
+  let joined = false; // whether the reader's face is there
   const face = () => h("canvas", { "aria-hidden": "true", width, height });
   const draw = (canvas, i) => paint(canvas, pixels.subarray(i * height * width, (i + 1) * height * width), width, height);
   const addresses = Array.from({ length: count }, (_, i) => draw(face(), i).toDataURL());
-  const start = { members: model.get("members"), attending: model.get("attending"), cls: model.get("cls"), scale: model.get("scale") };
   let edits = {}; // of the attending row: class -> {face: weight}
   const put = (members, attending = model.get("attending")) => {
     edits = {};
@@ -251,11 +212,25 @@ async function render({ model, el }) {
     else say("A batch needs at least one face.");
   };
   const group = unique("attends");
-  const cards = names.map((name, i) => faceCard({ name, colour: colours[labels[i]], canvas: draw(face(), i), group,
+  const cards = names.map((name, i) => faceCard({ name, colour: colours[labels[i]] || "var(--accent)", canvas: draw(face(), i), group,
     ontoggle: () => toggle(i), onchoose: () => { edits = {}; change(model, { attending: i }); matrix.go(model.get("members").indexOf(i), matrix.place()[1]); } }));
-  const all = Array.from({ length: count }, (_, i) => i);
+  const all = () => labels.map((_, i) => i).filter((i) => i !== mine || joined);
+  if (toy) cards[mine].element.hidden = true;
+  const own = toy && ownFace({ side: width, alone, say: (text) => say(text), onface: (gray) => {
+    const parts = toyOf(gray, width, toy);
+    pixels.set(gray, mine * gray.length);
+    for (const [name, part] of Object.entries(parts)) net[name].set(part, mine * part.length);
+    const canvas = cards[mine].element.querySelector("canvas");
+    addresses[mine] = draw(canvas, mine).toDataURL();
+    drawn.fill(-1);
+    cards[mine].element.hidden = false;
+    joined = true;
+    const members = model.get("members");
+    if (members.includes(mine)) refresh();
+    else put([...members, mine], mine);
+  } });
   const given = presets.map(([name]) => name);
-  const starts = [...presets, ...[["everyone", all], ["alone", null]].filter(([name]) => !given.includes(name))];
+  const starts = [...presets, ...[["everyone", all], ["alone", () => [model.get("attending")]]].filter(([name]) => !given.includes(name))];
   const small = classes.map(() => h("canvas", { class: "fer-small", "aria-hidden": "true", width: 8, height: 8 }));
   const choose = pills({ label: "class (one head each)", options: classes, colours, marks: small, onchange: (c) => change(model, { cls: c }) });
   const scaling = pills({ label: "scores divided by", options: scales.map(([text]) => text), onchange: (i) => change(model, { scale: scales[i][1] }) });
@@ -272,7 +247,7 @@ async function render({ model, el }) {
     if (row) { edits = Object.fromEntries(classes.map((_, c) => [c, row])); refresh(); }
   });
   const undo = button("attention as computed", () => { edits = {}; refresh(); });
-  const cell = cellPanel(data, net, edit, everywhere, undo);
+  const cell = cellPanel({ names, classes }, net, edit, everywhere, undo);
   const legend = h("p", { class: "fer-key" }, h("span", {}, "0"), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
   const rows = classes.map((name, c) => {
     const bars = WAYS.map(() => bar({ colour: colours[c] }));
@@ -287,11 +262,11 @@ async function render({ model, el }) {
   const tasks = taskList(TASKS), { element: said, say } = announcer();
   el.append(figure("batch", "Explore batch attention: put faces into the batch, choose which one attends, and see to whom",
     h("div", { class: "fer-controls", role: "group", "aria-label": "batches to start from" }, h("span", { class: "fer-legend" }, "batch"),
-      starts.map(([name, members]) => button(name, () => put(members || [model.get("attending")]))),
-      button("reset", () => { edits = {}; change(model, start); })),
+      starts.map(([name, members]) => button(name, () => put(typeof members === "function" ? members() : members))),
+      resetButton(model, ["members", "attending", "cls", "scale"], () => { edits = {}; })),
     h("p", { class: "fer-legend" }, "Press a face to put it into the batch or take it out; the round button below it makes it the face that attends. ",
       "Bars: its attention weights."),
-    h("div", { class: "fer-tray", role: "list", "aria-label": "faces" }, cards.map((c) => c.element)),
+    h("div", { class: "fer-tray", role: "list", "aria-label": "faces" }, cards.map((c) => c.element)), own ? own.element : null,
     h("div", { class: "fer-controls fer-heads" }, choose.element),
     h("div", { class: "fer-controls" }, scaling.element),
     h("div", { class: "fer-two" },
@@ -302,10 +277,10 @@ async function render({ model, el }) {
 
   const drawn = [-1, -1];
   function refresh() {
-    const members = model.get("members"), attending = model.get("attending"), c = model.get("cls"), scale = model.get("scale");
+    const members = model.get("members").filter((i) => i !== mine || joined), attending = model.get("attending"), c = model.get("cls"), scale = model.get("scale");
     const chosen = members.indexOf(attending), of = (who, k) => weightsOf(net, members, who, k, scale, who === attending ? edits : null);
-    const grid = members.map((who) => of(who, c)), top = Math.max(...grid.flat()), mine = grid[chosen];
-    cards.forEach((card, i) => card.set(members.includes(i), i === attending, mine[members.indexOf(i)], Math.max(...mine)));
+    const grid = members.map((who) => of(who, c)), top = Math.max(...grid.flat()), weights = grid[chosen];
+    cards.forEach((card, i) => card.set(members.includes(i), i === attending, weights[members.indexOf(i)], Math.max(...weights)));
     choose.set(c);
     small.forEach((canvas, k) => {
       const shares = members.flatMap((who) => of(who, k)), most = Math.max(...shares);
@@ -317,10 +292,10 @@ async function render({ model, el }) {
     const [i, j] = matrix.place(), pairOf = [members[i], members[j]];
     pairOf.forEach((who, n) => { if (drawn[n] !== who) { draw(pair[n], who); drawn[n] = who; } });
     write(reading, `${capital(names[pairOf[0]])} gives ${i === j ? "itself" : names[pairOf[1]]} the weight ${number(grid[i][j])}.`);
-    beams.set(attending, members, mine);
+    beams.set(attending, members, weights);
     cell.set({ members, i, j, c, scale, row: grid[i], dots: productsOf(net, members, members[i], c), value, edits: i === chosen ? edits : {}, chosen });
     const scores = scoresOf(net, members, attending, scale, edits), before = scoresOf(net, members, attending, scale), y = labels[attending];
-    const shift = moved(mine, weightsOf(net, members, attending, c, scale));
+    const shift = moved(weights, weightsOf(net, members, attending, c, scale));
     everywhere.disabled = !edits[c];
     undo.disabled = Object.keys(edits).length === 0;
     const winners = WAYS.map(([way], w) => {
@@ -333,14 +308,14 @@ async function render({ model, el }) {
       });
       return `${classes[winner]} ${number(p[winner])}`;
     });
-    const best = members[argmax(mine)];
+    const best = members[argmax(weights)];
     const batch = members.length > 1 ? `with the batch as ${winners[2]}` : `and its doubled score gives ${winners[2]}`;
     write(verdict, `For ${classes[c]}, ${names[attending]} attends most to ${best === attending ? "itself" : names[best]}` +
-      ` (${number(Math.max(...mine))}). Alone it is read as ${winners[0]}, ${batch}.` +
+      ` (${number(Math.max(...weights))}). Alone it is read as ${winners[0]}, ${batch}.` +
       (shift > 0 ? ` By hand, ${number(shift)} of the weight has moved.` : ""));
-    const right = WAYS.map(([way]) => members.filter((m) => argmax(scoresOf(net, members, m, scale, m === attending ? edits : null)[way]) === labels[m]).length);
-    write(tally, `Right in this batch of ${members.length}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`);
-    const news = tasks.check({ scores, before, shift, own: y, others: members.filter((m) => m !== attending).map((m) => labels[m]) });
+    const known = members.filter((m) => labels[m] >= 0), right = WAYS.map(([way]) => known.filter((m) => argmax(scoresOf(net, members, m, scale, m === attending ? edits : null)[way]) === labels[m]).length);
+    write(tally, `Right in this batch of ${known.length === members.length ? members.length : `${known.length} labeled faces`}: ${WAYS.map(([, text], w) => `${text} ${right[w]}`).join(", ")}.`);
+    const news = tasks.check({ scores, before, shift, own: y, others: known.filter((m) => m !== attending).map((m) => labels[m]) });
     say(news || `${verdict.textContent} ${tally.textContent}`);
   }
   return watch(model, ["members", "attending", "cls", "scale"], refresh);

@@ -1,22 +1,35 @@
 // Maps out of bytes, and what they are worth: the inverse of ferlib.widgets.codec, and attention_score.
 
-// The value of one code: shares are squares of the code, scores lie on a straight line, code 0 is masked.
-const decoded = (block, row, code) => block.top
-  ? block.top[row] * (code === 255 ? 1 : (code / 254.49) ** 2)
-  : code === 0 ? -Infinity : block.low[row] + (block.high[row] - block.low[row]) * (code - 1) / 254;
+// The share that stands in one place of a row: as computed, or as its byte keeps it (shares are squares of the code).
+function shareAt(block, row, column) {
+  if (block.values) return block.values[row * block.shape.at(-1) + column];
+  const code = block.codes[row * block.shape.at(-1) + column];
+  return block.top[row] * (code === 255 ? 1 : (code / 254.49) ** 2);
+}
 
 async function openBlock(packed) {
   if (!packed) return null;
-  const names = ["codes", "top", "low", "high"].filter((name) => packed[name]);
-  const parts = await Promise.all(names.map((name) => unpack(packed[name])));
-  return { ...packed, ...Object.fromEntries(names.map((name, i) => [name, parts[i]])), shape: packed.codes.shape };
+  const [codes, top] = await Promise.all([packed.codes, packed.top].map(unpack));
+  return { ...packed, codes, top, shape: packed.codes.shape };
 }
 
-// A source of the page with its bytes opened: plain maps (size), or layers of {softmax, scores, rollout}.
+// A source of the page with its bytes opened: plain maps (size), recorded layers of {softmax, rollout}, or a network
+// whose layers are computed here, for one face at a time.
 async function openSource(source) {
   if (source.size) return { ...source, map: await openBlock(source) };
+  if (source.network) {
+    const network = await openNetwork(source.network), side = source.network.side;
+    const layers = Array.from({ length: network.depth }, (_, i) => ({ name: `block ${i + 1}` }));
+    const compute = (face, edits) => network.run(face, edits).layers.forEach(({ scores, weights, heads, n }, i) => {
+      const block = { asked: side, side, shape: [1, heads, n, n] };
+      layers[i].softmax = { ...block, values: weights };
+      layers[i].scores = { ...block, values: scores };
+    });
+    compute(0, noEdits());
+    return { ...source, network, layers, compute, heads: layers.map(() => network.heads) };
+  }
   const layers = await Promise.all(source.layers.map(async (layer) => ({ name: layer.name,
-    softmax: await openBlock(layer.softmax), scores: await openBlock(layer.scores), rollout: await openBlock(layer.rollout) })));
+    softmax: await openBlock(layer.softmax), rollout: await openBlock(layer.rollout) })));
   return { ...source, layers, heads: layers.map((layer) => layer.softmax.shape[1]) };
 }
 
@@ -33,62 +46,35 @@ function rowsOf(block, { prefix, levels }, asks, query, level) {
 }
 
 // The map a source shows for one face: {values, width, height, token: what the class token is given}.
+// Scores of a recorded layer are the logarithms of its shares: the same up to one constant a row.
 function mapOf(source, face, view, asks, query) {
   if (source.size) {
-    const [height, width] = source.size, size = width * height, values = new Float64Array(size);
-    for (let i = 0; i < size; i += 1) values[i] = decoded(source.map, face, source.map.codes[face * size + i]);
-    return { values, width, height };
+    const [height, width] = source.size;
+    return { values: Float64Array.from({ length: width * height }, (_, i) => shareAt(source.map, face, i)), width, height };
   }
-  const layer = source.layers[view.layer], before = view.step === "scores";
-  const block = layer[view.step] || layer.softmax, [, heads, queries, keys] = block.shape;
+  const layer = source.layers[view.layer], before = view.step === "scores", real = before && layer.scores;
+  const block = real || layer[view.step] || layer.softmax, [, heads, queries] = block.shape;
   const { prefix, levels } = source, cells = block.side ** 2, values = new Float64Array(cells), seen = new Float64Array(cells);
-  const rows = rowsOf(block, source, asks, query, view.level);
+  const rows = rowsOf(block, source, asks, query, view.level), at = source.network ? 0 : face;
   const [low, high] = view.level == null ? [0, Math.max(1, levels.length)] : [view.level, view.level + 1];
   let token = 0, count = 0;
   for (let head = 0; head < heads; head += 1) {
     if (view.head != null && view.head !== head && heads > 1) continue;
     for (const row of rows) {
-      const place = (face * heads + head) * queries + row, start = place * keys;
+      const place = (at * heads + head) * queries + row;
       count += 1;
-      for (let i = 0; i < prefix; i += 1) token += decoded(block, place, block.codes[start + i]);
+      for (let i = 0; i < prefix; i += 1) token += shareAt(block, place, i);
       for (let level = low; level < high; level += 1) for (let cell = 0; cell < cells; cell += 1) {
-        const value = decoded(block, place, block.codes[start + prefix + level * cells + cell]);
+        const value = shareAt(block, place, prefix + level * cells + cell);
         if (value > -Infinity) { values[cell] += value; seen[cell] += 1; }
       }
     }
   }
   for (let cell = 0; cell < cells; cell += 1) {
-    if (block.top) values[cell] /= count;
-    else values[cell] = seen[cell] ? values[cell] / seen[cell] : -Infinity;
-    if (before && block.top) values[cell] = Math.log(values[cell]);
+    if (real) values[cell] = seen[cell] ? values[cell] / seen[cell] : -Infinity;
+    else values[cell] = before ? Math.log(values[cell] / count) : values[cell] / count;
   }
   return { values, width: block.side, height: block.side, token: before || !prefix ? null : token / count };
-}
-
-// Bilinear, between the centres of the cells, as torch's interpolate(align_corners=False).
-const axes = new Map();
-function axisOf(count, size) { // for each of `count` places the lower cell, the upper one, and the share of the upper
-  const name = `${count}/${size}`;
-  if (!axes.has(name)) {
-    const axis = { low: new Int32Array(count), high: new Int32Array(count), share: new Float64Array(count) };
-    for (let i = 0; i < count; i += 1) {
-      const place = clamp((i + 0.5) * size / count - 0.5, 0, size - 1);
-      axis.low[i] = Math.floor(place);
-      axis.high[i] = Math.min(size - 1, axis.low[i] + 1);
-      axis.share[i] = place - axis.low[i];
-    }
-    axes.set(name, axis);
-  }
-  return axes.get(name);
-}
-function enlarge(values, width, height, wide, high) {
-  const x = axisOf(wide, width), y = axisOf(high, height), out = new Float32Array(wide * high), row = new Float64Array(width);
-  for (let i = 0, at = 0; i < high; i += 1) {
-    const upper = y.low[i] * width, lower = y.high[i] * width, v = y.share[i];
-    for (let c = 0; c < width; c += 1) row[c] = values[upper + c] * (1 - v) + values[lower + c] * v;
-    for (let j = 0; j < wide; j += 1, at += 1) out[at] = row[x.low[j]] * (1 - x.share[j]) + row[x.high[j]] * x.share[j];
-  }
-  return out;
 }
 
 // Pointing game, energy inside and area under the curve of a map against a region of 0 and 1.

@@ -24,7 +24,7 @@
   };
   const place = document.createElement("div");
   try {
-    await render({ model, el: place });
+    await render({ model, el: place, alone: true });
     root.replaceChildren(place);
     root.dataset.ready = "yes";
   } catch (error) {

@@ -2,12 +2,6 @@
 
 const VIEWS = ["left only", "wipe", "right only", "difference"];
 
-// Signed difference as blue (right is darker) - white - red (right is brighter).
-function signed(share) {
-  const toward = share < 0 ? [33, 102, 172] : [178, 24, 43], much = Math.min(1, Math.abs(share)) ** 0.8;
-  return toward.map((v) => Math.round(247 + (v - 247) * much));
-}
-
 // A window of pixels, each as a square: what the stage shows under the lens.
 function lensPane(cells) {
   const canvas = h("canvas", { class: "fer-pixels", "aria-hidden": "true" });
@@ -113,11 +107,8 @@ async function render({ model, el }) {
   });
   const drop = () => { dragging = false; };
   ["pointerup", "pointercancel"].forEach((name) => stage.addEventListener(name, drop));
-  const step = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
-  frame.addEventListener("keydown", (event) => {
-    if (!step[event.key]) return;
-    event.preventDefault();
-    const [x, y] = model.get("lens"), [dx, dy] = step[event.key], pace = event.shiftKey ? 1 : 4;
+  arrowKeys(frame, (dx, dy, event) => {
+    const [x, y] = model.get("lens"), pace = event.shiftKey ? 1 : 4;
     change(model, { lens: [clamp(x + (dx * pace) / width, 0, 1), clamp(y + (dy * pace) / height, 0, 1)] });
   });
 
@@ -134,7 +125,7 @@ async function render({ model, el }) {
     }
     if (mode === "difference") for (let i = 0; i < width * height; i += 1) {
       const gap = [0, 1, 2].reduce((total, c) => total + read(b, i, c) - read(a, i, c), 0) / 3;
-      out.set(signed(gap / Math.max(1, most)), 3 * i);
+      out.set(diverging(gap / Math.max(1, most)), 3 * i);
     }
     paint(canvas, out, width, height, 3);
     return { most, rms: Math.sqrt(sum / (width * height * 3)) };

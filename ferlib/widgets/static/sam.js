@@ -139,12 +139,9 @@ async function render({ model, el }) {
   stage.addEventListener("click", under);
   handle.addEventListener("pointerdown", (event) => handle.setPointerCapture(event.pointerId));
   handle.addEventListener("pointermove", (event) => { if (handle.hasPointerCapture(event.pointerId)) under(event); });
-  const step = { ArrowUp: [0, 1], ArrowDown: [0, -1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
-  handle.addEventListener("keydown", (event) => {
-    if (!step[event.key]) return;
-    event.preventDefault();
-    const [x, y] = model.get("start"), [dx, dy] = step[event.key], pace = event.shiftKey ? 0.01 : 0.05;
-    place(x + pace * dx, y + pace * dy);
+  arrowKeys(handle, (dx, dy, event) => {
+    const [x, y] = model.get("start"), pace = event.shiftKey ? 0.01 : 0.05;
+    place(x + pace * dx, y - pace * dy);
   });
 
   const trace = (path) => path.map(({ w }, i) => `${i ? "L" : "M"}${X(w).toFixed(3)} ${Y(w).toFixed(3)}`).join("");

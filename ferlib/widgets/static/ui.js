@@ -68,6 +68,32 @@ function viridis(share) {
   return [0, 1, 2].map((i) => Math.round(VIRIDIS[3 * low + i] * (1 - rest) + VIRIDIS[3 * low + 3 + i] * rest));
 }
 
+// Bilinear, between the centres of the cells, as torch's interpolate(align_corners=False).
+const axes = new Map();
+function axisOf(count, size) { // for each of `count` places the lower cell, the upper one, and the share of the upper
+  const name = `${count}/${size}`;
+  if (!axes.has(name)) {
+    const axis = { low: new Int32Array(count), high: new Int32Array(count), share: new Float64Array(count) };
+    for (let i = 0; i < count; i += 1) {
+      const place = clamp((i + 0.5) * size / count - 0.5, 0, size - 1);
+      axis.low[i] = Math.floor(place);
+      axis.high[i] = Math.min(size - 1, axis.low[i] + 1);
+      axis.share[i] = place - axis.low[i];
+    }
+    axes.set(name, axis);
+  }
+  return axes.get(name);
+}
+function enlarge(values, width, height, wide, high) {
+  const x = axisOf(wide, width), y = axisOf(high, height), out = new Float32Array(wide * high), row = new Float64Array(width);
+  for (let i = 0, at = 0; i < high; i += 1) {
+    const upper = y.low[i] * width, lower = y.high[i] * width, v = y.share[i];
+    for (let c = 0; c < width; c += 1) row[c] = values[upper + c] * (1 - v) + values[lower + c] * v;
+    for (let j = 0; j < wide; j += 1, at += 1) out[at] = row[x.low[j]] * (1 - x.share[j]) + row[x.high[j]] * x.share[j];
+  }
+  return out;
+}
+
 // ---- state ---------------------------------------------------------------------------------------
 
 // Draw once now, and once a frame after any of the named values has changed, here or in Python.
@@ -179,6 +205,123 @@ function paint(canvas, pixels, width, height, channels = 1) {
   canvas.height = height;
   canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
+}
+
+// Blue below zero, red above, white at zero: [red, green, blue] of a share in -1 ... 1.
+function diverging(share) {
+  const far = share < 0 ? [33, 102, 172] : [178, 24, 43], much = clamp(Math.abs(share), 0, 1) ** 0.8;
+  return far.map((v) => Math.round(247 + (v - 247) * much));
+}
+
+// Numbers as pixels of a canvas, one each, row by row; `colour` gives three bytes for a number, or nothing where none is.
+function paintValues(canvas, values, wide, colour) {
+  const image = new ImageData(wide, values.length / wide);
+  for (let i = 0; i < values.length; i += 1) {
+    const bytes = colour(values[i]);
+    if (bytes) image.data.set([...bytes, 255], 4 * i);
+  }
+  Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+const greatest = (values) => Array.from(values).reduce((top, v) => Math.max(top, Math.abs(v)), 0) || 1;
+
+// A small labelled picture of numbers, the same colours as everywhere: signed, with the largest as its scale.
+function heatBox(values, wide, text, top = greatest(values)) {
+  const canvas = paintValues(h("canvas", { class: "fer-map", "aria-hidden": "true" }), values, wide, (v) => diverging(v / top));
+  canvas.style.aspectRatio = `${wide} / ${values.length / wide}`;
+  return h("figure", { class: "fer-mapbox" }, canvas, h("figcaption", {}, text));
+}
+
+const ARROWS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };
+// Arrow keys on an element: onstep(across, down, event).
+function arrowKeys(element, onstep) {
+  element.addEventListener("keydown", (event) => {
+    if (!ARROWS[event.key]) return;
+    event.preventDefault();
+    onstep(...ARROWS[event.key], event);
+  });
+}
+
+// A map whose cells are chosen by pointer or arrow keys: onmove(column, row).
+function cellMap({ label, onmove }) {
+  const canvas = h("canvas", { class: "fer-pixels", "aria-hidden": "true" }), frame = h("span", { class: "fer-patch", "aria-hidden": "true" });
+  const element = h("div", { class: "fer-cellmap", tabindex: 0, role: "application", "aria-label": label }, canvas, frame);
+  let size = [1, 1], place = [0, 0];
+  const go = (x, y) => {
+    const next = [clamp(x, 0, size[0] - 1), clamp(y, 0, size[1] - 1)];
+    if (next[0] !== place[0] || next[1] !== place[1]) onmove(...next);
+  };
+  arrowKeys(element, (dx, dy) => go(place[0] + dx, place[1] + dy));
+  element.addEventListener("pointerdown", (event) => {
+    const box = canvas.getBoundingClientRect();
+    go(Math.floor(((event.clientX - box.left) / box.width) * size[0]), Math.floor(((event.clientY - box.top) / box.height) * size[1]));
+  });
+  return {
+    element,
+    set(values, wide, colour, at, text) {
+      size = [wide, values.length / wide];
+      place = at;
+      paintValues(canvas, values, wide, colour);
+      Object.assign(frame.style, { width: `${100 / size[0]}%`, height: `${100 / size[1]}%`,
+        transform: `translate(${100 * at[0]}%, ${100 * at[1]}%)` });
+      element.style.aspectRatio = `${size[0]} / ${size[1]}`;
+      attribute(element, "aria-description", text);
+    },
+  };
+}
+
+// ---- parts that teach ----------------------------------------------------------------------------
+
+// A computation in steps, forward and back; draw(step, body) fills the body with what the step shows.
+function stepper({ label, steps, draw, more = [] }) {
+  let step = 0;
+  const title = h("p", { class: "fer-legend" }), body = h("div", { class: "fer-step" });
+  const go = (next) => { step = clamp(next, 0, steps.length - 1); show(); };
+  const choose = pills({ label: "step", options: steps.map((text, n) => `${n + 1} ${text}`), onchange: go });
+  const back = button("◂ back", () => go(step - 1)), next = button("next ▸", () => go(step + 1));
+  function show() {
+    choose.set(step);
+    back.disabled = step === 0;
+    next.disabled = step === steps.length - 1;
+    body.replaceChildren(...draw(step, body));
+  }
+  return {
+    title, body, show, step: () => step,
+    element: h("div", { class: "fer-cell", role: "group", "aria-label": label },
+      h("div", { class: "fer-controls" }, choose.element), title, body, h("div", { class: "fer-controls" }, back, next, more)),
+  };
+}
+const line = (...kids) => h("p", { class: "fer-sum" }, kids);
+
+// Things to find out, [text, reached(state), answer] each; one is marked when the state shows it, and stays marked.
+function taskList(tasks) {
+  const items = tasks.map(([text]) => h("li", {}, h("span", { class: "fer-tick", "aria-hidden": "true" }, "○"), ` ${text}`));
+  const done = tasks.map(() => false), count = h("span", { class: "fer-number" });
+  const tally = () => write(count, `${done.filter(Boolean).length} of ${tasks.length} done`);
+  tally();
+  return {
+    element: h("details", { class: "fer-tasks" }, h("summary", {}, "Things to find out: ", count), h("ol", {}, items)),
+    check(state) {
+      let news = "";
+      tasks.forEach(([, reached, answer], n) => {
+        if (done[n] || !reached(state)) return;
+        done[n] = true;
+        items[n].classList.add("fer-done");
+        items[n].firstChild.textContent = "✓";
+        items[n].append(h("span", { class: "fer-found" }, ` Done. ${answer}`));
+        news = `Task ${n + 1} done. ${answer}`;
+      });
+      tally();
+      return news;
+    },
+  };
+}
+
+// A button that brings back the state of the beginning.
+function resetButton(model, names, also = () => {}) {
+  const start = names.map((name) => [name, structuredClone(model.get(name))]);
+  return button("reset", () => { also(); change(model, Object.fromEntries(structuredClone(start))); });
 }
 
 function figure(name, label, ...kids) {
