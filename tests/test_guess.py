@@ -36,7 +36,9 @@ def test_a_guess_is_kept_and_shown_where_it_is_settled(browser, page_file: Path)
 
 
 def test_a_guess_works_where_nothing_may_be_stored(browser, page_file: Path) -> None:
-    refused = "<script>Object.defineProperty(window, 'localStorage', {get() { throw Error('no'); }});</script>"
+    refused = (
+        "<script>Object.defineProperty(window, 'localStorage', {get() { throw Error('no'); }});</script>"
+    )
     page_file.write_text(refused + page_file.read_text(encoding="utf-8"), encoding="utf-8")
     with Reader(browser, page_file) as reader:
         reader.page.get_by_label("Which?").fill("the first")

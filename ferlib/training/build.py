@@ -203,7 +203,7 @@ def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
     return AveragedModel(model, avg_fn=mix, use_buffers=True)
 
 
-def _check_network() -> None:
+def check_network() -> None:
     """Raise at once where timm would try for most of a minute: no network, and no file from before."""
     repository = timm.get_pretrained_cfg(PAPER_BACKBONE).hf_hub_id
     if not try_to_load_from_cache(repository, "model.safetensors"):
@@ -249,7 +249,7 @@ def start_from(
         raise CheckpointError(f"{words}; or begin with random weights by --from-scratch")
     if "backbone" in files and files["backbone"] is None:
         try:  # the one file that is fetched: the library, not the recipe, says which
-            _check_network()
+            check_network()
             donor = ResizedTransformer(PAPER_BACKBONE, pretrained=True).backbone
             model.get_submodule("backbone").load_state_dict(donor.state_dict())
         except Exception as error:  # no network, no such file, a full disk, no such part: all have their own
