@@ -202,11 +202,12 @@ def _data_sets(root: Path, every: bool) -> list[Finding]:
         return [Finding("Data", "broken", root.name, str(error))]
 
 
-def _near_misses(root: Path) -> Iterator[str]:
-    """For each kind of near miss the first one: "found X, needs Y"."""
+def _near_misses(root: Path, *, folders: bool = False) -> Iterator[str]:
+    """For each kind of near miss the first one: "found X, needs Y"; of folders alone, if so wanted."""
     if not root.is_dir():
         return
     entries = [p for level in _levels(root) for folder in level for p in sorted(folder.iterdir())[:WIDE]]
+    entries = [path for path in entries if path.is_dir() or not folders]
     names = {path.relative_to(root).as_posix(): path for path in entries}
     for pattern, needed in NEAR_MISSES:
         found = next((name for name in names if re.fullmatch(pattern, f"/{name}".lower())), None)
@@ -252,6 +253,7 @@ def _data_set(kind: Kind, root: Path, every: bool) -> Finding:
         finding.advice = f"{command} makes it read faster"
     if absent:
         finding.advice = f"add what belongs to {' and '.join(absent)}"
+        finding.lines += _near_misses(root, folders=True)
     if numbers := layout == "class-folders" and _numbers(there):
         read = (f"{n} {name}" for n, name in enumerate(kind.classes, kind.first))
         finding.lines.append(f"the folders' numbers are read as {', '.join(read)}")

@@ -29,10 +29,22 @@ def test_help_lists_all_and_a_wrong_word_is_refused(capsys: pytest.CaptureFixtur
         assert "usage: ferlib" in capsys.readouterr().err
 
 
-def test_a_defect_shows_its_traceback_and_says_that_it_is_ours(monkeypatch) -> None:
-    monkeypatch.setattr("ferlib.commands.doctor.run", lambda options: 1 // 0)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "prepare rafdb --source a --out b",
+        "train",
+        "evaluate --checkpoint a --data b",
+        "export --checkpoint a --out b",
+        "predict a",
+        "convert --architecture a b c",
+        "doctor",
+    ],
+)
+def test_a_defect_shows_its_traceback_and_says_that_it_is_ours(words, monkeypatch) -> None:
+    monkeypatch.setattr(f"ferlib.commands.{words.split()[0]}.run", lambda options: 1 // 0)
     with pytest.raises(ZeroDivisionError) as error:
-        main(["doctor"])
+        main(words.split())
     assert "defect of ferlib" in error.value.__notes__[0]
 
 

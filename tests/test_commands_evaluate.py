@@ -22,6 +22,7 @@ from ferlib.predict import FaceReader, shipped_model
 from ferlib.training import load_recipe
 from ferlib.training.environment import commit
 from ferlib.weights import checkpoints
+from tests import documented
 from tests.data_files import rafdb_official
 from tests.tiny import Net
 
@@ -67,6 +68,7 @@ def test_scores_and_a_complete_record_beside_the_checkpoint(run, capsys):
     assert evaluate(run, "--json") == 0  # a second one does not replace the first
     assert record(run, "best-valid-scores-2").numbers == found.numbers
     told = json.loads(capsys.readouterr().out)
+    assert told.keys() == documented.keys("evaluate")
     assert told["accuracy"] == found.get("accuracy").value and told["faces"] == 48 and told["left out"] == {}
     assert told["classes"] == list(EMOTIONS_FERPLUS) == found.classes
     assert told["recall"] and told["recall"] == {c: found.get(f"recall {c}").value for c in told["recall"]}

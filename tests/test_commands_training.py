@@ -10,6 +10,7 @@ from ferlib.data import EMOTIONS_FERPLUS
 from ferlib.evaluation import ResultRecord
 from ferlib.models import NETWORKS
 from ferlib.weights import checkpoints
+from tests import documented
 from tests.tiny import Net
 
 RECIPE = """
@@ -75,6 +76,7 @@ def test_json_holds_what_a_script_needs(recipe, tmp_path, capsys):
     assert _train(recipe, out, "--json") == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
+    assert found.keys() == documented.keys("train")
     assert "epoch   1 of 2" in told.err and "best epoch" in told.err
     history = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     best = max(history, key=lambda record: record["valid_accuracy"])

@@ -13,6 +13,7 @@ from ferlib.commands.convert import EXPRESSIONS
 from ferlib.data import EMOTIONS_AFFECTNET, EMOTIONS_RAFDB
 from ferlib.models import MobileFaceNet, MobileNetFaces, NeuralResizer
 from ferlib.weights import ARCHITECTURES, checkpoints, load_network
+from tests import documented
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +99,7 @@ def test_class_names_stand_in_the_file(capsys, monkeypatch, file, more, classes)
     assert main(words) == 0
     told = capsys.readouterr()
     found = json.loads(told.out)
+    assert found.keys() == documented.keys("convert")
     assert (found["file"], found["architecture"]) == ("b.safetensors", "neural-resizer")
     assert found["matched"] == len(resizer()) and found["unmatched"] == 0
     stored = checkpoints.load("b.safetensors")

@@ -8,11 +8,12 @@ import torch
 from safetensors.torch import save_file
 
 from ferlib.cli import main
+from ferlib.data import EMOTIONS_AFFECTNET, EMOTIONS_RAFDB
 from ferlib.data.prepare import prepare
 from ferlib.doctor import Finding, examine, look_at_data, render
 from ferlib.models import MobileFaceNet, NeuralResizer
 from ferlib.weights import ARCHITECTURES
-from tests import data_files
+from tests import data_files, documented
 from tests.contract_fill import read_rows
 from tests.data_files import name_of
 
@@ -75,7 +76,7 @@ def test_what_was_named_and_is_not_there_is_broken(tmp_path: Path, capsys, monke
     assert code == 1 and "gone.pth is not there" in text
     code, text = say("--json", "--data", str(tmp_path / "gone"), capsys=capsys)
     broken = [finding for finding in json.loads(text) if finding["status"] == "broken"]
-    assert code == 1 and broken[0]["section"] == "Data"
+    assert code == 1 and broken[0]["section"] == "Data" and broken[0].keys() == documented.keys("doctor")
     monkeypatch.setenv("FERLIB_DATA", str(tmp_path / "gone"))  # the variable counts as named
     assert [f.status for f in examine() if f.section == "Data"] == ["broken"]
 
@@ -195,6 +196,19 @@ def test_wrong_numbers_have_the_right_advice_and_right_ones_none(tmp_path: Path)
     for name, numbers in (("raf", range(1, 8)), ("aff", range(8))):
         found = look(name, numbers)
         assert found.status == "ok" and "ferlib prepare" in found.advice
+
+
+def test_of_two_data_sets_the_one_that_leaves_nothing_out_is_named(tmp_path: Path) -> None:
+    for words, kind in ((EMOTIONS_AFFECTNET, "AffectNet"), (EMOTIONS_RAFDB, "RAF-DB")):
+        root = data_files.class_folders(tmp_path / kind, {"train": 1, "valid": 1}, words)
+        assert look_at_data([root])[0].what == kind
+
+
+def test_a_split_under_another_name_is_named(tmp_path: Path) -> None:
+    for name, near in (("validation", True), ("valid", False)):
+        root = data_files.class_folders(tmp_path / name, {"train": 1, name: 1}, EMOTIONS_AFFECTNET)
+        (found,) = look_at_data([root])
+        assert any("the name valid" in line for line in found.lines) == near == (found.status == "odd")
 
 
 def test_copies_across_splits_are_not_ok(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from ferlib.models.pocket import PocketNet
 from ferlib.runtime import open_session
 from ferlib.training import load_recipe
 from ferlib.weights import checkpoints
+from tests import documented
 
 pytest.importorskip("onnxruntime")
 ROOT = Path(__file__).resolve().parents[1]
@@ -154,6 +155,8 @@ def test_the_command_exports_a_run_and_says_what_it_wrote(tmp_path, capsys):
     assert main([*words, "--dataset", "ferplus"]) == 0
     text = capsys.readouterr().out
     assert hashlib.sha256(out.read_bytes()).hexdigest() in text and "temperature 1.000" in text
+    assert main([*words, "--dataset", "ferplus", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == documented.keys("export")
     assert main([*words[:-1], "small.pt"]) == 1
     assert main(["export", "--checkpoint", str(tmp_path / "no.safetensors"), "--out", str(out)]) == 1
     assert "no.safetensors" in capsys.readouterr().err

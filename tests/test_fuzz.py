@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
 
 import ferlib
 from ferlib.cli import CAUGHT, main, one_line
 from ferlib.data.prepare import prepare
-from ferlib.models import NETWORKS
+from ferlib.errors import DataError
+from ferlib.evaluation import ResultRecord
+from ferlib.models import NETWORKS, NeuralResizer
+from ferlib.predict import shipped_model
+from ferlib.weights import ARCHITECTURES
 from tests import data_files
 from tests.tiny import Net
 
@@ -139,3 +146,73 @@ def test_label_files(layout, capsys):
             file.write_bytes(data)
             check(["doctor", "--data", "in"], capsys)
         file.write_bytes(before)
+
+
+def test_recipes(monkeypatch, capsys):
+    def stop(*_: Any, **__: Any) -> None:
+        raise DataError("everything was built")
+
+    monkeypatch.setattr("ferlib.commands.train.fit", stop)
+    options = {"dim": 8, "heads": 2, "widths": [8, 8, 8], "depth": 1}
+    recipe = RECIPE | {"model": "btn_small", "model_options": options, "lr_scale": {"fc": 0.1}}
+    texts = [json.dumps(content).encode() for content in twisted(recipe, 24)]  # YAML, too
+    for data in [*texts, *damaged(json.dumps(recipe).encode(), 12)]:
+        Path("r.yaml").write_bytes(data)
+        assert check(train("--recipe", "r.yaml"), capsys) == 1
+    Path("r.yaml").write_text(json.dumps(recipe))
+    assert main(train("--recipe", "r.yaml")) == 1 and "was built" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "bmp"])
+def test_images(suffix, capsys):
+    Image.fromarray(data_files.picture(0, 40, 3)).save(f"a.{suffix}")
+    whole = Path(f"a.{suffix}").read_bytes()
+    for data in damaged(whole, 8):
+        Path(f"b.{suffix}").write_bytes(data)
+        check(["predict", f"b.{suffix}", "--whole"], capsys)
+    assert check(["predict", f"a.{suffix}", "--whole"], capsys) == 0
+
+
+def test_onnx_files(capsys):
+    Image.fromarray(data_files.picture(0, 40, 3)).save("a.png")
+    whole = shipped_model()[0].read_bytes()
+    start = whole.rindex(b"ferlib") - 8  # the end of the file holds what it says of itself
+    ends = [whole[:start] + end for end in damaged(whole[start:], 8)]
+    words = ["predict", "a.png", "--whole", "--model", "m.onnx"]
+    for data in [*ends, *(part + whole[2000:] for part in damaged(whole[:2000], 6)), b""]:
+        Path("m.onnx").write_bytes(data)
+        check(words, capsys)
+    Path("m.onnx").write_bytes(whole)
+    assert check(words, capsys) == 0
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_checkpoints_and_mappings(suffix, capsys):
+    name = ARCHITECTURES["neural-resizer"].official_name
+    weights = {name(key): value for key, value in NeuralResizer(384, 224).state_dict().items()}
+    file = Path(f"a.{suffix}")
+    save_file(weights, file) if suffix == "safetensors" else torch.save({"state_dict": weights}, file)
+    whole = file.read_bytes()
+    words = ["convert", str(file), "c.safetensors", "--architecture", "neural-resizer"]
+    assert check(words, capsys) == 0
+    for data in [*(head + whole[1500:] for head in damaged(whole[:1500], 8)), *damaged(whole, 4)]:
+        file.write_bytes(data)
+        attempt(lambda: ferlib.load_network(file))
+        check(["doctor", "--weights", str(file)], capsys)
+        check(words, capsys)
+    file.write_bytes(whole)
+    mapping = {"a.weight": "conv1.weight", "b": None}
+    texts = [json.dumps(content).encode() for content in twisted(mapping, 8)]
+    for data in [*texts, *damaged(json.dumps(mapping).encode(), 4)]:
+        Path("m.json").write_bytes(data)
+        check([*words, "--mapping", "m.json"], capsys)
+    assert not list(Path().glob(".*.half"))
+
+
+def test_records():
+    ResultRecord("name", "what it is", ["a", "b"], {"split": "test"}).save("record.json")
+    whole = Path("record.json").read_bytes()
+    texts = [json.dumps(some).encode() for some in twisted(json.loads(whole), 40)]
+    for data in [*texts, *damaged(whole, 20)]:
+        Path("record.json").write_bytes(data)
+        attempt(lambda: ResultRecord.load("record.json"))

@@ -1,15 +1,18 @@
 """One door from any file to a network: what it builds, what it fills, and what a file may not choose."""
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import constants
 
 import ferlib
 from ferlib.models import NETWORKS, PocketNet, PosterV2, btn_small, vt_nr_small
 from ferlib.training import Recipe, load_recipe
+from ferlib.training.build import check_network, start_from
 from ferlib.weights import ARCHITECTURES, CheckpointError, checkpoints, load_network
 
 TINY = {"in_size": 16, "out_size": 16, "widths": (4, 4, 8, 8), "blocks": (1, 1, 1, 1), "resizer": "bilinear"}
@@ -107,6 +110,24 @@ def test_a_file_chooses_nothing_that_is_imported_fetched_or_written(tmp_path: Pa
         server.shutdown()
     assert not asked
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+def test_without_a_network_the_fetch_fails_at_once_and_with_one_it_is_tried(
+    tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    server, asked = a_server()
+    try:
+        monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        check_network()
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert len(asked) == 1
+    begin = time.monotonic()
+    with pytest.raises(CheckpointError, match="fetching it failed"):
+        start_from(torch.nn.Identity(), load_recipe("vt-nr-ferplus"), tmp_path)
+    assert time.monotonic() - begin < 20
 
 
 WRONG = ({"model_options": 3}, {"model_options": {"widths": "x"}}, {"model_options": {"in_size": -3}})

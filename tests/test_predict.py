@@ -22,6 +22,7 @@ from ferlib.errors import DataError, cell
 from ferlib.images import read_image
 from ferlib.predict import FaceReader, frame, shipped_model
 from ferlib.synthetic.identity import LOOK
+from tests import documented
 
 pytest.importorskip("onnxruntime")
 
@@ -68,6 +69,8 @@ def test_every_kind_of_file_gives_the_same_answer(portrait, capsys):
     portrait.transpose(Image.Transpose.ROTATE_90).save("c.png", exif=exif)
     code, told = ask(capsys, "a.png", "b.jpg", "c.png")
     assert code == 0
+    names = told.keys() | told["pictures"][0].keys()
+    assert names == documented.keys("predict") - {"note", "error"}
     first, jpeg, phone = (entry["faces"][0] for entry in told["pictures"])
     assert first == phone
     assert near(jpeg["box"], first["box"])

@@ -23,7 +23,7 @@ from ferlib.data.base import DataError, Source
 from ferlib.data.ferplus import FERPlus
 from ferlib.data.folders import RAFDB, AffectNet
 from ferlib.data.prepare import BLOCK, WORK, block_checksums, prepare, verify
-from tests import data_files
+from tests import data_files, documented
 from tests.data_files import name_of, picture
 
 COUNTS = {"train": 9, "valid": 4, "test": 3}
@@ -201,6 +201,7 @@ def test_what_was_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture
     found = json.loads(capsys.readouterr().out)
     assert (found["folder"], found["faces"], found["size"]) == (str(tmp_path / "out"), {"train": 1}, 48)
     assert sum(found["left_out"]["train"].values()) == 3 and found["already"] == ["train"]
+    assert found.keys() == documented.keys("prepare")
     assert found["twins"] == {} and found["dataset"] == "ferplus"
     assert main([*words, str(root)]) == 1 and capsys.readouterr().out == ""
     with (tmp_path / "out" / "skipped.csv").open() as file:

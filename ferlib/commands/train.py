@@ -125,7 +125,7 @@ def _train(options: argparse.Namespace) -> dict[str, Any] | None:
             kind = None if options.from_scratch else plan.recipe.weights.get("backbone")
             if kind in PRETRAINED and find_pretrained(kind, options.weights) is None:
                 needed = missing(PRETRAINED[kind], options.weights)
-                _print(f"{needed}. Fetching it now, which takes a minute to fail where there is no network")
+                _print(f"{needed}. Fetching it now")
             for line in start_from(model, plan.recipe, options.weights, from_scratch=options.from_scratch):
                 _print(line)
         known = set(train.classes) <= set(PRIOR_CLASSES)

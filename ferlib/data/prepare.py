@@ -166,16 +166,18 @@ DATASETS: dict[str, Kind] = {}
 def kinds_in(root: Path) -> list[Kind]:
     """The data sets that a folder may hold: of several, those whose classes fit, the best one first.
 
-    Folders with the expressions' names fit RAF-DB and AffectNet; with numbers only one of them.
+    Folders with the expressions' names fit RAF-DB and AffectNet; with numbers only one of them. The best one
+    has the fewest classes without a face, and then leaves out the fewest files.
     """
     kinds = [kind for kind in DATASETS.values() if kind.find(root)[0]]
-    empty: dict[str, int] = {}
+    empty: dict[str, tuple[int, int]] = {}
     for kind in kinds if len(kinds) > 1 else []:
         try:
             source = kind.open(root, next(iter(kind.find(root)[1])))
         except DataError:
             continue
-        empty[kind.name] = int((torch.bincount(source.labels, minlength=len(kind.classes)) == 0).sum())
+        lacking = int((torch.bincount(source.labels, minlength=len(kind.classes)) == 0).sum())
+        empty[kind.name] = lacking, len(source.skipped)
     return sorted((k for k in kinds if k.name in empty), key=lambda k: empty[k.name]) or kinds
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
+import timm
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -196,6 +200,14 @@ def build_average(recipe: Recipe, model: nn.Module) -> AveragedModel | None:
     return AveragedModel(model, avg_fn=mix, use_buffers=True)
 
 
+def check_network() -> None:
+    """Raise at once where timm would try for most of a minute: no network, and no file from before."""
+    repository = timm.get_pretrained_cfg(PAPER_BACKBONE).hf_hub_id
+    if not try_to_load_from_cache(repository, "model.safetensors"):
+        with suppress(HTTPError), urlopen(constants.ENDPOINT, timeout=10):
+            pass
+
+
 def start_from(
     model: nn.Module, recipe: Recipe, folder: str | Path | None = None, *, from_scratch: bool = False
 ) -> list[str]:
@@ -229,6 +241,7 @@ def start_from(
         raise CheckpointError(f"{words}; or begin with random weights by --from-scratch")
     if "backbone" in files and files["backbone"] is None:
         try:  # the one file that is fetched: the library, not the recipe, says which
+            check_network()
             donor = ResizedTransformer(PAPER_BACKBONE, pretrained=True).backbone
             model.get_submodule("backbone").load_state_dict(donor.state_dict())
         except Exception as error:  # no network, no such file, a full disk, no such part: all have their own
