@@ -50,10 +50,10 @@ NEAR_MISSES = (
         r".*/(fer2013)?_?(training|(public|private)_?(test)?)",
         "Microsoft's names FER2013Train, FER2013Valid, FER2013Test, and in each label.csv with the votes",
     ),
-    (r".*/(0\d|class_?\d|\d+[ _-][a-z]+)", "the class's number or name alone, such as 1 or surprise"),
+    (r".*/(0\d|class_?\d|\d+[ ._-]+[a-z]+)", "the class's number or name alone, such as 1 or surprise"),
     (r".*(train|valid|val|test)(_set)?/[^/]*\.(png|jpe?g)", "a folder for its class, or a label file"),
     (
-        r".*\.(csv|xlsx?|json)",
+        r".*\.(csv|xlsx?|json|parquet|npz|h5)",
         "the names and columns of the published label files, or a folder for each class",
     ),
 )

@@ -89,8 +89,10 @@ def test_what_was_named_and_is_not_there_is_broken(tmp_path: Path, capsys, monke
         ("basic/Image/original/train_00001.jpg", "Image/aligned"),
         ("validation/a.jpg", "the name valid"),
         ("train/1_surprise/a.jpg", "such as 1 or surprise"),
+        ("train/1. happy/a.jpg", "such as 1 or surprise"),
         ("train/a.jpg", "a folder for its class"),
         ("labels.csv", "published label files"),
+        ("train.parquet", "published label files"),
     ],
 )
 def test_near_misses_are_named_and_the_layout_itself_is_taken(name: str, needed: str, tmp_path: Path) -> None:
