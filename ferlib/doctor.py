@@ -368,7 +368,7 @@ def _describe_weights(path: Path, kinds: Sequence[str]) -> Finding:
     )
     fits = []
     for name in ARCHITECTURES:
-        for part in (None, "poster-v2") if name.startswith("btn-") else (None,):
+        for part in (None, *ARCHITECTURES[name].parts):
             report = place_official(tensors, name, part=part)[1]
             if report.complete:
                 rest = f" ({len(report.unexpected)} names without a place)" if report.unexpected else ""

@@ -9,14 +9,14 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 from torch import Tensor, nn
 
-from book.experiments.attention_maps import batch_attention
+from book.experiments.attention_maps import read_by_the_batch
 from book.experiments.perturbation import deletion_insertion
 from book.figures import maps as maps_by_name
 from ferlib import explain
 from ferlib.data.transforms import model_input
 from ferlib.explain import AttentionRecorder
 from ferlib.explain.cam import unwarp
-from ferlib.models import ResizedTransformer, btn_small
+from ferlib.models import ResizedTransformer, btn_small, class_batch_attention
 from ferlib.training import Recipe, fit
 from tests.test_explain_recorder import as_is, fuse, swin, unchanged
 from tests.tiny import Spots, net
@@ -139,8 +139,6 @@ def test_what_a_network_cannot_give_is_told():
     with pytest.raises(ValueError, match="no gradient at this layer"):
         model.unused = nn.Conv2d(3, 3, 1)
         explain.grad_cam(model, images, layer=model.unused)
-    with pytest.raises(ValueError, match="batch transformer"):
-        batch_attention(vit(), images)
     with pytest.raises(ValueError, match="several forward passes"):
         records = recorded(vit(), torch.randn(1, 3, 48, 48))
         maps_by_name.rollout_rows(records + records)
@@ -192,17 +190,12 @@ def test_class_batch_attention_can_be_computed_again_from_what_is_given():
     torch.manual_seed(0)
     model, images = btn_small(5), torch.randn(6, 3, 48, 48)
     before = as_is(model)
-    found = batch_attention(model, images)
+    query, key, value = read_by_the_batch(model, images)
     assert unchanged(model, before)
-    again = torch.einsum("ice,jce->cij", found.query, found.key).mul(found.scale).softmax(-1)
-    torch.testing.assert_close(again, found.weights)
-    torch.testing.assert_close(torch.einsum("cij,jc->ic", found.weights, found.value), found.cba)
-    torch.testing.assert_close(found.cba + found.value, found.bt)
     with torch.no_grad():
-        torch.testing.assert_close(model.eval().outputs(images).bt, found.bt)
-    model.set_reference(images[:2])
-    with pytest.raises(ValueError, match="set_reference"):
-        batch_attention(model, images)
+        expected = model.eval().outputs(images)
+    torch.testing.assert_close(class_batch_attention(query, key, value), expected.cba)
+    torch.testing.assert_close(value, expected.vit)
 
 
 def test_rank_correlation_is_scipys_and_a_constant_map_resembles_nothing():

@@ -6,7 +6,6 @@ import math
 import pytest
 
 from ferlib.evaluation import Difference, Interval, Number, RecordError, ResultRecord
-from ferlib.evaluation.records import folders
 
 
 @pytest.fixture
@@ -70,14 +69,3 @@ def test_a_record_comes_back_as_it_was(record: ResultRecord, tmp_path) -> None:
     place = {"metric": "accuracy", "arm": "batch", "condition": "darkness 3"}
     assert held["numbers"][1] == place | {"by_seed": [0.1, 0.2], "value": pytest.approx(0.6)}
     assert held["differences"][0]["contrast"] == ["batch", "alone"]
-
-
-def test_every_record_of_the_book_is_read_and_names_each_number_once() -> None:
-    paths = sorted(folders()[-2].glob("*.json"))
-    assert paths
-    for path in paths:
-        held = ResultRecord.load(path)
-        assert held.name == path.stem
-        numbers = [(n.metric, n.arm, n.condition, n.over) for n in held.numbers]
-        pairs = [(d.contrast, d.metric, d.condition, d.over) for d in held.differences]
-        assert len(set(numbers)) == len(numbers) and len(set(pairs)) == len(pairs), path.name

@@ -23,6 +23,7 @@ from ferlib.training import (
     runs_folder,
 )
 from ferlib.training.batches import Batches
+from ferlib.training.progress import BarProgress
 from tests.tiny import Net, Spots, net
 
 RECIPE = Recipe(
@@ -146,10 +147,10 @@ def test_the_recipe_builds_the_same_network_every_time():
 
 
 def test_progress_in_two_places(capsys):
-    _fit(net(), RECIPE.replace(epochs=2), progress="log")
+    _fit(net(), RECIPE.replace(epochs=2), progress="auto")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("epoch   1 of 2: training loss") and lines[-1] == "done"
-    _fit(net(), RECIPE.replace(epochs=2), progress="terminal")
+    _fit(net(), RECIPE.replace(epochs=2), progress=BarProgress())
     assert "8/8" in capsys.readouterr().err
     with pytest.raises(ValueError, match="auto"):
         make_progress("loud")
@@ -197,7 +198,7 @@ def test_a_chapter_loads_the_run_it_finds_and_trains_otherwise(tmp_path, monkeyp
 
 def test_a_bar_begins_where_a_resumed_run_goes_on(capsys):
     record = {"epoch": 1, "train_loss": 1.0, "train_accuracy": 0.5, "valid_loss": 1.0, "valid_accuracy": 0.5}
-    bar = make_progress("terminal")
+    bar = BarProgress()
     bar.start(5, 3, [record], 2)
     assert (bar.bar.n, bar.bar.total) == (7, 15)
     bar.step(2, 3, 0.5)

@@ -13,7 +13,6 @@ multi-level attention, its transformer, class batch attention, at the real size)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -162,48 +161,15 @@ def large_network(runs: Path, pictures: dict, classes: Tensor) -> ResultRecord:
     return record
 
 
-class BatchAttention(NamedTuple):
-    """Class batch attention of one batch, and what it takes to compute it again.
-
-    ``weights[c] = softmax(scale * query[:, c] @ key[:, c].T)``, (C, B, B), is how much each image (row)
-    attends to which (column) for class c. ``cba[:, c] = weights[c] @ value[:, c]``, ``bt = cba + value``,
-    each (B, C). ``query`` and ``key`` (B, C, 49) hold the channel encoding; ``value`` (B, C) are the scores
-    of each image alone.
-    """
-
-    weights: Tensor
-    query: Tensor
-    key: Tensor
-    value: Tensor
-    cba: Tensor
-    bt: Tensor
-    scale: float
-
-
-def batch_attention(model: nn.Module, images: Tensor) -> BatchAttention:
-    """The class batch attention of a Batch Transformer Network on images (B, 3, H, W), in evaluation mode.
-
-    Raises:
-        ValueError: The network has no batch transformer, or attends to fixed reference images instead of the
-            batch (``set_reference(None)`` undoes that).
-    """
-    parts = [module for module in model.modules() if isinstance(module, ClassBatchAttention)]
-    if not parts or not hasattr(model, "outputs"):
-        raise ValueError(
-            f"{type(model).__name__} has no batch transformer: expected a Batch Transformer Network"
-        )
+def read_by_the_batch(model: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Queries and keys (B, C, 49), with the channel encoding, and values (B, C) of class batch attention."""
+    (part,) = [module for module in model.modules() if isinstance(module, ClassBatchAttention)]
     kept: list[tuple[Tensor, ...]] = []
-    hook = parts[0].register_forward_pre_hook(lambda _, inputs: kept.append(inputs))
-    try:
-        with evaluating(model), torch.no_grad(), explain.AttentionRecorder(model) as recorder:
-            outputs = model.outputs(images)
-    finally:
-        hook.remove()
-    if not kept:
-        raise ValueError("this network attends to reference images, not its batch: call set_reference(None)")
-    (weights,) = [record.weights for record in recorder.records if record.kind == "class-batch"]
-    query, key, value = kept[0]
-    return BatchAttention(weights, query, key, value, outputs.cba, outputs.bt, query.shape[1] ** -0.5)
+    hook = part.register_forward_pre_hook(lambda _, inputs: kept.append(inputs))
+    with evaluating(model), torch.no_grad():
+        model.outputs(images)
+    hook.remove()
+    return kept[0]
 
 
 def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
@@ -217,16 +183,16 @@ def batch_of(model: nn.Module, pictures: dict) -> dict[str, object]:
     )
     others = drawn.batch(range(len(OTHERS)))
     images = torch.cat([torch.stack([pictures[name][0] for name in list(pictures)[:3]]), others["image"]])
-    found = batch_attention(model, data.model_input(images, size=attention_models.LARGE_SIZE))
+    query, key, value = read_by_the_batch(model, data.model_input(images, size=attention_models.LARGE_SIZE))
     names = [
         *list(pictures)[:3],
         *(f"a face of {data.EMOTIONS_FERPLUS[k]}" for k in others["label"].tolist()),
     ]
     numbers = {
-        key: {"shape": list(tensor.shape), "values": [round(v, 4) for v in tensor.flatten().tolist()]}
-        for key, tensor in (("query", found.query), ("key", found.key), ("value", found.value))
+        part: {"shape": list(tensor.shape), "values": [round(v, 4) for v in tensor.flatten().tolist()]}
+        for part, tensor in (("query", query), ("key", key), ("value", value))
     }
-    return {"names": names, "images": pack(images), "scale": found.scale, **numbers}
+    return {"names": names, "images": pack(images), "scale": query.shape[1] ** -0.5, **numbers}
 
 
 def main() -> None:

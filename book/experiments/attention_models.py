@@ -5,12 +5,11 @@
     python -m book.experiments.attention_models btn-drawn --faces 1536
     python -m book.experiments.attention_models btn-drawn --faces 1536 --seed 1
     python -m book.experiments.attention_models poster-drawn --faces 1792 --weights WEIGHTS
-    python -m book.experiments.attention_models btn-ferplus --faces 25045 --ferplus FERPLUS
 
-Those are the networks of the records (the last is the one that ``small_model_ferplus.py`` trains).
+Those are the networks of the records.
 
 Small Swin and small ViT, both behind the Neural Resizer, and the small Batch Transformer Network are trained
-from scratch, on synthetic faces or on FER+. The large Batch Transformer Network (POSTER V2 with multi-level
+from scratch, all on synthetic faces. The large Batch Transformer Network (POSTER V2 with multi-level
 attention and batch transformer, at its real size) keeps two pretrained branches as they are: the landmark
 network, and MobileNetFaces in the place of IR50. Their maps are computed once; what stands behind them
 learns from those. Each network goes to ``runs/attention/<name>/best.safetensors``.
@@ -87,11 +86,7 @@ def recipes() -> dict[str, Recipe]:
         "swin-drawn": swin,
         "vit-drawn": vit,
         "btn-drawn": load_recipe("btn-small-synthetic"),
-        "swin-ferplus": swin,
-        "vit-ferplus": vit,
-        "btn-ferplus": load_recipe("btn-small-ferplus"),
         "poster-drawn": large,
-        "poster-ferplus": large,
     }
     return {name: recipe.replace(name=name) for name, recipe in found.items()}
 
@@ -132,20 +127,13 @@ def build(recipe: Recipe) -> nn.Module:
         return ResizedTransformer(num_classes=8, **options)
 
 
-def faces(name: str, ferplus: Path | None, count: int) -> tuple[FaceDataset, FaceDataset]:
-    """Training and validation faces: synthetic ones, or so many of FER+ and its validation split."""
-    if name.endswith("-drawn"):
-        drawn = [
-            data.SyntheticFaces(length, size=48, seed=seed, framing="ferplus")
-            for length, seed in ((count, 0), (512, 1_000_003))
-        ]
-        return KeptFaces(drawn[0]), KeptFaces(drawn[1])
-    if ferplus is None:
-        raise SystemExit(f"{name} learns from FER+: give its folder with --ferplus")
-    found = []
-    for split, length in (("train", count), ("valid", 1024)):
-        found.append(KeptFaces(script.some(data.FERPlus(ferplus, split), length)))
-    return found[0], found[1]
+def faces(count: int) -> tuple[FaceDataset, FaceDataset]:
+    """Synthetic faces to train on, and others to validate on."""
+    train, valid = (
+        KeptFaces(data.SyntheticFaces(length, size=48, seed=seed, framing="ferplus"))
+        for length, seed in ((count, 0), (512, 1_000_003))
+    )
+    return train, valid
 
 
 class FromMaps(nn.Module):
@@ -271,7 +259,6 @@ def load(name: str, seed: int = 0, runs: Path = RUNS) -> tuple[nn.Module, dict]:
 def main() -> None:
     parser = script.parser(__doc__)
     parser.add_argument("name", choices=sorted(recipes()))
-    parser.add_argument("--ferplus", type=Path, help="FER+ in any layout that ferlib reads")
     parser.add_argument("--weights", type=Path, help="folder of pretrained weights (README)")
     parser.add_argument("--faces", type=int, default=4096, help="training faces")
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
@@ -282,7 +269,7 @@ def main() -> None:
     recipe = recipes()[options.name].replace(seed=options.seed)
     if options.epochs:
         recipe = recipe.replace(epochs=options.epochs)
-    sets = faces(options.name, options.ferplus, options.faces)
+    sets = faces(options.faces)
     folder = run_folder(options.name, options.seed, options.runs)
     began, processor = time.monotonic(), time.process_time()
     if recipe.weights:

@@ -16,21 +16,22 @@ from ferlib.data import EMOTIONS_FERPLUS, SyntheticFaces
 
 PLACE = Path(__file__).resolve().parents[1] / "static" / "contact_sheet.webp"
 PEOPLE, SIZE, SEED = 12, 96, 3  # pixels of one face; of the people
+GAP, LABEL = 3, 130  # pixels between faces; of an expression's name
 
 
-def sheet(size: int = SIZE, seed: int = SEED, gap: int = 3, label: int = 130) -> Image.Image:
+def sheet() -> Image.Image:
     """The sheet as an RGBA picture with a transparent ground."""
-    step = size + gap
-    picture = Image.new("RGBA", (label + PEOPLE * step, 8 * step), (255, 255, 255, 0))
+    step = SIZE + GAP
+    picture = Image.new("RGBA", (LABEL + PEOPLE * step, 8 * step), (255, 255, 255, 0))
     draw = ImageDraw.Draw(picture)
     font = ImageFont.load_default(22)
     for row, name in enumerate(EMOTIONS_FERPLUS):
-        faces = SyntheticFaces(PEOPLE, size, seed, channels=3, expression=name)
+        faces = SyntheticFaces(PEOPLE, SIZE, SEED, channels=3, expression=name)
         images = faces.batch(torch.arange(PEOPLE))["image"].permute(0, 2, 3, 1).numpy()
-        place = (label - 10, row * step + size / 2)
+        place = (LABEL - 10, row * step + SIZE / 2)
         draw.text(place, name, fill=(122, 122, 122, 255), font=font, anchor="rm")
         for column, image in enumerate(images):
-            picture.paste(Image.fromarray(image), (label + column * step, row * step))
+            picture.paste(Image.fromarray(image), (LABEL + column * step, row * step))
     return picture
 
 

@@ -32,7 +32,6 @@ from ferlib.errors import class_names, printable
 from ferlib.weights import ARCHITECTURES, CheckpointError, checkpoints, place_official, read_weights
 from ferlib.weights.names import read_mapping
 
-DATASETS = ("ferplus", "rafdb", "affectnet7", "affectnet8")
 #: Whose expressions an original network tells; of two, the name of the file decides.
 EXPRESSIONS = {
     "vt-nr-swin-base": ("ferplus",),
@@ -49,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--architecture", required=True, metavar="NAME", help=f"one of: {known}")
     parser.add_argument("--part", metavar="PART", help="only this part, such as poster-v2 of btn-7")
     parser.add_argument("--mapping", metavar="FILE", help="JSON with places for unknown names")
-    parser.add_argument("--dataset", choices=DATASETS, help="whose expressions it tells, and in whose order")
+    parser.add_argument("--dataset", choices=CLASSES, help="whose expressions it tells, and in whose order")
     parser.add_argument("--json", action="store_true", help="print JSON: file, architecture, counts, classes")
     parser.add_argument("source", metavar="IN", help="the original file")
     parser.add_argument("target", metavar="OUT", help="the file to write, *.safetensors")
@@ -95,7 +94,7 @@ def _classes(options: argparse.Namespace, stored: object) -> list[str] | None:
     known = EXPRESSIONS.get(options.architecture, ())
     count = len(CLASSES[known[0]]) if known else 0
     if options.dataset:
-        fitting = [name for name in DATASETS if len(CLASSES[name]) == count]
+        fitting = [name for name, classes in CLASSES.items() if len(classes) == count]
         if options.dataset not in fitting:
             expected = f"expected one of {', '.join(fitting)}" if fitting else "it tells none, leave it out"
             raise CheckpointError(

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 
-from ferlib.commands.faces import KINDS
 from ferlib.commands.networks import Network
 from ferlib.data.base import DataError
 from ferlib.data.labels import CLASSES
@@ -30,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--checkpoint", required=True, metavar="FILE", help="best or last of a run, or an official file")
     add("--out", required=True, metavar="FILE", help="the file to write, *.onnx")
     add("--recipe", metavar="NAME", help="which network an official file is of")
-    add("--dataset", choices=KINDS, help="whose expressions it names (default: what the file says)")
+    add("--dataset", choices=CLASSES, help="whose expressions it names (default: what the file says)")
     add("--json", action="store_true", help="print what was written as JSON")
 
 
@@ -42,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     network = Network.find(options.checkpoint, options.recipe, classes=names)
     if network.exported:
         raise DataError("a file of `ferlib export` already: give the checkpoint", options.checkpoint)
-    classes = network.classes(f"say whose they are with --dataset, one of {', '.join(KINDS)}")
+    classes = network.classes(f"say whose they are with --dataset, one of {', '.join(CLASSES)}")
     model = network.build(len(classes))
     if isinstance(getattr(model, "inference", None), str):  # the other outputs depend on the batch
         model = network.build(len(classes), "vit")

@@ -11,11 +11,12 @@ import torch
 
 from ferlib.data import RAFDB, AffectNet, DataError, FaceDataset, FERPlus
 from ferlib.data.faces import SomeFaces, drawn_faces
+from ferlib.data.labels import CLASSES
 from ferlib.data.prepare import DATASETS, Kind, is_cache, read_manifest
 from ferlib.doctor import data_sets_in, look_at_data
 from ferlib.errors import choose
+from ferlib.evaluation.records import origin
 
-KINDS = ("ferplus", "rafdb", "affectnet7", "affectnet8", "affectnet")
 HELD_OUT = 10  # every tenth training face, where a data set has no validation split of its own
 
 
@@ -24,7 +25,7 @@ def add_face_arguments(parser: argparse.ArgumentParser, *, required: bool = True
     where = "the data set's folder, prepared or not, or 'synthetic'"
     kind = "its kind (default: what the recipe is for, or what was prepared)"
     parser.add_argument("--data", required=required, metavar="DIR", help=where)
-    parser.add_argument("--dataset", choices=KINDS, help=kind)
+    parser.add_argument("--dataset", choices=CLASSES, help=kind)
     parser.add_argument("--length", type=int, metavar="N", help="only N faces of each split")
 
 
@@ -38,7 +39,7 @@ class Faces:
 
     Attributes:
         data: A folder, or "synthetic".
-        kind: The data set, one of ``KINDS`` or "synthetic".
+        kind: The data set, one of ``CLASSES`` or "synthetic".
         length: How many of each split are wanted.
     """
 
@@ -135,9 +136,7 @@ def choose_faces(
 
 def tell_left_out(faces: FaceDataset, data: str, split: str) -> None:
     """Say on standard error how many files could not be used."""
-    while isinstance(faces, SomeFaces):
-        faces = faces.faces
-    if skipped := getattr(faces, "skipped", None):
+    if skipped := getattr(origin(faces)[0], "skipped", None):
         more = f"`ferlib doctor --data {data}` lists them"
         print(f"{split}: {len(skipped)} files or rows left out, {more}", file=sys.stderr)
 

@@ -19,11 +19,14 @@ import argparse
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from ferlib.data.base import DataError
-from ferlib.data.prepare import DATASETS, METHODS, Method, PrepareReport, prepare
+from ferlib.data.prepare import DATASETS, METHODS, PrepareReport, prepare
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +96,7 @@ def _plain(report: PrepareReport) -> dict[str, Any]:
     }
 
 
-def _method(name: str, weights: str | None) -> str | Method:
+def _method(name: str, weights: str | None) -> str | Callable[..., Tensor]:
     if weights is not None and not Path(weights).is_file():
         raise DataError("the weights file is not there", weights)
     if name == "dic":

@@ -52,7 +52,7 @@ def open_faces(split: str = "train", *, length: int | None = None) -> FaceDatase
     return SomeFaces.drawn(faces, length)
 
 
-def drawn_faces(split: str = "train", *, size: int = 48, length: int | None = None) -> FaceDataset:
+def drawn_faces(split: str = "train", *, length: int | None = None) -> FaceDataset:
     """Synthetic faces as FER+ shows its own: gray, and framed from brows to chin.
 
     Each split has people of its own; they are rendered once and then kept in memory. There are 4096 / 1024 /
@@ -61,7 +61,7 @@ def drawn_faces(split: str = "train", *, size: int = 48, length: int | None = No
     from ferlib.data.synthetic import SyntheticFaces  # the renderer is loaded only where it draws
 
     count = SYNTHETIC_LENGTHS[split] if length is None else length
-    return KeptFaces(SyntheticFaces(count, size=size, seed=SEEDS[split], channels=1, framing="ferplus"))
+    return KeptFaces(SyntheticFaces(count, size=48, seed=SEEDS[split], channels=1, framing="ferplus"))
 
 
 def _prepared(root: Path) -> Path:

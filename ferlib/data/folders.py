@@ -36,7 +36,7 @@ def safe_name(name: str) -> str:
 
 
 def read_table(path: Path, *, delimiter: str | None = ",") -> list[list[str]]:
-    """Rows of a small text table, cells stripped, blank lines left out; None stands for white space.
+    """Rows of a small text table, cells stripped, blank lines left out; a delimiter of None is white space.
 
     Raises:
         DataError: The file is missing, unreadable, empty or no UTF-8 text.

@@ -30,7 +30,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -298,31 +298,17 @@ def _prepared(root: Path, split: str) -> Source:
 METHODS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
 
-class Method(Protocol):
-    """A network that enlarges, such as ``ferlib.weights.dic_upscaler`` makes of the weights of DIC.
-
-    Attributes:
-        name: What a prepared folder says of it.
-        scales: The factors it can do.
-        channels: Of what it gives.
-        at_once: Faces worth a piece of their own when a data set is prepared, for slow methods.
-    """
-
-    name: str
-    scales: Sequence[int]
-    channels: int
-    at_once: int | None
-
-    def __call__(self, images: torch.Tensor, scale: int) -> torch.Tensor: ...
-
-
-def upscale(images: torch.Tensor, scale: int, method: str | Method = "bicubic") -> torch.Tensor:
+def upscale(
+    images: torch.Tensor, scale: int, method: str | Callable[..., torch.Tensor] = "bicubic"
+) -> torch.Tensor:
     """Enlarge faces by a whole factor. The Neural Resizer takes 384 px; FER+ faces have 48. Chapter 1.
 
     Args:
         images: uint8 (B, C, H, W).
         scale: The factor, at most 16.
-        method: A name of ``METHODS``, or a :class:`Method`.
+        method: A name of ``METHODS``, or a network that enlarges, such as ``ferlib.weights.dic_upscaler``
+            makes: ``method(images, scale)`` with a ``name``, the ``scales`` it can do, the ``channels`` that
+            it gives, and ``at_once``, the faces worth a piece of their own when a data set is prepared.
 
     Returns:
         uint8 (B, C, scale * H, scale * W), or as many channels as the method gives.
@@ -343,7 +329,7 @@ def upscale(images: torch.Tensor, scale: int, method: str | Method = "bicubic") 
         raise DataError(f"method {method.name!r}: {error}") from None
 
 
-def _check_method(method: str | Method, scale: int) -> None:
+def _check_method(method: str | Callable[..., torch.Tensor], scale: int) -> None:
     if isinstance(method, str):
         choose("method", method, METHODS, DataError)
     choose("upscale", scale, getattr(method, "scales", range(1, 17)), DataError)
@@ -396,7 +382,7 @@ def prepare(
     *,
     splits: Sequence[str] | None = None,
     upscale: int = 1,
-    method: str | Method = "bicubic",
+    method: str | Callable[..., torch.Tensor] = "bicubic",
     twins: str = "keep",
     workers: int | None = None,
     progress: bool = True,

@@ -38,16 +38,15 @@ def rollout(weights: Sequence[Tensor], *, residual: float = 0.5) -> Tensor:
     return result
 
 
-def token_map(attention: Tensor, *, grid: int, prefix: int = 1) -> Tensor:
+def token_map(attention: Tensor, *, grid: int) -> Tensor:
     """The share of the first output token, the class token, that comes from each place of the picture.
 
-    Tokens after the ``prefix`` are read row by row on a square grid; the shares of several levels of the same
+    The tokens after it are read row by row on a square grid; the shares of several levels of the same
     grid, one after the other, are added.
 
     Args:
-        attention: (B, N, N) with N = prefix + levels * grid^2.
+        attention: (B, N, N) with N = 1 + levels * grid^2.
         grid: Places on a side.
-        prefix: Tokens in front that stand for no place.
 
     Returns:
         (B, grid, grid).
@@ -55,7 +54,7 @@ def token_map(attention: Tensor, *, grid: int, prefix: int = 1) -> Tensor:
     Raises:
         ValueError: N does not fit.
     """
-    row = attention[:, 0, prefix:]
+    row = attention[:, 0, 1:]
     if row.shape[1] == 0 or row.shape[1] % (grid * grid):
-        raise ValueError(f"{row.shape[1]} tokens after the first {prefix} do not fill a {grid} x {grid} grid")
+        raise ValueError(f"{row.shape[1]} tokens after the first do not fill a {grid} x {grid} grid")
     return row.unflatten(1, (-1, grid, grid)).sum(1)

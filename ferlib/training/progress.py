@@ -79,8 +79,8 @@ def make_progress(kind: str | Progress | None = "auto") -> Progress:
     """How a run is shown.
 
     Args:
-        kind: "auto" takes the bar in a terminal, lines elsewhere; "terminal", "log" and None (silent) choose
-            by hand; a ``Progress`` object is used as it is.
+        kind: "auto" takes the bar in a terminal, lines elsewhere; None is silent; a ``Progress`` object is
+            used as it is.
 
     Raises:
         ValueError: For another kind.
@@ -89,6 +89,5 @@ def make_progress(kind: str | Progress | None = "auto") -> Progress:
         return kind
     if kind is None:
         return Progress()
-    if choose("progress", kind, ("auto", "terminal", "log")) == "auto":
-        kind = "terminal" if sys.stderr.isatty() else "log"
-    return BarProgress(disable=kind == "log")
+    choose("progress", kind, ("auto",))
+    return BarProgress(disable=not sys.stderr.isatty())
