@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from book.figures.stages import OUTPUTS, WORDS, Stages
 from book.figures.token_attention import TokenAttention, computed
 from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.losses import FERPLUS_PRIOR
@@ -17,6 +18,7 @@ from ferlib.widgets import (
     LossExplorer,
     ResizerExplorer,
     SAMExplorer,
+    StagesExplorer,
 )
 from ferlib.widgets.base import Explorer
 from ferlib.widgets.codec import unpack
@@ -141,6 +143,20 @@ def attention_explorer(seed: int = 5) -> AttentionExplorer:
     return figure
 
 
+@cache
+def stages() -> dict[str, torch.Tensor]:
+    """All stages and outputs of the small network for a face of noise, which is the first."""
+    face = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(6))
+    with torch.no_grad():
+        return dict(zip([*WORDS, *OUTPUTS], Stages(network(), 48).eval()(face), strict=True))
+
+
+def stages_explorer() -> StagesExplorer:
+    found = stages()
+    maps, logits = ({n: found[n] for n in names} for names in (WORDS, OUTPUTS))
+    return StagesExplorer(maps, logits, CLASSES, words=WORDS)
+
+
 SURFACES = {
     "a crack and a valley": [(-0.9, 0.0, 1.15, 0.06), (0.9, 0.0, 1.0, 1.6)],
     "two cracks": [(-0.4, 0.1, 0.7, 0.05), (0.3, -0.2, 0.9, 0.3)],
@@ -150,6 +166,7 @@ MAKE = {
     "batch": batch_explorer,
     "loss": loss_explorer,
     "resizer": resizer_explorer,
+    "stages": stages_explorer,
     "sam": lambda: SAMExplorer(SURFACES, steps=60, marks=[(0.9, -0.6, "valley <b>")]),
 }
 

@@ -40,25 +40,29 @@ function slide(logits, label, t) {
 
 // The curve: total loss against the probability of the label, cross-entropy beside it.
 function curvePanel() {
-  const [wide, high, left, low, top] = [360, 220, 34, 30, 5];
-  const x = (t) => left + t * (wide - left - 8), y = (v) => high - low - (Math.min(v, top) / top) * (high - low - 8);
+  const [wide, high, left, low] = [360, 230, 44, 34];
+  let top = 5; // the axis grows with the loss of this face, so that it is drawn where it is
+  const x = (t) => left + t * (wide - left - 8), y = (v) => high - low - (v / top) * (high - low - 8);
   const lines = { reference: s("path", { class: "fer-reference" }), chosen: s("path", { class: "fer-line" }) };
   const drop = s("path", { class: "fer-drop" }), dot = s("circle", { r: 5.5, class: "fer-point" });
-  const note = s("text", { class: "fer-here" }), aside = s("text", { x: x(0.03) + 6, y: y(4.05) }, "dashed: cross-entropy");
+  const note = s("text", { class: "fer-here" }), aside = s("text", { x: x(0.16), y: 18 }, "dashed: cross-entropy"), grid = s("g", {});
   const svg = s("svg", { viewBox: `0 0 ${wide} ${high}`, class: "fer-chart", role: "img" },
-    [0, 1, 2, 3, 4, 5].map((v) => s("g", {}, s("path", { class: "fer-rule", d: `M${left} ${y(v)}H${wide - 8}` }),
-      s("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, `${v}`))),
+    grid, s("text", { x: 10, y: y(top / 2), transform: `rotate(-90 10 ${y(top / 2)})`, "text-anchor": "middle" }, "loss"),
     [0, 0.25, 0.5, 0.75, 1].map((t) => s("text", { x: x(t), y: high - low + 15, "text-anchor": "middle" }, `${t}`)),
-    s("text", { x: x(0.5), y: high - 2, "text-anchor": "middle" }, "probability of the label"),
+    s("text", { x: x(0.5), y: high - 3, "text-anchor": "middle" }, "probability of the label"),
     aside, lines.reference, lines.chosen, drop, dot, note);
   const path = (points) => points.map(([t, v], i) => `${i ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`).join("");
   return {
     svg,
     set({ loss, logits, label, q, gamma, value, colour }) {
+      top = Math.max(5, Math.ceil(value * 1.05));
+      const pace = top > 10 ? Math.ceil(top / 5) : 1;
+      grid.replaceChildren(...Array.from({ length: Math.floor(top / pace) + 1 }, (_, i) => i * pace).map((v) =>
+        s("g", {}, s("path", { class: "fer-rule", d: `M${left} ${y(v)}H${wide - 8}` }), s("text", { x: left - 6, y: y(v) + 4, "text-anchor": "end" }, `${v}`))));
       const places = Array.from({ length: 161 }, (_, i) => 1 / (1 + Math.exp(7.5 - (15 * i) / 160)));
       const curve = places.map((t) => [t, lossOf(loss, slide(logits, label, t), q, gamma).value]);
-      lines.chosen.setAttribute("d", path(curve.filter(([, v]) => v <= top * 1.02)));
-      lines.reference.setAttribute("d", path(places.map((t) => [t, -Math.log(t)]).filter(([, v]) => v <= top * 1.02)));
+      lines.chosen.setAttribute("d", path(curve.filter(([, v]) => v <= top)));
+      lines.reference.setAttribute("d", path(places.map((t) => [t, -Math.log(t)]).filter(([, v]) => v <= top)));
       const same = loss.name === "cross-entropy";
       [lines.reference, aside].forEach((part) => part.setAttribute("visibility", same ? "hidden" : "visible"));
       const here = Math.exp(logSoftmax(logits)[label]);
@@ -97,6 +101,14 @@ function classRow(name, colour, reach, onlogit) {
   };
 }
 
+const LOSS_TASKS = [
+  ["Make F-PDLS equal to cross-entropy by its two sliders alone.",
+    ({ loss, alpha, gamma }) => loss === "F-PDLS" && alpha === 1 && gamma === 0, "With α = 1 and γ = 0 nothing of the prior and nothing of the focus is left."],
+  ["Make the pull on the label’s logit negative: the loss then pushes its own label down.", ({ y, pull }) => pull[y] < -0.005,
+    "A face that is more certain than the target is pulled back towards the prior."],
+  ["Take ten gradient steps in a row.", ({ taken }) => taken >= 10, "The logits move until p comes to rest; for a soft target that is near q."],
+];
+
 async function render({ model, el }) {
   const data = model.get("data"), { classes, colours, prior, face } = data;
   const reach = Math.max(8, ...face.map((z) => Math.ceil(Math.abs(z))));
@@ -115,14 +127,21 @@ async function render({ model, el }) {
   const head = h("div", { role: "row", class: "fer-row fer-head" }, ["class", "logit: what the network says", "p: its softmax",
     "q: what the label asks", "pull on the logit"].map((text) => h("span", { role: "columnheader" }, text)));
   const curve = curvePanel(), formula = h("p", { class: "fer-formula" }), verdict = h("p", { class: "fer-verdict" });
-  const { element: said, say } = announcer();
+  const { element: said, say } = announcer(), tasks = taskList(LOSS_TASKS);
+  let taken = 0, pulls = [];
+  const step = button("one gradient step", () => {
+    taken += 1;
+    change(model, { logits: model.get("logits").map((z, c) => clamp(z + pulls[c], -reach, reach)) }); // learning rate 1
+  });
+  const chosen = (act) => { taken = 0; act(); };
   el.append(figure("loss", "Explore losses: choose a loss, its settings and a face, and see what it costs and where it pulls",
     h("div", { class: "fer-controls" }, select.element),
     h("div", { class: "fer-controls" }, label.element, alpha.element, gamma.element),
     h("div", { class: "fer-controls", role: "group", "aria-label": "faces to start from" }, h("span", { class: "fer-legend" }, "start from"),
-      faces.map(([name, logits]) => button(name, () => change(model, { logits: logits() })))),
+      faces.map(([name, logits]) => button(name, () => chosen(() => change(model, { logits: logits() })))), step,
+      resetButton(model, ["loss", "label", "alpha", "gamma", "logits"], () => { taken = 0; })),
     h("div", { class: "fer-table", role: "table", "aria-label": "classes" }, head, rows.map((row) => row.element)),
-    h("div", { class: "fer-below" }, curve.svg, h("div", {}, formula, verdict)), said));
+    h("div", { class: "fer-below" }, curve.svg, h("div", {}, formula, verdict)), tasks.element, said));
 
   const draw = () => {
     const y = model.get("label"), logits = model.get("logits"), settings = [model.get("alpha"), model.get("gamma")];
@@ -148,7 +167,9 @@ async function render({ model, el }) {
       ` and ${classes[down]} down by ${number(-pull[down])}.`;
     verdict.textContent = text;
     verdict.dataset.value = value;
-    say(text);
+    pulls = pull;
+    const news = tasks.check({ loss: loss.name, alpha: settings[0], gamma: settings[1], y, pull, taken });
+    say(news || text);
   };
   return watch(model, ["loss", "label", "alpha", "gamma", "logits"], draw);
 }

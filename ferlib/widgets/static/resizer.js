@@ -24,7 +24,7 @@ function lensPane(cells) {
 
 // Power at each spatial frequency, two lines; the dotted rule is as fine as the small picture can be.
 function spectrumPanel(nyquist) {
-  const [wide, high, left, low] = [340, 190, 36, 32];
+  const [wide, high, left, low] = [340, 190, 50, 32];
   const lines = ["fer-leftline", "fer-rightline"].map((name) => s("path", { class: name }));
   const grid = s("g", {}), ends = lines.map(() => s("text", { "text-anchor": "end" }));
   const x = (f) => left + (f / 0.5) * (wide - left - 8);
@@ -32,7 +32,7 @@ function spectrumPanel(nyquist) {
     s("text", { x: x(nyquist) + 5, y: 14 }, "finest the source holds")) : null;
   const svg = s("svg", { viewBox: `0 0 ${wide} ${high}`, class: "fer-chart", role: "img" }, grid, rule || [],
     [0, 0.1, 0.2, 0.3, 0.4, 0.5].map((f) => s("text", { x: x(f), y: high - low + 15, "text-anchor": "middle" }, `${f}`)),
-    s("text", { x: x(0.25), y: high - 3, "text-anchor": "middle" }, "cycles per pixel"), lines, ends);
+    s("text", { x: x(0.25), y: high - 3, "text-anchor": "middle" }, "cycles per pixel"), s("text", { x: 8, y: 86, transform: "rotate(-90 8 86)", "text-anchor": "middle" }, "power"), lines, ends);
   return {
     svg,
     set(pair, range, names) {
@@ -47,6 +47,15 @@ function spectrumPanel(nyquist) {
     },
   };
 }
+
+const SIZE_TASKS = [
+  ["Find two methods that differ by less than 5 gray levels (root mean square).", ({ i, j, rms }) => i !== j && rms < 5,
+    "Some rules are nearly the same picture, and yet their spectra can be told apart."],
+  ["Put the lens where both pictures have exactly the same gray in its middle.", ({ i, j, same }) => i !== j && same,
+    "Smooth skin hardly depends on the rule; edges do."],
+  ["Show the difference of the two pictures that differ most, by 70 gray levels somewhere.", ({ view, most }) => view === "difference" && most >= 70,
+    "The largest differences lie on edges, where a rule either keeps or smooths them."],
+];
 
 async function render({ model, el }) {
   const data = model.get("data"), { methods, faces, nyquist, range } = data;
@@ -72,15 +81,16 @@ async function render({ model, el }) {
   const spectrum = spectrumPanel(nyquist), verdict = h("p", { class: "fer-verdict" });
   const key = h("p", { class: "fer-key fer-diff" }, h("span", { class: "fer-number" }), h("i", { "aria-hidden": "true" }), h("span", { class: "fer-number" }));
   const legend = [h("span", { class: "fer-leftname" }), h("span", { class: "fer-rightname" })];
-  const { element: said, say } = announcer();
+  const { element: said, say } = announcer(), tasks = taskList(SIZE_TASKS);
+  let moved = false; // the lens has been put somewhere by the reader
   el.append(figure("resizer", "Compare resizers: choose two, wipe between them, and look at their pixels and spectra",
     faces.length > 1 ? h("div", { class: "fer-controls" }, who.element) : null,
     h("div", { class: "fer-controls" }, left.element, swap, right.element),
-    h("div", { class: "fer-controls" }, view.element),
-    h("div", { class: "fer-stages" },
+    h("div", { class: "fer-controls" }, view.element, resetButton(model, ["face", "left", "right", "view", "split", "lens"])),
+    h("div", { class: "fer-stagesgrid" },
       h("div", { class: "fer-stagebox" }, stage, split.element, key),
       h("div", {}, h("p", { class: "fer-legend" }, "under the lens"), h("div", { class: "fer-panes" }, panes.map((p) => p.element))),
-      h("div", {}, h("p", { class: "fer-legend fer-lines" }, "power: ", legend), spectrum.svg), verdict), said));
+      h("div", {}, h("p", { class: "fer-legend fer-lines" }, "power: ", legend), spectrum.svg), verdict), tasks.element, said));
 
   // The stage: the whole multiple of the picture's pixels that fits, 448 px at most.
   const fit = () => {
@@ -103,11 +113,13 @@ async function render({ model, el }) {
   });
   stage.addEventListener("pointermove", (event) => {
     const [x, y] = where(event);
+    moved ||= !dragging;
     change(model, dragging ? { split: x } : { lens: [x, y] });
   });
   const drop = () => { dragging = false; };
   ["pointerup", "pointercancel"].forEach((name) => stage.addEventListener(name, drop));
   arrowKeys(frame, (dx, dy, event) => {
+    moved = true;
     const [x, y] = model.get("lens"), pace = event.shiftKey ? 1 : 4;
     change(model, { lens: [clamp(x + (dx * pace) / width, 0, 1), clamp(y + (dy * pace) / height, 0, 1)] });
   });
@@ -162,11 +174,12 @@ async function render({ model, el }) {
     legend[1].textContent = methods[j];
     spectrum.set([a.spectrum, b.spectrum], range, [methods[i], methods[j]]);
     const errors = [a, b].map((image, n) => image.error == null ? null : `${methods[n ? j : i]} ${number(image.error, 1)}`).filter(Boolean);
-    verdict.textContent = `They differ by ${number(rms, 1)} grey levels (root mean square), ${most} at most.` +
+    verdict.textContent = `They differ by ${number(rms, 1)} gray levels (root mean square), ${most} at most.` +
       (errors.length ? ` Distance from the truth: ${errors.join("; ")}.` : "");
     verdict.dataset.value = rms;
     const grey = (image) => image.pixels[(Math.min(height - 1, Math.floor(y * height)) * width + Math.min(width - 1, Math.floor(x * width))) * image.channels];
-    say(`${methods[i]} and ${methods[j]}, ${mode}. ${verdict.textContent} Under the lens, column ${Math.round(x * width)}, ` +
+    const news = tasks.check({ i, j, rms, most, view: mode, same: moved && grey(a) === grey(b) });
+    say(news || `${methods[i]} and ${methods[j]}, ${mode}. ${verdict.textContent} Under the lens, column ${Math.round(x * width)}, ` +
       `row ${Math.round(y * height)}: ${grey(a)} and ${grey(b)}.`);
   };
   const observer = new ResizeObserver(fit);

@@ -69,6 +69,14 @@ function lineRow(name, kind) {
   };
 }
 
+const SAM_TASKS = [
+  ["Let SAM end at a lower loss than gradient descent.", ({ sam, gd, n, steps }) => sam && gd && n === steps && sam.loss < gd.loss - 0.05,
+    "It depends on the start: where gradient descent is caught in a shallow place, SAM may pass it."],
+  ["Find a setting with which both end within 0.05 of each other.", ({ sam, gd, n, steps }) => sam && gd && n === steps && Math.hypot(sam.w[0] - gd.w[0], sam.w[1] - gd.w[1]) < 0.05,
+    "With a small radius SAM is gradient descent."],
+  ["Walk ten steps one by one and watch the climb.", ({ single }) => single >= 10, "Each step is made with the gradient found at the end of the climb."],
+];
+
 const vector = (v) => `(${number(v[0])}, ${number(v[1])})`;
 
 async function render({ model, el }) {
@@ -94,8 +102,10 @@ async function render({ model, el }) {
     play.textContent = "pause";
     timer = setInterval(onward, 80);
   });
+  let single = 0;
   const one = button("one step", () => {
     pause();
+    single += 1;
     if (model.get("step") >= steps) change(model, { step: 0 });
     onward();
   });
@@ -118,17 +128,17 @@ async function render({ model, el }) {
   const rows = { start: lineRow("start", "begin"), gd: lineRow("gradient descent", "gd"), sam: lineRow("SAM", "sam") };
   const ends = [h("span", { class: "fer-number" }), h("span", { class: "fer-number" })];
   const reading = h("p", { class: "fer-reading" }), verdict = h("p", { class: "fer-verdict" });
-  const { element: said, say } = announcer();
+  const { element: said, say } = announcer(), tasks = taskList(SAM_TASKS);
   el.append(figure("sam", "Explore SAM: move the start, choose radius and learning rate, and walk down a loss surface step by step",
     surfaces.length > 1 ? h("div", { class: "fer-controls" }, which.element) : null,
     h("div", { class: "fer-controls" }, way.element),
     h("div", { class: "fer-controls" }, rho.element, lr.element, time.element),
-    h("div", { class: "fer-controls" }, play, one, back),
+    h("div", { class: "fer-controls" }, play, one, back, resetButton(model, ["surface", "start", "rho", "lr", "method", "step"], () => pause())),
     h("div", { class: "fer-sambelow" },
       h("div", {}, stage, h("p", { class: "fer-keys" }, Object.values(keys))),
       h("div", {}, h("p", { class: "fer-legend" }, "loss here, and the worst within ρ"),
         h("div", { role: "list", "aria-label": "loss and the worst loss nearby" }, Object.values(rows).map((row) => row.element)),
-        h("p", { class: "fer-ends" }, ends), verdict, reading)), said));
+        h("p", { class: "fer-ends" }, ends[0], "loss", ends[1]), verdict, reading)), tasks.element, said));
 
   // The start follows a click, a drag of its mark, and the arrow keys.
   const place = (x, y) => change(model, { start: [clamp(x, left, right), clamp(y, bottom, top)].map((v) => Math.round(v * 1000) / 1000) });
@@ -195,7 +205,8 @@ async function render({ model, el }) {
       ? `SAM’s next step: the gradient here is ${vector(at.here)}; climb ε = ${vector(at.climb)}; up there it is ${vector(at.up)}; so move by −η times that, ${vector(at.up.map((v) => -rate * v))}.`
       : `The next step: the gradient is ${vector(at.here)}; move by −η times that, ${vector(at.up.map((v) => -rate * v))}.`;
     reading.dataset.values = JSON.stringify({ here: at.here, climb: at.climb, up: at.up });
-    say(`${verdict.textContent} ${reading.textContent}`);
+    const news = tasks.check({ ...stand, n, steps, single });
+    say(news || `${verdict.textContent} ${reading.textContent}`);
   };
   const stop = watch(model, ["surface", "start", "rho", "lr", "method", "step"], draw);
   return () => { pause(); stop(); };

@@ -21,8 +21,8 @@ async function openRuntime(address, model) {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const inflate = async (text) => new Uint8Array(
     await new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("gzip"))).arrayBuffer());
-  const { runtime } = globalThis.ferTry.made, address_ = URL.createObjectURL(new Blob([await inflate(runtime.module)], { type: "text/javascript" }));
-  const ort = await import(address_);
+  const { runtime } = globalThis.ferTry.made, blob = URL.createObjectURL(new Blob([await inflate(runtime.module)], { type: "text/javascript" }));
+  const ort = await import(blob);
   ort.env.wasm.numThreads = 1; // more would need a server that sends special headers
   ort.env.wasm.wasmBinary = (await inflate(runtime.wasm)).buffer;
   delete globalThis.ferTry.made.runtime; // megabytes that have been used
