@@ -202,7 +202,7 @@ GROUND_RGB = tuple(round(255 * part) for part in to_rgb(GROUND))
 def test_every_figure_of_a_chapter_has_a_dark_twin(html: Path, name: str) -> None:
     page = (html / "notebooks" / f"{name}.html").read_text(encoding="utf-8")
     figures = dark.figures(BeautifulSoup(page, "html.parser"))
-    assert figures
+    assert figures or name == "A2_costs", "only the page of costs has tables alone"
     for _, _, digest in figures:
         with Image.open(html / "_images" / f"{digest}.webp") as light:
             size = light.size
@@ -256,7 +256,8 @@ def test_every_chapter_gives_handouts(html: Path) -> None:
     assert len(written) == 2 * len(notebooks.chapters())
     for path in written:
         text = path.read_text(encoding="utf-8")
-        assert text.count("<figure") >= 1 and "Exercises" in text
+        assert "<figure" in text or "A2_costs" in path.name
+        assert "Exercises" in text or path.name.startswith("A")
         assert dark.ENDING not in text, f"{path.name} prints dark figures"
         dead = [s for s in re.findall(r'<img[^>]*src="([^":]+)"', text) if not (path.parent / s).exists()]
         assert dead == [], f"{path.name} shows pictures that are not there"

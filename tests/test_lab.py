@@ -28,7 +28,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """JupyterLab as `make lab` starts it, in a copy of the chapters; the address of its first page."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", ignore=shutil.ignore_patterns(".*"))
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    like = nbformat.read(chapters()[0], as_version=4).metadata  # names the kernel that the chapters run in
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS], metadata=like
+    )
     nbformat.write(notebook, folder / "notebooks" / "part.ipynb")
     ask = ["make", "--no-print-directory", "-n", "lab"]  # `make test` may be what runs this
     told = subprocess.run(ask, cwd=ROOT, capture_output=True, text=True, check=True).stdout

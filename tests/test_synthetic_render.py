@@ -148,7 +148,7 @@ def test_every_chapter_shows_the_same_hard_face() -> None:
         calls = re.findall(r"(?:data\.)?the_hard_face\([^)]*\)|\bface\(framing=[^)]*\)", code)
         assert calls, path.name
         for item in (eval(call, names) for call in dict.fromkeys(calls)):
-            picture = resize(item["image"][None], 48).float()
+            picture = resize(item["image"][None], 24).float()  # where one of 28 px shows it, too
             apart = (picture - first.setdefault(len(item["image"]), picture)).abs().mean()
             assert apart < 5, f"{path.name} shows another picture"
     assert len(chapters) == 8 and first.keys() == {1, 3}
