@@ -35,6 +35,7 @@ __all__ = [
 
 FOLDER = Path(__file__).with_name("pretrained")
 SHIPPED = "pocket_ferplus"
+SURE = 0.5  # below this probability the likeliest class is less likely than all others together
 
 
 def frame(gray: NDArray[np.uint8], box: Box, size: int = 48) -> NDArray[np.uint8]:
@@ -74,6 +75,11 @@ class Prediction:
     def expression(self) -> str:
         """The likeliest class."""
         return self.classes[int(self.probabilities.argmax())]
+
+    @property
+    def label(self) -> str:
+        """The likeliest class, or "unsure" where it has less than half of the probability."""
+        return self.expression if self.probabilities.max() >= SURE else "unsure"
 
     def ranked(self) -> list[tuple[str, float]]:
         """Classes with their probabilities, the likeliest first."""

@@ -20,7 +20,7 @@ from ferlib.data.transforms import resize
 from ferlib.detector import Box, detector_file, find_faces, load_detector, merge
 from ferlib.errors import DataError, cell
 from ferlib.images import read_image
-from ferlib.predict import FaceReader, frame, shipped_model
+from ferlib.predict import FaceReader, Prediction, frame, shipped_model
 from ferlib.synthetic.identity import LOOK
 
 pytest.importorskip("onnxruntime")
@@ -88,6 +88,17 @@ def test_two_faces_no_face_and_no_picture(portrait, capsys):
     text = capsys.readouterr()
     assert "no face was found" in text.out and "--whole" in text.out and "not an image" in text.err
     assert main(["predict"]) == 1
+
+
+def test_below_half_of_the_probability_the_label_is_unsure(capsys):
+    """Noise, and a row of probabilities on either side of the limit."""
+    Image.fromarray(np.random.default_rng(3).integers(0, 256, (48, 48), dtype=np.uint8)).save("noise.png")
+    face = ask(capsys, "noise.png", "--whole")[1]["pictures"][0]["faces"][0]
+    best = max(face["probabilities"].values())
+    assert face["label"] == (face["expression"] if best >= 0.5 else "unsure")
+    for share, label in ((0.49, "unsure"), (0.5, "b")):
+        found = Prediction(("a", "b", "c"), np.float32([0.3, share, 0.7 - share]), None, None)
+        assert (found.expression, found.label) == ("b", label)
 
 
 def test_a_cut_out_face_gets_the_answer_of_evaluation(reader, capsys):
@@ -211,7 +222,7 @@ def test_folders_and_standard_input_are_read_and_rows_are_written(portrait, caps
     portrait.save("=1.png")
     assert main(["predict", "some", "=1.png", "gone.png", "--box", "30,30,180,180", "--csv"]) == 1
     header, first, second, formula, gone = csv.reader(io.StringIO(capsys.readouterr().out))
-    assert header[:3] == ["picture", "note", "left"] and len(header) == len(first) == 7 + 8
+    assert header[:3] == ["picture", "note", "left"] and len(header) == len(first) == 8 + 8
     assert first[0] == str(Path("some/a.png")) and first[6] in header and second[0] == str(Path("some/b.jpg"))
     assert formula[0] == "'=1.png" and gone[0] == "gone.png" and "not there" in gone[1]
     with open("some/b.jpg", "rb") as file:
@@ -267,9 +278,9 @@ def test_how_small_a_face_beside_a_large_one_may_be_is_said(portrait, capsys):
     portrait.resize((1600, 1600)).save("large.png")
     portrait.resize((300, 300)).save("small.png")
     told = {entry["picture"]: entry for entry in ask(capsys, "large.png", "small.png")[1]["pictures"]}
-    assert told["large.png"]["smaller than"] == 120 and told["small.png"]["smaller than"] == 48
-    assert main(["predict", "large.png"]) == 0 and "120 pixels" in capsys.readouterr().out
-    assert main(["predict", "small.png"]) == 0 and "pixels" not in capsys.readouterr().out
+    assert told["large.png"]["smaller than"] == 300 and told["small.png"]["smaller than"] == 57
+    assert main(["predict", "large.png"]) == 0 and "300 pixels" in capsys.readouterr().out
+    assert main(["predict", "small.png"]) == 0 and "57 pixels" in capsys.readouterr().out
     assert "smaller than" not in ask(capsys, "large.png", "--whole")[1]["pictures"][0]
 
 
