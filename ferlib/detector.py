@@ -28,11 +28,16 @@ __all__ = ["Box", "detector_file", "find_faces", "load_detector", "searched_down
 
 FILE = "face_detector.onnx"
 MISSING = "the face detector is not there: `make book` brings it; --box and --whole need none"
-#: The longer side, in pixels, at which a picture is searched; where it shows no face, the next.
-SEARCHED = (640, 1280, 2560)
+#: The longer side, in pixels, at which a picture is searched, one after the other; it is at most doubled. The
+#: first is enough for a portrait, the last is for large pictures in which the others find no face.
+SEARCHED = (256, 640, 1280, 2560)
+DOUBLED = 2.0
+PORTRAIT = 0.35  # of the longer side: a face as large is the picture's subject
+SMALLEST = 48  # pixels of the searched picture: nearly all faces of that side are found
+MAYBE = 0.4  # the least confidence with which a place is looked at once more
+CLOSER, CLOSE = 2, 128  # as a square of so many sides of the box, at so many pixels
 STRIDES = (16, 32)  # pixels from one cell of the detector's maps to the next
-SMALLEST = 48  # pixels of the searched picture: most faces of that side are found
-SURE = 0.6  # the least confidence of a face
+SURE = 0.6  # the least confidence of a face, the mean of both looks
 SAME = 0.4  # overlap above which two boxes mean the same face
 #: FER+'s frame around a box of the detector: its side, and how far its center is below, in sides of the box.
 #: FER+'s own frames are 1.15 times as large as these boxes; the rest keeps every mouth inside.
@@ -120,7 +125,9 @@ def load_detector() -> Any:
 def find_faces(picture: NDArray[np.uint8]) -> list[Box]:
     """FER+'s frames around all faces of a picture, uint8 (C, H, W), C = 1 or 3, the surest first.
 
-    A picture is searched at 640 pixels of its longer side; where it shows no face, at 1,280 and at 2,560.
+    The detector takes a face of 64 pixels best. A picture is therefore searched at several sizes, and each
+    place that may be a face is looked at once more, cut out and resized. What only one of the two looks
+    takes for a face is often a texture.
 
     Raises:
         DataError: The detector's file is missing or damaged.
@@ -128,41 +135,60 @@ def find_faces(picture: NDArray[np.uint8]) -> list[Box]:
     Chapter 8.
     """
     colors = np.moveaxis(np.broadcast_to(picture, (3, *picture.shape[1:])), 0, 2)
-    whole, faces, scale = Image.fromarray(np.ascontiguousarray(colors)), [], 1.0
-    for longest in SEARCHED:
-        scale = min(1.0, longest / max(whole.size))
-        size = [max(1, round(length * scale)) for length in whole.size]
-        faces = _search(np.asarray(whole.resize(size, Image.Resampling.BICUBIC) if scale < 1 else whole))
-        if faces or scale == 1:
+    whole, faces, done = Image.fromarray(np.ascontiguousarray(colors)), [], 0.0
+    longest = max(whole.size)
+    for searched in SEARCHED:
+        scale = min(DOUBLED, searched / longest)
+        if scale == done or (searched == SEARCHED[-1] and (faces or scale > 1)):
             break
-    return [Box(box.left / scale, box.top / scale, box.side / scale, box.confidence) for box in faces]
+        size = [max(1, round(length * scale)) for length in whole.size]
+        for box in merge(_search(whole.resize(size, Image.Resampling.BICUBIC) if scale != 1 else whole)):
+            place = Box(box.left / scale, box.top / scale, box.side / scale, box.confidence)
+            faces += _looked_at(whole, place)
+        done = scale
+        if searched == SEARCHED[0] and any(face.side > PORTRAIT * longest for face in faces):
+            break
+    return [_framed(box) for box in merge(faces)]
 
 
-def searched_down_to(longest: int) -> int:
-    """The side in pixels of the smallest face that is found beside a larger one in a picture of that size."""
-    return math.ceil(SMALLEST * max(1, longest / SEARCHED[0]))
+def searched_down_to(longest: int, faces: Sequence[Box]) -> int:
+    """The side in pixels of the smallest face that is found beside these in a picture of that size."""
+    portrait = any(face.side > FRAME * PORTRAIT * longest for face in faces)
+    return math.ceil(SMALLEST / min(DOUBLED, SEARCHED[0 if portrait else -2] / longest))
 
 
-def _search(picture: NDArray[np.uint8]) -> list[Box]:
-    """Faces of (H, W, 3). The maps' cells lie where they should only on whole multiples of their stride."""
+def _looked_at(whole: Image.Image, place: Box) -> list[Box]:
+    """The face at a place of a picture, if a closer look finds it, too."""
+    side = max(1, round(CLOSER * place.side))
+    left, top = (round(start + (place.side - side) / 2) for start in (place.left, place.top))
+    part = whole.crop((left, top, left + side, top + side)).resize((CLOSE, CLOSE), Image.Resampling.BICUBIC)
+    scale = side / CLOSE
+    found = [
+        Box(left + b.left * scale, top + b.top * scale, b.side * scale, (b.confidence + place.confidence) / 2)
+        for b in _search(part)
+    ]
+    best = max((box for box in found if box.overlap(place) > SAME), key=lambda b: b.confidence, default=None)
+    return [best] if best and best.confidence > SURE else []
+
+
+def _search(picture: Image.Image) -> list[Box]:
+    """Places that may be faces. The maps' cells lie where they should only on whole multiples of a stride."""
     coarsest = STRIDES[-1]
-    size = [-(-length // coarsest) * coarsest for length in picture.shape[:2]]
-    padded = np.zeros((*size, 3), np.uint8)
-    padded[: picture.shape[0], : picture.shape[1]] = picture
+    padded = np.zeros((*(-(-length // coarsest) * coarsest for length in picture.size[::-1]), 3), np.uint8)
+    padded[: picture.height, : picture.width] = np.asarray(picture)
     try:
         maps = load_detector().run(_outputs(), {"picture": padded})
     except Exception as error:  # onnxruntime's kinds of errors have other names in each version
-        raise DataError(
-            f"does not run ({error}): remove it, and `make book` again", detector_file()
-        ) from error
+        path = detector_file()
+        raise DataError(f"does not run ({error}): remove it, and `make book` again", path) from error
     boxes = []
     for stride, scores, values in zip(STRIDES, maps[::2], maps[1::2], strict=True):
-        for anchor, row, column in np.argwhere(scores > SURE):
+        for anchor, row, column in np.argwhere(scores > MAYBE):
             across, down, side = map(float, values[anchor, :3, row, column])
             left = (column + 0.5) * stride + across - side / 2
             top = (row + 0.5) * stride + down - side / 2
             boxes.append(Box(float(left), float(top), side, float(scores[anchor, row, column])))
-    return [_framed(box) for box in merge(boxes)]
+    return boxes
 
 
 def _outputs() -> list[str]:

@@ -35,7 +35,7 @@ __all__ = [
 
 FOLDER = Path(__file__).with_name("pretrained")
 SHIPPED = "pocket_ferplus"
-SURE, UNSURE = 0.5, "unsure"  # the page "Try it" has the same limit
+SURE = 0.5  # below this probability the likeliest class is less likely than all others together
 
 
 def frame(gray: NDArray[np.uint8], box: Box, size: int = 48) -> NDArray[np.uint8]:
@@ -78,8 +78,8 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The likeliest class, or "unsure" where it is less likely than all others together."""
-        return self.expression if self.probabilities.max() >= SURE else UNSURE
+        """The likeliest class, or "unsure" where it has less than half of the probability."""
+        return self.expression if self.probabilities.max() >= SURE else "unsure"
 
     def ranked(self) -> list[tuple[str, float]]:
         """Classes with their probabilities, the likeliest first."""

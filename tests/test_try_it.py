@@ -164,6 +164,19 @@ def test_the_square_is_dragged_and_moved_by_keys(page, pictures, portrait):
     assert f"{round(256 * last.side)} pixels wide" in label
 
 
+def test_samples_are_read_as_meant_or_a_sentence_says_what_was_rendered(browser):
+    with Reader(browser, PAGE) as reader:
+        settled(reader.page)  # the first one, when the page opens
+        samples = reader.page.evaluate("ferTry.made.samples.map(s => [s.alt, s.rendered])")
+        for number, (alt, rendered) in enumerate(samples):
+            reader.page.evaluate("document.getElementById('fer-try').dataset.state = 'asked'")
+            reader.page.locator(".fer-sample").nth(number).click()
+            settled(reader.page)
+            verdict = reader.page.locator(".fer-answer").inner_text().lower()
+            told = f"Rendered as {rendered}" in reader.page.locator(".fer-note").inner_text()
+            assert told != verdict.startswith(rendered) and told == (rendered == "contempt"), (alt, verdict)
+
+
 def test_a_sample_shows_bars_and_where_it_looks(page):
     page.page.locator(".fer-sample").first.click()
     settled(page.page)
@@ -248,6 +261,7 @@ def test_the_camera_is_read_and_let_go(browser, portrait, tmp_path):
 
 def test_without_a_camera_the_page_says_so(browser):
     with Reader(browser, PAGE) as reader:
+        settled(reader.page)
         reader.page.get_by_role("button", name="Use the camera").click()
         settled(reader.page, "refused")
         says(reader.page.locator(".fer-status"), "camera")
@@ -278,7 +292,7 @@ def test_from_a_folder_server_nothing_else_is_asked_and_nothing_foreign_loaded(b
     page, asked = context.new_page(), []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{served}/book/try_it.html", wait_until="load")
-    settled(page, "ready")
+    settled(page)
     page.set_input_files("#fer-file", pictures / "face.png")
     settled(page)
     assert answered(page).sum() == pytest.approx(1, abs=1e-4)

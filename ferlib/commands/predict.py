@@ -6,12 +6,12 @@
   ferlib predict portrait.png --box 40,60,120,120   this face: left, top, width, height in pixels
   ferlib predict faces/*.png --whole                pictures that are cut-out faces already
 
-A picture is searched at 640 pixels of its longer side, where most faces of 48 pixels and more are found, and
-larger where it shows none; "smaller than" is the side in pixels below which a face beside those found was not
-searched for. "confidence" is that of the detector, a file that `make book` brings. "label" is the likeliest
-expression, or "unsure" where its calibrated probability is below one half. Nothing is downloaded and nothing
-leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+ cuts out its own, made
-gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
+Faces of 24 pixels and more are found in a picture of 640, in a larger one those of 4 % of its longer side.
+Where one face fills the picture, and in large pictures, smaller ones are not searched for: "smaller than" is
+that limit in pixels. "confidence" is the detector's, a file that `make book` brings. Where no expression has
+half of the probability, the answer is "unsure". Nothing is
+downloaded and nothing leaves this machine: onnxruntime runs with its telemetry off. A face is cut out as FER+
+cuts out its own, made gray and 48 pixels small. A phone's note that the picture is rotated is obeyed. What
 the model is good for, and what not: MODEL_CARD.md beside it, and `ferlib predict --card`.
 
 Exit status 0; 1 where a file could not be read; 3 where all could be read but one shows no face. The other
@@ -37,7 +37,7 @@ from ferlib.detector import SMALLEST, Box, load_detector, searched_down_to
 from ferlib.errors import DataError, cell, printable
 from ferlib.files import replacing
 from ferlib.images import SUFFIXES, read_image
-from ferlib.predict import FOLDER, UNSURE, FaceReader, Prediction, draw
+from ferlib.predict import FOLDER, FaceReader, Prediction, draw
 
 NO_FACE = "no face was found: name it with --box x,y,w,h, or use --whole if the picture is one"
 STANDARD_INPUT = ("-", "/dev/stdin")
@@ -79,8 +79,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.csv:
         csv.writer(sys.stdout, lineterminator="\n").writerow((*COLUMNS, *map(cell, reader.classes)))
     try:
-        shown = not (options.json or options.csv)  # then the table itself shows how far it is
-        for number, name in enumerate(tqdm(names, unit="picture", delay=2, disable=shown or None)):
+        shown = sys.stdout.isatty() or None  # where the table itself shows how far it is; None: no terminal
+        for number, name in enumerate(tqdm(names, delay=2, disable=shown, leave=False, unit="picture")):
             try:
                 picture = _read(name)
                 faces = reader.read_picture(picture, _boxes(picture, given, options.whole))
@@ -154,7 +154,7 @@ def _entry(name: str, picture: np.ndarray, faces: list[Prediction]) -> dict[str,
     if not faces:
         entry["note"] = NO_FACE
     elif faces[0].box.confidence:
-        entry["smaller than"] = searched_down_to(max(width, height))
+        entry["smaller than"] = searched_down_to(max(width, height), [face.box for face in faces])
     return entry
 
 
@@ -170,8 +170,7 @@ def _rows(entry: dict[str, Any]) -> Iterator[list[Any]]:
             "",
             *face["box"][:3],
             face["confidence"],
-            cell(face["expression"]),
-            cell(face["label"]),
+            *map(cell, (face["expression"], face["label"])),
             *shares,
         ]
 
@@ -186,9 +185,9 @@ def _table(entry: dict[str, Any]) -> str:
     for number, face in enumerate(entry["faces"], 1):
         best = sorted(face["probabilities"].items(), key=lambda pair: -pair[1])[:3]
         shares = "   ".join(f"{printable(name)} {100 * share:.0f} %" for name, share in best)
+        unsure = "unsure: " * (face["label"] == "unsure")
         place = ",".join(f"{value:.0f}" for value in face["box"])
-        shares = f"unsure: {shares}" if face["label"] == UNSURE else shares
-        lines.append(f"  {number}  {place:<20} {shares}   confidence: {face['confidence'] or 'none'}")
+        lines.append(f"  {number}  {place:<20} {unsure}{shares}   confidence: {face['confidence'] or 'none'}")
     return "\n".join(lines)
 
 

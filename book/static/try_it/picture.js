@@ -96,18 +96,22 @@
     return resize({ grey, width, height }, size, size, [box.left - left, box.top - top, box.side, box.side]).grey;
   }
 
-  // The whole picture at `scale` of its size, red, green and blue, on a black sheet with sides that are multiples of `step`.
-  function colors(picture, scale, step) {
+  // A part of the picture, black where it sticks out, at a size: red, green and blue, on a black sheet with sides
+  // that are multiples of `step`.
+  function colors(picture, { left, top, width, height }, wide, high, step) {
     const page = canvas();
-    const [wide, high] = [picture.width, picture.height].map((length) => Math.max(1, Math.round(length * scale)));
     [page.width, page.height] = [wide, high].map((length) => Math.ceil(length / step) * step);
     const pen = page.getContext("2d", { willReadFrequently: true });
     pen.fillStyle = "#000";
     pen.fillRect(0, 0, page.width, page.height);
+    pen.beginPath();
+    pen.rect(0, 0, wide, high);
+    pen.clip();
+    pen.setTransform(wide / width, 0, 0, high / height, (-left * wide) / width, (-top * high) / height);
     pen.fillStyle = "#fff"; // under what is transparent
-    pen.fillRect(0, 0, wide, high);
+    pen.fillRect(0, 0, picture.width, picture.height);
     pen.imageSmoothingQuality = "high";
-    pen.drawImage(picture.source, 0, 0, picture.width, picture.height, 0, 0, wide, high);
+    pen.drawImage(picture.source, 0, 0);
     const { data } = pen.getImageData(0, 0, page.width, page.height);
     return { pixels: data.filter((_, i) => i % 4 < 3), width: page.width, height: page.height };
   }

@@ -3,7 +3,7 @@
   const { h, button, write } = globalThis.ferUI;
   const { made, picture: pictures, find, read, makeBox, makeView, makeCamera } = globalThis.ferTry;
   const host = document.getElementById("fer-try");
-  const { classes, colours, faceSize } = made.model;
+  const { faceSize } = made.model;
 
   // From here on the browser itself refuses what is not this book's. A book opened as a file has no server that 'self' could mean.
   const here = location.protocol === "file:" ? "file:" : "'self'";
@@ -16,7 +16,7 @@
   ];
   document.head.append(h("meta", { "http-equiv": "Content-Security-Policy", content: policy.join("; ") }));
 
-  const view = makeView(classes, colours);
+  const view = makeView(made.model);
   const stage = h("div", { class: "fer-shot" }), screen = h("canvas", { role: "img", "aria-label": "No picture yet" });
   const box = makeBox(stage, (_, done) => { if (done) answer(); else later(); });
   const status = h("p", { class: "fer-status", role: "status", "aria-live": "polite" });
@@ -54,7 +54,7 @@
       const found = await read(face);
       globalThis.ferTry.ready = true;
       if (number === order) {
-        view.set(face, found, `Computed in this browser in ${found.milliseconds.toFixed(0)} ms.`);
+        view.set(face, found, `Computed in this browser in ${found.milliseconds.toFixed(0)} ms.`, sample?.rendered);
         tell(host.dataset.told || "");
         host.dataset.state = "answered";
       }
@@ -75,7 +75,7 @@
     host.dataset.state = "missing";
     if (!kept) { view.clear("No answer: the model could not be loaded."); return; }
     box.set(sample.box, false, false);
-    view.set(pictures.frame(shot, sample.box, faceSize), kept, "Computed when the book was built, not now.");
+    view.set(pictures.frame(shot, sample.box, faceSize), kept, "Computed when the book was built, not now.", sample.rendered);
   }
 
   // Where there is no face there is no answer, until the reader places the square.
@@ -120,7 +120,7 @@
       faceless();
       return;
     }
-    host.dataset.told = found.length > 1 ? `${found.length} faces were found; choose one.` : sample?.note ?? "One face was found.";
+    host.dataset.told = found.length === 1 ? "One face was found." : `${found.length} faces were found; choose one.`;
     box.set(found[0], false, false);
     if (found.length > 1) {
       faces.append(...found.map((one, i) => button(`Face ${i + 1}`, () => { view.fresh(); box.set(one, true); })));
@@ -171,7 +171,7 @@
     show({ source, width: source.width, height: source.height, live: true });
     if (first) { box.set(middle(), false, false); screen.setAttribute("aria-label", "The camera's picture"); }
     if (performance.now() - looked > 1000) {
-      const found = await find(shot).catch(() => []);
+      const found = await find(shot, true).catch(() => []);
       if (!camera.on()) return;
       looked = performance.now();
       seen = found.length > 0;
@@ -229,19 +229,5 @@
       if (event === "drop" && e.dataTransfer.files[0]) take(e.dataTransfer.files[0], null);
     });
   }
-  // The page opens with a sample that is read, as it was read when the book was built: nothing is loaded for it.
-  async function begin() {
-    const first = made.samples.find((one) => one.note?.includes(", and read as")) ?? made.samples[0];
-    const number = order;
-    const next = await pictures.fromAddress(first.picture);
-    if (number !== order || shot) return;
-    choose(first);
-    show(next);
-    screen.setAttribute("aria-label", first.alt);
-    box.set(first.box, false, false);
-    view.set(pictures.frame(shot, first.box, faceSize), first.answer, "Computed when the book was built.");
-    tell(`${first.note ?? ""} Choose another sample, a picture of your own, or the camera.`);
-    host.dataset.state = "ready";
-  }
-  begin();
+  take(null, made.samples[0]);
 })();

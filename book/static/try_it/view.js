@@ -2,7 +2,6 @@
 (() => {
   const { h, bar, viridis, paint, announcer, capital, write } = globalThis.ferUI;
   const GRID = 6, SIDE = 48;
-  const SURE = 0.5; // below it the likeliest expression is less likely than all others together
 
   // Evidence for one class over the grey face: what is above the middle of all classes' evidence lights up.
   function overlay(canvas, face, map, top) {
@@ -22,7 +21,7 @@
     pen.putImageData(image, 0, 0);
   }
 
-  function makeView(classes, colours) {
+  function makeView({ classes, colours, unsure }) {
     const said = announcer();
     let face = null, answer = null, shown = 0, own = false;
     const verdict = h("p", { class: "fer-verdict fer-answer" }, "No face has been read yet.");
@@ -54,17 +53,19 @@
 
     return {
       element,
-      set(nextFace, nextAnswer, text = "") {
+      set(nextFace, nextAnswer, text = "", rendered = "") {
         [face, answer] = [nextFace, nextAnswer];
         const best = answer.probabilities.indexOf(Math.max(...answer.probabilities));
         if (!own) shown = best;
         answer.probabilities.forEach((share, i) => bars[i].set(share));
         const share = answer.probabilities[best], percent = `${Math.round(100 * share)} %`;
-        const sentence = share < SURE ? `Unsure: perhaps ${classes[best]}, ${percent}` : `${capital(classes[best])}, ${percent}`;
+        const sentence = share < unsure ? `Unsure: perhaps ${classes[best]}, ${percent}` : `${capital(classes[best])}, ${percent}`;
         write(verdict, sentence);
-        verdict.classList.toggle("fer-unsure", share < SURE);
+        verdict.classList.toggle("fer-unsure", share < unsure);
         verdict.dataset.answer = JSON.stringify({ probabilities: answer.probabilities });
-        write(note, text);
+        const meant = !rendered || (share >= unsure && rendered === classes[best]);
+        write(note, meant ? text : `Rendered as ${rendered}; networks trained on FER+ often confuse it with ${classes[best] === rendered
+          ? "other expressions" : classes[best]}. ${text}`);
         said.say(`The model answers: ${sentence}.`);
         draw();
       },
