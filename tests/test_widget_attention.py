@@ -7,7 +7,8 @@ import pytest
 import timm
 import torch
 
-from book.figures.token_attention import TokenAttention
+from book.figures.token_attention import TokenAttention, computed
+from ferlib.data import EMOTIONS_FERPLUS as CLASSES
 from ferlib.explain import AttentionRecorder, attention_score
 from ferlib.widgets import AttentionExplorer
 from ferlib.widgets.codec import pack_rows, unpack
@@ -20,12 +21,13 @@ from tests.explorers import (
     map_of,
     network,
     opened,
+    page_with,
     regions,
     settle,
     shown,
     slide,
 )
-from tests.reader import says
+from tests.reader import Reader, says
 
 FACES = ("hard", "twin", "friend")
 KEPT = attention_explorer()
@@ -298,6 +300,17 @@ def test_a_network_is_computed_stepped_through_and_edited(browser) -> None:
         assert np.abs(logits() - want[2].numpy()).max() > 1e-4
         page.get_by_role("button", name="reset").click()
         np.testing.assert_allclose(logits(), want[0], atol=2e-3)
+        clean(reader)
+
+
+def test_a_network_can_stand_alone(browser, tmp_path) -> None:
+    """As in chapter 8: one source, which is computed, its class token attending."""
+    sources = {"small": computed(network(), inputs(), CLASSES)}
+    faces = dict.fromkeys(FACES, torch.zeros(48, 48))
+    page_file = page_with(AttentionExplorer(faces, sources, truth=regions()), tmp_path)
+    with Reader(browser, page_file) as reader:
+        reader.page.wait_for_selector(".fer-host[data-ready=yes] .fer-lab")
+        assert reader.page.get_by_role("radio", name="class token").is_checked()
         clean(reader)
 
 

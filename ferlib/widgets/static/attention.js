@@ -177,7 +177,7 @@ async function render({ model, el }) {
     onchange: (i) => change(model, { asks: asked[i] }) });
   const outlineOn = check("outline the true region", (on) => change(model, { region: on }));
   const strength = slider({ label: "heat over face", min: 0, max: 1, step: 0.05, onchange: (v) => change(model, { heat: v }) });
-  const askable = sources.some((source) => !source.size && source.layers.some((one) => one.softmax.codes.shape[2] > 1));
+  const askable = sources.some((source) => source.network || source.layers?.some((one) => one.softmax.codes.shape[2] > 1));
 
   // The grid that a pointer on one side moves over: its own, or the other side's where it has none.
   const sideOf = (name) => {
