@@ -108,6 +108,7 @@ def test_an_upload_is_answered_as_the_terminal_answers(page, pictures, name, tol
 def test_without_the_detector_a_reader_places_the_square(browser, pictures):
     with Reader(browser, PAGE) as reader:
         reader.page.route("**/made/face_detector.js", lambda route: route.abort())
+        reader.page.reload()
         upload(reader.page, pictures / "face.png", "faceless")
         says(reader.page.locator(".fer-status"), "face_detector.js")
         reader.page.locator(".fer-box").press("ArrowLeft")
@@ -208,6 +209,7 @@ def test_a_sample_shows_bars_and_where_it_looks(page):
 def test_without_runtime_or_model_the_page_says_so(browser, name):
     with Reader(browser, PAGE, width=380) as reader:
         reader.page.route(f"**/made/{name}", lambda route: route.abort())
+        reader.page.reload()
         reader.page.locator(".fer-sample").nth(1).click()
         settled(reader.page, "missing")
         status = reader.page.locator(".fer-status").inner_text()
