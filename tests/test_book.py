@@ -181,6 +181,7 @@ TOUCH = {
     "02_neural_resizer": "resizer",
     "03_f_pdls": "loss",
     "04_batch_attention": "batch",
+    "05_batch_transformer_network": "stages",
     "06_training": "sam",
     "08_attention_maps": "attention",
 }
