@@ -61,6 +61,7 @@ class Reader:
         return self.page.evaluate(
             """() => [...document.querySelectorAll('.bd-article img')]
                 .filter(i => i.complete && i.naturalWidth && i.clientHeight)
+                .filter(i => getComputedStyle(i).objectFit === 'fill')  // others keep their proportions
                 .filter(i => {
                     const style = getComputedStyle(i);
                     const width = i.clientWidth - parseFloat(style.paddingLeft) * 2;

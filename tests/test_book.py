@@ -51,13 +51,13 @@ FINDINGS = {
         const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
         const marks = /^\s*:{3,}|:class:|`{3}|\{(term|cite|eq|numref|ref|admonition)(:\w+)?\}|\]\(|\*\*/m;
         for (let text = walk.nextNode(); text; text = walk.nextNode()) {
-            const apart = text.parentElement.closest('pre, code, script, style, mjx-container, .fer-host');
+            const apart = text.parentElement.closest('pre, code, script, style, dl.py, .fer-host');
             if (!apart && marks.test(text.data)) found.push(text.data.trim().slice(0, 80));
         }
         return found;
     }""",
     "cut or scrolling sideways": """() =>
-        [...document.querySelectorAll('.bd-article :is(pre, table, .cell_output)')]
+        [...document.querySelectorAll('.bd-article :is(pre, .cell_output)')]  // wide tables scroll in place
         .filter((e) => e.clientWidth && e.scrollWidth > e.clientWidth + 2)
         .filter((e) => !e.closest('.fer-host, .highlight-text'))
         .map((e) => `${e.tagName}.${e.className}: ${e.innerText.trim().slice(0, 60)}`)""",
@@ -164,6 +164,8 @@ def test_a_visit_finds_what_is_wrong(browser, axe, tmp_path: Path) -> None:
     page.write_text(
         "<title>x</title><article class='bd-article'><p style='width: 2000px; color: #ccc'>Faint $x^2$</p>"
         "<img src='gone.png'><p id='a'></p><p id='a'></p><button></button><span class='math'></span>"
+        "<pre style='width: 9em; overflow: auto'>one long line of code that nobody folded</pre>"
+        "<p>:::{note}</p>"
         "<script src='https://example.org/x.js'></script><mjx-merror>\\frac</mjx-merror></article>"
         f"<script>(() => {{ const told = () => {{ {script}.matches ? 'dark' : 'light'; }};"
         "matchMedia('(prefers-color-scheme: dark)').onchange = told; told(); })()</script>"
